@@ -1,0 +1,42 @@
+# Every target sets up what it needs: a virtual environment in .venv with the pinned versions.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+CODE   := src tests benchmarks examples
+
+.PHONY: quickstart test check static format clean help
+
+help:
+	@echo "make quickstart  pre-train a tiny encoder on made-up sounds, evaluate it, use it (10 minutes)"
+	@echo "make test        run the tests"
+	@echo "make check       format, lint, types, layers and tests: what must pass before a commit"
+	@echo "make format      put the code in the project's format"
+	@echo "make clean       remove the virtual environment"
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "matpac needs Python 3.10 or newer; set PYTHON=…")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+quickstart: $(READY)
+	$(BIN)/matpac quickstart
+
+test: $(READY)
+	$(BIN)/python -m pytest -n auto
+
+static: $(READY)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+check: static test
+
+format: $(READY)
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+clean:
+	rm -rf $(VENV)

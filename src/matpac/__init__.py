@@ -1,0 +1,1 @@
+"""MATPAC and MATPAC++: self-supervised learning of audio representations."""

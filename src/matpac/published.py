@@ -1,0 +1,209 @@
+"""The published checkpoints: their names, their keys, and what their tensors say of the model.
+
+What a file is follows from its content, never from its name. Anything missing, left over or of another shape
+is an error that names it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from matpac.logmel import LogMelConfig, mel_matrix
+from matpac.vit import HEAD_WIDTH, PATCH, EncoderConfig
+
+BANDS = 5
+"""Frequency patches of every published model (80 mel bands)."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is not what it should be; the message names file and tensor."""
+
+
+@dataclass
+class PublishedModel:
+    """What a published file holds, under this project's names.
+
+    Args:
+        encoder: its size, read off the tensors' shapes.
+        student: weights of `matpac.vit.Encoder`.
+        head: weights of the AudioSet tagger (`norm.…`, `linear.…`), empty without one.
+        pretext: the rest of a training checkpoint (`predictor.…`, `head.…`, `teacher.…`), mostly empty.
+    """
+
+    encoder: EncoderConfig
+    student: dict[str, Tensor]
+    head: dict[str, Tensor] = field(default_factory=dict)
+    pretext: dict[str, Tensor] = field(default_factory=dict)
+
+
+# published name → ours; the first pattern that fits counts
+_STUDENT = [
+    (r"cls_token", "cls_token"),
+    (r"pos_embed", "positions"),
+    (r"patch_embed\.proj\.(weight|bias)", r"patch_embed.\1"),
+    (r"student_encoder\.((?:blocks|norm)\..+)", r"transformer.\1"),
+]
+_HEAD = [
+    (r"head_norm\.(running_mean|running_var|num_batches_tracked)", r"norm.\1"),
+    (r"head\.(weight|bias)", r"linear.\1"),
+]
+_PRETEXT = [
+    (r"decoder\.mask_token", "predictor.mask_token"),
+    (r"decoder\.decoder_pos_embed", "predictor.positions"),
+    (r"decoder\.decoder_embed\.(weight|bias)", r"predictor.embed.\1"),
+    (r"decoder\.decoder_(blocks\..+)", r"predictor.transformer.\1"),
+    (r"decoder\.decoder_norm\.(weight|bias)", r"predictor.transformer.norm.\1"),
+    (r"decoder\.decoder_pred\.(weight|bias)", r"predictor.hypotheses.0.\1"),
+    (r"mcl_heads\.mcl_heads\.(\d+)\.(weight|bias)", r"predictor.hypotheses.\1.\2"),
+    (r"cls_student_head\.(mlp\..+)", r"head.\1"),
+    (r"cls_student_head\.last_layer\.weight_g", "head.gain"),
+    (r"cls_student_head\.last_layer\.weight_v", "head.direction"),
+]
+_TEACHER_HEAD = [
+    (r"(mlp\..+)", r"teacher.head.\1"),
+    (r"last_layer\.weight_g", "teacher.head.gain"),
+    (r"last_layer\.weight_v", "teacher.head.direction"),
+]
+_FRONT_END = re.compile(r"log_mel\.MelSpectrogram\.(spectrogram\.window|mel_scale\.fb)")
+_ANCHOR = "student_encoder.norm.weight"
+
+
+def _rename(name: str, patterns: list[tuple[str, str]]) -> str | None:
+    for pattern, replacement in patterns:
+        if match := re.fullmatch(pattern, name):
+            return match.expand(replacement)
+    return None
+
+
+def looks_published(tensors: Mapping[str, object]) -> bool:
+    """Whether a mapping of names has the published code's key names, below whatever prefix."""
+    inner = tensors.get("model")
+    names = inner if isinstance(inner, Mapping) else tensors
+    return any(name.endswith(_ANCHOR) for name in names)
+
+
+def read_published(
+    content: Mapping[str, object], file: str = "checkpoint", heads: int | None = None
+) -> PublishedModel:
+    """Translate a published state dict, flat or a full training checkpoint's, under any common prefix.
+
+    Args:
+        content: what `torch.load(…, weights_only=True)` or safetensors gave.
+        file: its name, for errors.
+        heads: of attention, which no shape tells; every published model has width / 64.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown or of a wrong shape.
+    """
+    model = content.get("model", content)
+    if not isinstance(model, Mapping):
+        raise CheckpointError(f"{file}: 'model' is a {type(model).__name__}, not a dict of tensors")
+    state = dict(model)
+    averages = {name: state.pop(name, content.get(name)) for name in ("_ema", "_cls_head_ema")}
+    state = _without_prefix(state, file)
+    student, head, pretext = _sort_tensors(state, file)
+    pretext |= _teacher(averages, file)
+    return PublishedModel(_encoder_config(student, file, heads), student, head, pretext)
+
+
+def _without_prefix(state: dict[str, object], file: str) -> dict[str, Tensor]:
+    anchors = [name for name in state if name.endswith(_ANCHOR)]
+    if len(anchors) != 1:
+        raise CheckpointError(
+            f"{file}: expected one tensor named …{_ANCHOR}, found {len(anchors)}; this is no MATPAC encoder"
+        )
+    prefix = anchors[0].removesuffix(_ANCHOR)
+    tensors = {}
+    for name, value in state.items():
+        if not name.startswith(prefix):
+            raise CheckpointError(f"{file}: {name} lies outside the common prefix {prefix!r}")
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"{file}: {name} is a {type(value).__name__}, not a tensor")
+        tensors[name.removeprefix(prefix)] = value
+    return tensors
+
+
+def _sort_tensors(
+    state: dict[str, Tensor], file: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    student: dict[str, Tensor] = {}
+    head: dict[str, Tensor] = {}
+    pretext: dict[str, Tensor] = {}
+    unknown = []
+    several_hypotheses = any(name.startswith("mcl_heads.") for name in state)
+    for name, tensor in state.items():
+        if several_hypotheses and name.startswith("decoder.decoder_pred."):
+            continue  # MATPAC's single hypothesis: in MATPAC++ files too, where nothing uses it
+        if _FRONT_END.fullmatch(name):
+            _check_front_end(name, tensor, file)
+        elif new := _rename(name, _STUDENT):
+            student[new] = _reshape(new, tensor)
+        elif new := _rename(name, _HEAD):
+            head[new] = tensor
+        elif new := _rename(name, _PRETEXT):
+            pretext[new] = _reshape(new, tensor)
+        else:
+            unknown.append(name)
+    if unknown:
+        raise CheckpointError(f"{file}: {len(unknown)} tensors not known here: {', '.join(unknown[:8])}")
+    return student, head, pretext
+
+
+def _reshape(name: str, tensor: Tensor) -> Tensor:
+    """The published tensors' leading ones, and the convolution that is our linear layer."""
+    if name == "patch_embed.weight":
+        return tensor.flatten(1)
+    if name.endswith(("cls_token", "mask_token")):
+        return tensor.flatten()
+    if name.endswith("positions"):
+        return tensor.flatten(0, -2)
+    return tensor
+
+
+def _check_front_end(name: str, tensor: Tensor, file: str) -> None:
+    """A checkpoint that carries another window or mel matrix was trained on other spectrograms."""
+    config = LogMelConfig()
+    if name.endswith("window"):
+        expected = torch.hann_window(config.window, periodic=True)
+    else:
+        expected = torch.from_numpy(mel_matrix(config)).T
+    if tensor.shape != expected.shape or not torch.allclose(tensor.float(), expected, atol=1e-5):
+        raise CheckpointError(f"{file}: {name} differs from the papers' front-end; it needs another log-mel")
+
+
+def _encoder_config(student: dict[str, Tensor], file: str, heads: int | None) -> EncoderConfig:
+    for name in ("positions", "cls_token", "patch_embed.weight"):
+        if name not in student:
+            raise CheckpointError(f"{file}: misses the tensor for {name}")
+    rows, width = student["positions"].shape
+    if (rows - 1) % BANDS or rows < 1 + BANDS or (heads is None and width % HEAD_WIDTH):
+        raise CheckpointError(f"{file}: pos_embed of {rows} rows × {width} fits no encoder of {BANDS} bands")
+    depths = {int(m[1]) for name in student if (m := re.match(r"transformer\.blocks\.(\d+)\.", name))}
+    if depths != set(range(len(depths))) or not depths:
+        raise CheckpointError(f"{file}: blocks {sorted(depths)} are not consecutive from 0")
+    return EncoderConfig(
+        width=width,
+        depth=len(depths),
+        heads=heads or width // HEAD_WIDTH,
+        mels=BANDS * PATCH,
+        frames=PATCH * (rows - 1) // BANDS,
+    )
+
+
+def _teacher(averages: Mapping[str, object], file: str) -> dict[str, Tensor]:
+    encoder, head = averages["_ema"], averages["_cls_head_ema"]
+    out: dict[str, Tensor] = {}
+    for part, patterns in ((encoder, [(r"(.+)", r"teacher.transformer.\1")]), (head, _TEACHER_HEAD)):
+        if part is None:
+            continue
+        if not isinstance(part, Mapping):
+            raise CheckpointError(f"{file}: the teacher's weights are a {type(part).__name__}, not a dict")
+        for name, tensor in part.items():
+            new = _rename(name, patterns)
+            if new is None or not isinstance(tensor, Tensor):
+                raise CheckpointError(f"{file}: the teacher's {name} is not known here")
+            out[new] = tensor
+    return out
