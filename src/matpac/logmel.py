@@ -100,9 +100,7 @@ class LogMel(nn.Module):
         """
         c = self.config
         if waveform.shape[-1] < c.window:
-            raise ValueError(
-                f"waveform of {waveform.shape[-1]} samples is shorter than one window ({c.window})"
-            )
+            raise ValueError(f"waveform of {waveform.shape[-1]} samples is shorter than one window ({c.window})")
         spectrum = torch.stft(
             waveform.float(), c.window, c.hop, window=self.window, center=False, return_complex=True
         )

@@ -5,12 +5,13 @@ is an error that names it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from matpac.errors import MatpacError
 from matpac.logmel import LogMelConfig, mel_matrix
 from matpac.vit import HEAD_WIDTH, PATCH, EncoderConfig
 
@@ -18,7 +19,7 @@ BANDS = 5
 """Frequency patches of every published model (80 mel bands)."""
 
 
-class CheckpointError(ValueError):
+class CheckpointError(MatpacError):
     """A checkpoint that is not what it should be; the message names file and tensor."""
 
 
@@ -78,13 +79,6 @@ def _rename(name: str, patterns: list[tuple[str, str]]) -> str | None:
     return None
 
 
-def looks_published(tensors: Mapping[str, object]) -> bool:
-    """Whether a mapping of names has the published code's key names, below whatever prefix."""
-    inner = tensors.get("model")
-    names = inner if isinstance(inner, Mapping) else tensors
-    return any(name.endswith(_ANCHOR) for name in names)
-
-
 def read_published(
     content: Mapping[str, object], file: str = "checkpoint", heads: int | None = None
 ) -> PublishedModel:
@@ -101,6 +95,8 @@ def read_published(
     model = content.get("model", content)
     if not isinstance(model, Mapping):
         raise CheckpointError(f"{file}: 'model' is a {type(model).__name__}, not a dict of tensors")
+    if not all(isinstance(name, str) for name in model):
+        raise CheckpointError(f"{file}: names of tensors are text, and here some are not; this is no state dict")
     state = dict(model)
     averages = {name: state.pop(name, content.get(name)) for name in ("_ema", "_cls_head_ema")}
     state = _without_prefix(state, file)
@@ -113,7 +109,8 @@ def _without_prefix(state: dict[str, object], file: str) -> dict[str, Tensor]:
     anchors = [name for name in state if name.endswith(_ANCHOR)]
     if len(anchors) != 1:
         raise CheckpointError(
-            f"{file}: expected one tensor named …{_ANCHOR}, found {len(anchors)}; this is no MATPAC encoder"
+            f"{file}: expected one tensor named …{_ANCHOR}, found {len(anchors)} among {_some(state)}; "
+            "this is no MATPAC encoder"
         )
     prefix = anchors[0].removesuffix(_ANCHOR)
     tensors = {}
@@ -140,27 +137,39 @@ def _sort_tensors(
         if _FRONT_END.fullmatch(name):
             _check_front_end(name, tensor, file)
         elif new := _rename(name, _STUDENT):
-            student[new] = _reshape(new, tensor)
+            student[new] = _reshape(name, new, tensor, file)
         elif new := _rename(name, _HEAD):
             head[new] = tensor
         elif new := _rename(name, _PRETEXT):
-            pretext[new] = _reshape(new, tensor)
+            pretext[new] = _reshape(name, new, tensor, file)
         else:
             unknown.append(name)
     if unknown:
-        raise CheckpointError(f"{file}: {len(unknown)} tensors not known here: {', '.join(unknown[:8])}")
+        raise CheckpointError(f"{file}: {len(unknown)} tensors not known here: {_some(unknown)}")
     return student, head, pretext
 
 
-def _reshape(name: str, tensor: Tensor) -> Tensor:
-    """The published tensors' leading ones, and the convolution that is our linear layer."""
-    if name == "patch_embed.weight":
+def _some(names: Collection[str]) -> str:
+    listed = ", ".join(list(names)[:8]) or "no tensors"
+    return f"{listed}, …" if len(names) > 8 else listed
+
+
+def _reshape(name: str, new: str, tensor: Tensor, file: str) -> Tensor:
+    """The published tensors' ones among their sizes, and the convolution that is our linear layer."""
+    shape = list(tensor.shape)
+    if new == "patch_embed.weight":
+        published = [*shape[:1], 1, PATCH, PATCH]
+    elif new.endswith(("cls_token", "mask_token")):
+        published = [1, 1, *shape[-1:]]
+    elif new.endswith("positions"):
+        published = [1, *shape[-2:]]
+    else:
+        return tensor
+    if shape != published or len(shape) < 3:
+        raise CheckpointError(f"{file}: {name} has the shape {shape}, which no published model's has")
+    if new == "patch_embed.weight":
         return tensor.flatten(1)
-    if name.endswith(("cls_token", "mask_token")):
-        return tensor.flatten()
-    if name.endswith("positions"):
-        return tensor.flatten(0, -2)
-    return tensor
+    return tensor.flatten() if new.endswith("_token") else tensor[0]
 
 
 def _check_front_end(name: str, tensor: Tensor, file: str) -> None:
@@ -170,14 +179,15 @@ def _check_front_end(name: str, tensor: Tensor, file: str) -> None:
         expected = torch.hann_window(config.window, periodic=True)
     else:
         expected = torch.from_numpy(mel_matrix(config)).T
-    if tensor.shape != expected.shape or not torch.allclose(tensor.float(), expected, atol=1e-5):
+    # as exact as its number format, since files are converted to half precision
+    exactness = max(1e-5, torch.finfo(tensor.dtype).eps) if tensor.is_floating_point() else 0.0
+    if tensor.shape != expected.shape or not torch.allclose(tensor.float(), expected, exactness, 1e-5):
         raise CheckpointError(f"{file}: {name} differs from the papers' front-end; it needs another log-mel")
 
 
 def _encoder_config(student: dict[str, Tensor], file: str, heads: int | None) -> EncoderConfig:
-    for name in ("positions", "cls_token", "patch_embed.weight"):
-        if name not in student:
-            raise CheckpointError(f"{file}: misses the tensor for {name}")
+    if "positions" not in student:
+        raise CheckpointError(f"{file}: misses pos_embed, which tells the encoder's size")
     rows, width = student["positions"].shape
     if (rows - 1) % BANDS or rows < 1 + BANDS or (heads is None and width % HEAD_WIDTH):
         raise CheckpointError(f"{file}: pos_embed of {rows} rows × {width} fits no encoder of {BANDS} bands")

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from matpac.errors import MatpacError
+
 PATCH = 16
 """Side of a patch, in mel bands and in frames (both papers)."""
 
@@ -40,11 +42,11 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         for name in ("mels", "frames"):
             if (value := getattr(self, name)) % PATCH or value < PATCH:
-                raise ValueError(f"encoder.{name} must be a positive multiple of {PATCH}, not {value}")
+                raise MatpacError(f"encoder.{name} must be a positive multiple of {PATCH}, not {value}")
         if self.width % self.heads or self.width % 4:
-            raise ValueError(f"encoder.width {self.width} must divide by 4 and by encoder.heads {self.heads}")
+            raise MatpacError(f"encoder.width {self.width} must divide by 4 and by encoder.heads {self.heads}")
         if self.depth < 1:
-            raise ValueError(f"encoder.depth must be at least 1, not {self.depth}")
+            raise MatpacError(f"encoder.depth must be at least 1, not {self.depth}")
 
     @property
     def bands(self) -> int:

@@ -46,9 +46,7 @@ class ClassificationHead(nn.Module):
             nn.Linear(config.hidden, config.bottleneck),
         )
         # the direction is PyTorch's default draw of a linear layer; the gain starts at one and is trained
-        self.direction = nn.Parameter(
-            nn.Linear(config.bottleneck, config.classes, bias=False).weight.detach()
-        )
+        self.direction = nn.Parameter(nn.Linear(config.bottleneck, config.classes, bias=False).weight.detach())
         self.gain = nn.Parameter(torch.ones(config.classes, 1))
         initialise(self.mlp)
 

@@ -30,13 +30,13 @@ def split_by_noise(noise: Float[Tensor, "batch token"], mask_ratio: float) -> Sp
     return Split(order[:, :keep], order[:, keep:])
 
 
-def random_split(batch: int, tokens: int, mask_ratio: float, seed: tuple[int, ...]) -> Split:
-    """A split that depends on nothing but its arguments, so that a resumed run masks as the unbroken one.
+def mask_noise(batch: int, tokens: int, seed: tuple[int, ...]) -> Float[Tensor, "batch token"]:
+    """Uniform noise that depends on nothing but its arguments, drawn on the CPU, the same for every device.
 
-    Drawn on the CPU: the same on every device. `seed` is for instance (run's seed, step, rank, micro-batch).
+    With a seed of (run's seed, step) and the global batch, a resumed run masks as the unbroken one, and so does
+    the same batch on another number of processes.
     """
-    generator = torch.Generator().manual_seed(mix_seed(seed))
-    return split_by_noise(torch.rand(batch, tokens, generator=generator), mask_ratio)
+    return torch.rand(batch, tokens, generator=torch.Generator().manual_seed(mix_seed(seed)))
 
 
 def mix_seed(seed: tuple[int, ...]) -> int:

@@ -1,11 +1,13 @@
 """One forward of masked latent prediction and classification, in the order of the papers' method section."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from matpac.errors import MatpacError
 from matpac.pretext.classification import Center, ClassificationHead, HeadConfig
 from matpac.pretext.losses import (
     choose,
@@ -43,17 +45,16 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha must be between 0 and 1, not {self.alpha}")
+            raise MatpacError(f"alpha must be between 0 and 1, not {self.alpha}")
         seen = visible_count(self.encoder.tokens, self.mask_ratio)
         if not 0 < seen < self.encoder.tokens:
-            raise ValueError(
+            raise MatpacError(
                 f"mask_ratio {self.mask_ratio} leaves {seen} of {self.encoder.tokens} patches visible; "
                 "the student needs at least one to see and one to predict"
             )
 
 
-@dataclass(frozen=True)
-class Temperatures:
+class Temperatures(NamedTuple):
     """What depends on the step: of multiple choice learning and of the teacher's softmax."""
 
     multiple_choice: float

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from matpac.errors import MatpacError
 from matpac.pretext.masking import Split, gather_tokens
 from matpac.vit import EncoderConfig, Transformer, initialise, sincos_positions
 
@@ -28,11 +29,9 @@ class PredictorConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width % 4:
-            raise ValueError(f"predictor.width {self.width} must divide by 4 and by heads {self.heads}")
+            raise MatpacError(f"predictor.width {self.width} must divide by 4 and by heads {self.heads}")
         if self.hypotheses < 1 or self.depth < 1:
-            raise ValueError(
-                f"predictor needs a hypothesis and a block, not {self.hypotheses} and {self.depth}"
-            )
+            raise MatpacError(f"predictor needs a hypothesis and a block, not {self.hypotheses} and {self.depth}")
 
 
 class Predictor(nn.Module):
@@ -52,9 +51,7 @@ class Predictor(nn.Module):
         table = sincos_positions(config.width, encoder.bands, encoder.steps)
         self.register_buffer("positions", table, persistent=False)
         self.transformer = Transformer(config.width, config.depth, config.heads)
-        self.hypotheses = nn.ModuleList(
-            nn.Linear(config.width, encoder.width) for _ in range(config.hypotheses)
-        )
+        self.hypotheses = nn.ModuleList(nn.Linear(config.width, encoder.width) for _ in range(config.hypotheses))
         initialise(self.embed)
         initialise(self.hypotheses)
         nn.init.normal_(self.mask_token, std=0.02)  # as in MAE and both papers

@@ -20,9 +20,7 @@ class Teacher(nn.Module):
             random draw (the head's last layer is shared); True starts them all equal to the student.
     """
 
-    def __init__(
-        self, transformer: Transformer, head: ClassificationHead | None, start_as_copy: bool = False
-    ):
+    def __init__(self, transformer: Transformer, head: ClassificationHead | None, start_as_copy: bool = False):
         super().__init__()
         self.transformer = copy.deepcopy(transformer)
         self.head = copy.deepcopy(head)

@@ -1,0 +1,116 @@
+"""Cutting clips of any length into the encoder's chunks, and batching chunks of equal length across clips.
+
+The papers' "precise" inference: consecutive chunks of the encoder's length, the last one as long as what is
+left, padded with zeros in normalised log-mel to a whole patch. Frames need no context, so a chunk is computed
+from its own samples, and blocks of a stream give what the whole clip gives.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from matpac.logmel import LogMel, LogMelConfig
+from matpac.vit import PATCH
+
+
+@dataclass
+class Chunk:
+    """A part of a clip that the encoder sees at once.
+
+    Args:
+        clip: number of the clip in the order they came.
+        index: number of the chunk in its clip.
+        samples: its waveform, as long as its frames need.
+        frames: of log-mel.
+    """
+
+    clip: int
+    index: int
+    samples: np.ndarray
+    frames: int
+
+    @property
+    def steps(self) -> int:
+        """Patches along time, the last one filled up with zeros."""
+        return -(-self.frames // PATCH)
+
+
+class Cutter:
+    """Cuts one clip, given in blocks of any size, into chunks as soon as they are complete."""
+
+    def __init__(self, config: LogMelConfig, frames: int, clip: int = 0):
+        self.config, self.frames, self.clip = config, frames, clip
+        self.index = 0
+        self._blocks: list[np.ndarray] = []
+        self._samples = 0
+
+    def push(self, block: Float[np.ndarray, " samples"]) -> Iterator[Chunk]:
+        """Take a block and give the chunks that it completes."""
+        self._blocks.append(block)
+        self._samples += len(block)
+        need, advance = self.config.samples(self.frames), self.frames * self.config.hop
+        if self._samples < need:
+            return
+        waveform = np.concatenate(self._blocks)
+        start = 0
+        while len(waveform) - start >= need:
+            yield self._chunk(waveform[start : start + need], self.frames)
+            start += advance
+        # a copy, so that a long block does not stay in memory for its tail
+        self._blocks = [waveform[start:].copy()]
+        self._samples = len(self._blocks[0])
+
+    def finish(self) -> Iterator[Chunk]:
+        """The clip has ended: the last, shorter chunk, if a frame is left."""
+        if frames := self.config.frames(self._samples):
+            yield self._chunk(np.concatenate(self._blocks)[: self.config.samples(frames)], frames)
+
+    def _chunk(self, samples: np.ndarray, frames: int) -> Chunk:
+        chunk = Chunk(self.clip, self.index, samples, frames)
+        self.index += 1
+        return chunk
+
+
+def batches(chunks: Iterable[Chunk], full_steps: int, batch_size: int, waiting: int) -> Iterator[list[Chunk]]:
+    """Group chunks of equal length across clips.
+
+    Args:
+        chunks: from any number of clips.
+        full_steps: patches along time of the longest chunk.
+        batch_size: chunks of that length in a batch; shorter ones come in larger batches of the same work.
+        waiting: how many full batches' worth of chunks may wait for companions before the largest group
+            goes as it is: what keeps memory flat.
+    """
+    groups: dict[int, list[Chunk]] = defaultdict(list)
+    budget = full_steps * batch_size
+    pending = 0
+    for chunk in chunks:
+        group = groups[chunk.steps]
+        group.append(chunk)
+        pending += chunk.steps
+        if (len(group) + 1) * chunk.steps > budget:
+            pending -= len(group) * chunk.steps
+            yield groups.pop(chunk.steps)
+        elif pending > budget * waiting:
+            steps = max(groups, key=lambda steps: steps * len(groups[steps]))
+            pending -= len(groups[steps]) * steps
+            yield groups.pop(steps)
+    for steps in sorted(groups):
+        yield groups[steps]
+
+
+def chunk_logmel(chunks: list[Chunk], logmel: LogMel, device: torch.device) -> Float[Tensor, "batch mel frame"]:
+    """Log-mel of chunks with one number of patches; frames past a chunk's end are zero."""
+    frames = chunks[0].steps * PATCH
+    waveforms = np.zeros((len(chunks), logmel.config.samples(frames)), np.float32)
+    for row, chunk in zip(waveforms, chunks, strict=True):
+        row[: len(chunk.samples)] = chunk.samples
+    spectrogram = logmel(torch.from_numpy(waveforms).to(device))
+    lengths = torch.tensor([chunk.frames for chunk in chunks], device=device)
+    beyond = torch.arange(frames, device=device) >= lengths[:, None]
+    return spectrogram.masked_fill_(beyond[:, None, :], 0.0)

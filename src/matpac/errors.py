@@ -1,0 +1,5 @@
+"""The root of errors whose message is for the person who gave the input."""
+
+
+class MatpacError(ValueError):
+    """Something given is not usable; the message names it, says why, and tells the way out."""

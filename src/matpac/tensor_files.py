@@ -1,0 +1,150 @@
+"""Files of named tensors: safetensors written and read, PyTorch's `.pt` read, and nothing in either is run."""
+
+import json
+import os
+import re
+import uuid
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matpac.published import CheckpointError
+
+KEY = "matpac"
+"""Of our description, JSON, in the metadata of a safetensors header."""
+
+_LONGEST_HEADER = 100_000_000  # bytes; the safetensors format's own limit
+_ZIP = b"PK\x03\x04"
+_PICKLE = b"\x80"  # the older torch.save: pickles one after another, each beginning with its protocol
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+    """Write one safetensors file with a description in its header, whole or not at all.
+
+    Raises:
+        OSError: it can't be written; what was there before is untouched.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    ready, seen = {}, set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        # the format has no shared memory: a tensor known by two names is written twice
+        memory = tensor.untyped_storage().data_ptr()
+        ready[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        save_file(ready, draft, {KEY: json.dumps(description, allow_nan=False)})
+        _to_disk(draft)
+        draft.replace(path)
+    except SafetensorError as error:
+        raise OSError(f"{path}: can't be written ({error})") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    if os.name == "posix":  # elsewhere a folder can't be opened
+        _to_disk(path.parent)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and description of a file that `write_tensors` wrote.
+
+    Raises:
+        CheckpointError: it is damaged, or has no description.
+    """
+    tensors, description = read_safetensors(path)
+    if description is None:
+        raise CheckpointError(f"{path}: not in matpac's own format (no {KEY!r} in its header)")
+    return tensors, description
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Tensors of any safetensors file, and our description where it has one.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: damaged or cut short ({error}); fetch it again") from error
+    if KEY not in metadata:
+        return tensors, None
+    with suppress(json.JSONDecodeError, RecursionError):
+        if isinstance(description := json.loads(metadata[KEY]), dict):
+            return tensors, description
+    raise CheckpointError(f"{path}: the description in its header is no JSON object")
+
+
+def read_torch_file(path: Path) -> Mapping[Any, Any]:
+    """What `torch.save` was given, if it is a dict of tensors (and of numbers, text and further dicts).
+
+    Raises:
+        CheckpointError: it holds other objects, which would run code on opening; or it is damaged.
+    """
+    with path.open("rb") as file:
+        mmap = file.read(len(_ZIP)) == _ZIP
+    try:
+        with warnings.catch_warnings():
+            # the pickle protocol matters to torch's makers, and decides nothing here
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:  # a damaged or hostile pickle can raise anything
+        raise CheckpointError(_refusal(path, error)) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds one {type(content).__name__}, not a dict of tensors")
+    return content
+
+
+def is_safetensors(start: bytes) -> bool:
+    """Whether a file that begins so is a safetensors file: the header's length, then JSON."""
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _LONGEST_HEADER
+
+
+def is_torch_file(start: bytes) -> bool:
+    """Whether a file that begins so may have been written by `torch.save`."""
+    return start.startswith((_ZIP, _PICKLE))
+
+
+def what_else(start: bytes) -> str:
+    """What a file that begins so is instead."""
+    if not start:
+        return "empty file"
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the weights; run git lfs pull"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "a web page, not the weights; download the file itself"
+    return f"no checkpoint (it begins with {start[:8]!r})"
+
+
+def _refusal(path: Path, error: Exception) -> str:
+    text = str(error)
+    if "weights_only" not in text:
+        reason = next(iter(text.splitlines()), "") or type(error).__name__
+        return f"{path}: damaged, cut short or no PyTorch checkpoint ({reason}); fetch it again"
+    found = re.search(r"GLOBAL ([\w.]+)", text)
+    what = f" ({found[1]})" if found else ""
+    return (
+        f"{path}: holds objects besides tensors{what}, which could run any code when opened, so it was not "
+        "opened. If it is a whole training checkpoint that you trust, take its weights out where it was made: "
+        f"""python -c "import torch; torch.save(torch.load('{path.name}', map_location='cpu', """
+        """weights_only=False)['model'], 'weights.pt')" and load weights.pt"""
+    )
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Training jobs: one page of loop each, and the run folder they share."""

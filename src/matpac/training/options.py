@@ -1,0 +1,39 @@
+"""Options of a pre-training run that do not change what is learned."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how a recipe runs; nothing here changes what is learned, but for the seed.
+
+    Args:
+        data: a folder (searched deep), a file, or a table (CSV, TSV, Parquet) with a path column.
+        output: the run folder.
+        resume: go on with the run in `output`.
+        seed: of weights, masks, order and crops.
+        accelerator: cpu, cuda, mps or auto.
+        devices: processes on this machine, one a device; auto takes all.
+        nodes: machines.
+        precision: 32-true, bf16-mixed, 16-mixed, or auto: mixed on a GPU, float32 elsewhere.
+        accumulate: micro-batches a step, for a batch that does not fit the memory.
+        workers: processes that read sound files; auto leaves the cores of a CPU run to the network.
+        log_every: steps between log lines; monitors are computed only then.
+        checkpoint_every: steps between checkpoints; auto makes a hundred in a run, at least 500 steps apart.
+        keep: newest checkpoints that stay, besides the best.
+    """
+
+    data: str
+    output: str
+    resume: bool = False
+    seed: int = 0
+    accelerator: str = "auto"
+    devices: int | Literal["auto"] = "auto"
+    nodes: int = 1
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    accumulate: int = 1
+    workers: int | Literal["auto"] = "auto"
+    log_every: int = 50
+    checkpoint_every: int | Literal["auto"] = "auto"
+    keep: int = 2

@@ -1,0 +1,148 @@
+"""Pre-training: one page of loop, on any device and any number of processes (Lightning Fabric)."""
+
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from matpac.checkpoint import describe_pretraining
+from matpac.data.crops import CropBatch
+from matpac.data.files import FileList
+from matpac.logmel import LogMel
+from matpac.pretext import Objective, PretextOutput
+from matpac.recipes import Plan, Recipe, StepValues
+from matpac.training.console import Finished, TrainingConsole, conclusion, introduction
+from matpac.training.guard import LossWatch, StopSignal
+from matpac.training.monitors import Speed, monitor
+from matpac.training.options import RunOptions
+from matpac.training.processes import agree_to_stop, mean_over_processes, start_fabric
+from matpac.training.run import Run
+from matpac.training.setup import adamw, find_clips, fingerprint, step_loader, step_splits
+
+if TYPE_CHECKING:  # Fabric takes a second to import
+    from lightning_fabric import Fabric
+
+
+@dataclass
+class StepResult:
+    """What one optimizer step leaves to look at."""
+
+    output: PretextOutput
+    loss: Tensor
+    norm: Tensor
+
+
+class Training:
+    """All state of a run: networks, optimizer, and how far it is."""
+
+    def __init__(self, recipe: Recipe, options: RunOptions, fabric: "Fabric", run: Run, corpus: FileList):
+        self.recipe, self.options, self.fabric, self.run = recipe, options, fabric, run
+        self.plan = Plan(recipe, len(corpus.clips))
+        torch.manual_seed(options.seed)
+        self.objective = Objective(recipe.objective)
+        self.optimizer = adamw(self.objective, recipe.optimizer)
+        self.identity = {"corpus": fingerprint(corpus.clips)}
+        self.step = run.restore(self.objective, self.optimizer, self.identity)
+        self.module, self.stepper = fabric.setup(self.objective, self.optimizer)
+        self.frontend = LogMel(recipe.logmel).to(fabric.device)
+        self.description = describe_pretraining(recipe)
+
+    def advance(self, batches: list[CropBatch], values: StepValues) -> StepResult:
+        """One step of the method: forward, backward, optimizer, teacher, centre."""
+        fabric, accumulate = self.fabric, self.options.accumulate
+        for group in self.optimizer.param_groups:
+            group["lr"] = values.learning_rate
+        splits = step_splits(self.recipe, self.options, fabric, self.step)
+        outputs: list[PretextOutput] = []
+        for number, (batch, split) in enumerate(zip(batches, splits, strict=True)):
+            logmel = self.frontend(batch.waveforms.to(fabric.device, non_blocking=True))
+            last = number == accumulate - 1
+            with nullcontext() if last else fabric.no_backward_sync(self.module):
+                output = self.module(logmel, split, values.temperatures)
+                fabric.backward(output.loss / accumulate)
+            outputs.append(output)
+
+        norm = fabric.clip_gradients(
+            self.module, self.stepper, max_norm=self.recipe.optimizer.clip, error_if_nonfinite=False
+        )
+        self.stepper.step()
+        self.stepper.zero_grad()
+        self.objective.update_teacher(values.encoder_decay, values.head_decay)
+        if self.objective.center is not None:
+            parts = [output.center_batch for output in outputs if output.center_batch is not None]
+            self.objective.center.update(mean_over_processes(fabric, torch.stack(parts).mean(0)))
+        self.step += 1
+        loss = torch.stack([output.loss.detach() for output in outputs]).mean()
+        return StepResult(outputs[-1], loss, torch.as_tensor(norm))
+
+    def scalars(self, result: StepResult, values: StepValues) -> dict[str, float]:
+        """Everything a log line holds, averaged over processes: the only wait for the device."""
+        watched = {"loss": result.loss, "gradient/norm": result.norm}
+        watched |= monitor(result.output, self.recipe.objective.predictor.hypotheses)
+        means = mean_over_processes(self.fabric, torch.stack([value.float() for value in watched.values()]))
+        return dict(zip(watched, means.tolist(), strict=True)) | {
+            "learning_rate": values.learning_rate,
+            "temperature/multiple_choice": values.temperatures.multiple_choice,
+            "temperature/teacher": values.temperatures.teacher,
+            "decay/encoder": values.encoder_decay,
+            "decay/head": values.head_decay,
+        }
+
+    def save(self, loss: float | None) -> None:
+        """A checkpoint of this step, by the first process; the others wait."""
+        if self.fabric.is_global_zero:
+            description = self.description | {"step": self.step}
+            self.run.save(self.step, self.objective, self.optimizer, description, self.identity | {"loss": loss})
+        self.fabric.barrier()
+
+
+def pretrain(recipe: Recipe, options: RunOptions, name: str = "") -> Finished:
+    """Train until the last step, or until asked to stop; either way the run can be used and gone on with.
+
+    Raises:
+        RunError: the run folder cannot be used or written.
+        DataError: nothing to train on, or too little for one batch.
+        TrainingError: the loss is not finite.
+    """
+    began = time.monotonic()
+    fabric = start_fabric(options)
+    run = Run(Path(options.output), options.resume, options.keep, first=fabric.is_global_zero)
+    run.write_config({"name": name, "recipe": asdict(recipe), "options": asdict(options)})
+    corpus = find_clips(recipe, options, run, fabric)
+    run.leave_out(corpus.left_out)
+    training = Training(recipe, options, fabric, run, corpus)
+    plan = training.plan
+    every = max(500, plan.steps // 100) if options.checkpoint_every == "auto" else options.checkpoint_every
+
+    watch, speed = LossWatch(run), Speed(recipe.batch_size)
+    with StopSignal() as stop, TrainingConsole(fabric.is_global_zero, plan.steps, training.step) as console:
+        console.say(introduction(plan, options, corpus, training.step, str(fabric.device)))
+        for batches in step_loader(recipe, options, plan, corpus.clips, fabric, training.step):
+            run.leave_out(failure for batch in batches for failure in batch.failures)
+            values = plan.at(training.step)
+            result = training.advance(batches, values)
+            watch.see(training.step, result.loss, [path for batch in batches for path in batch.paths])
+            speed.count()
+            console.advance(training.step)
+
+            logging = training.step % options.log_every == 0 or training.step == plan.steps
+            if logging:
+                watch.check()
+                seen = training.scalars(result, values) | speed.values()
+                run.log(training.step, seen)
+                console.show(training.step, seen)
+            stopping = agree_to_stop(fabric, stop, logging)
+            if training.step % every == 0 or training.step == plan.steps or stopping:
+                training.save(watch.mean())
+            if stopping:
+                break
+        run.close()
+        finished = Finished(
+            run.folder, training.step, plan.steps, run.newest, run.left_out, time.monotonic() - began
+        )
+        console.say(conclusion(finished))
+    return finished

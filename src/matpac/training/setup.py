@@ -1,0 +1,106 @@
+"""What a pre-training run is made of: clips, optimizer, batches and masks."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from matpac.data.crops import CropBatch, RandomCrops, StepBatches, crop_loader, drop_short
+from matpac.data.files import Clip, FileList, list_clips
+from matpac.pretext.masking import Split, mask_noise, split_by_noise
+from matpac.recipes import OptimizerConfig, Plan, Recipe
+from matpac.training.options import RunOptions
+from matpac.training.run import Run
+
+if TYPE_CHECKING:  # Fabric takes a second to import
+    from lightning_fabric import Fabric
+
+AUTO_WORKERS_CPU = 1
+"""Reading processes of a run on a CPU: one keeps up with two cores of training and takes little from them."""
+
+AUTO_WORKERS_LIMIT = 8
+"""Reading processes for a GPU, at most: decoding of flac then exceeds what ViT-B takes; ours."""
+
+
+def find_clips(recipe: Recipe, options: RunOptions, run: Run, fabric: "Fabric") -> FileList:
+    """The corpus. The first process reads the headers; the others read what it kept."""
+
+    def listing() -> FileList:
+        found = list_clips(options.data, cache=run.folder / "clips.parquet")
+        if recipe.short == "drop":
+            return drop_short(found, recipe.crop_samples / recipe.logmel.sample_rate)
+        return found
+
+    run.folder.mkdir(parents=True, exist_ok=True)
+    if fabric.is_global_zero:
+        found = listing()
+        fabric.barrier()
+        return found
+    fabric.barrier()
+    return listing()
+
+
+def fingerprint(clips: list[Clip]) -> str:
+    """Tells whether a resumed run has the corpus it began with."""
+    digest = hashlib.sha256()
+    for clip in clips:
+        digest.update(f"{clip.path}\0{clip.duration:.3f}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def adamw(objective: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over what learns; the learning rate is set at every step."""
+    learning = [p for p in objective.parameters() if p.requires_grad]
+    exempt = [] if config.decay_biases_and_norms else [p for p in learning if p.ndim < 2]
+    exempt_ids = {id(p) for p in exempt}
+    groups = [
+        {"params": [p for p in learning if id(p) not in exempt_ids], "weight_decay": config.weight_decay},
+        {"params": exempt, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        fused=True,
+    )
+
+
+def step_loader(
+    recipe: Recipe, options: RunOptions, plan: Plan, clips: list[Clip], fabric: "Fabric", first_step: int
+) -> Iterator[list[CropBatch]]:
+    """The micro-batches of this process, step by step, from `first_step` on."""
+    crops = RandomCrops(
+        clips, recipe.crop_samples, options.seed, short=recipe.short, sample_rate=recipe.logmel.sample_rate
+    )
+    order = StepBatches(
+        len(clips),
+        recipe.batch_size,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+        seed=options.seed,
+        first_step=first_step,
+        last_step=plan.steps,
+        accumulate=options.accumulate,
+    )
+    batches = iter(crop_loader(crops, order, workers=count_workers(options, fabric.device)))
+    for _ in range(first_step, plan.steps):
+        yield [next(batches) for _ in range(options.accumulate)]
+
+
+def count_workers(options: RunOptions, device: torch.device) -> int:
+    """Processes that read sound files."""
+    if options.workers != "auto":
+        return options.workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return AUTO_WORKERS_CPU if device.type == "cpu" else min(AUTO_WORKERS_LIMIT, cores)
+
+
+def step_splits(recipe: Recipe, options: RunOptions, fabric: "Fabric", step: int) -> list[Split]:
+    """Masks of this process's micro-batches: its rows of noise drawn for the global batch."""
+    noise = mask_noise(recipe.batch_size, recipe.objective.encoder.tokens, (options.seed, step))
+    mine = noise.chunk(fabric.world_size)[fabric.global_rank].to(fabric.device)
+    return [split_by_noise(part, recipe.objective.mask_ratio) for part in mine.chunk(options.accumulate)]

@@ -1,0 +1,160 @@
+"""Files of vectors, written as they come and whole or not at all: Parquet, or NumPy's npz."""
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from matpac.errors import MatpacError
+
+ROW_GROUP_BYTES = 64 * 2**20
+"""Vectors are written to Parquet in groups of about this size: what the writer holds in memory; ours."""
+
+
+class VectorFile(Protocol):
+    """Takes the vectors of one clip after another."""
+
+    def write(
+        self,
+        path: str,
+        duration: float,
+        vectors: Float[np.ndarray, "row width"],
+        layer: int | None,
+        times: Float[np.ndarray, " row"] | None,
+    ) -> None:
+        """Append a clip's rows; `times` in seconds where they are frames, `layer` where there are several."""
+        ...
+
+
+@contextmanager
+def open_vector_file(path: Path, description: Mapping[str, object]) -> Iterator[VectorFile]:
+    """A file to write vectors to, which appears under its name when all is written.
+
+    Args:
+        path: ends in .parquet or .npz.
+        description: of the vectors, kept as JSON in the file's metadata under "matpac".
+
+    Raises:
+        MatpacError: another ending, or a folder that is not there.
+    """
+    kinds = {".parquet": ParquetVectors, ".npz": NpzVectors}
+    if path.suffix not in kinds:
+        raise MatpacError(f"{path}: vectors are written as .parquet or .npz")
+    if not path.parent.is_dir():
+        raise MatpacError(f"{path}: there is no folder {path.parent}")
+    draft = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    file = kinds[path.suffix](draft, description)
+    try:
+        yield file
+        file.close()
+        draft.replace(path)
+    finally:
+        file.abandon()
+        draft.unlink(missing_ok=True)
+
+
+class ParquetVectors:
+    """Columns path, duration, (layer), (time), vector; the vector is a fixed-size list of float32."""
+
+    def __init__(self, path: Path, description: Mapping[str, object]):
+        self._path = path
+        self._metadata = {"matpac": json.dumps(description)}
+        self._writer = None
+        self._tables: list = []
+        self._bytes = 0
+
+    def write(
+        self,
+        path: str,
+        duration: float,
+        vectors: Float[np.ndarray, "row width"],
+        layer: int | None = None,
+        times: Float[np.ndarray, " row"] | None = None,
+    ) -> None:
+        """See `VectorFile`."""
+        import pyarrow as pa
+
+        rows, width = vectors.shape
+        columns = {
+            "path": pa.array([path] * rows, pa.string()),
+            "duration": pa.array([duration] * rows, pa.float64()),
+        }
+        if layer is not None:
+            columns["layer"] = pa.array([layer] * rows, pa.int16())
+        if times is not None:
+            columns["time"] = pa.array(times, pa.float64())
+        flat = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
+        columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, width)
+        self._tables.append(pa.table(columns))
+        self._bytes += vectors.nbytes
+        if self._bytes >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        if not self._tables:
+            return
+        table = pa.concat_tables(self._tables)
+        if self._writer is None:
+            schema = table.schema.with_metadata(self._metadata)
+            # vectors do not compress and their dictionary would only be in the way
+            self._writer = parquet.ParquetWriter(self._path, schema, use_dictionary=["path"], compression="zstd")
+        self._writer.write_table(table.replace_schema_metadata(self._metadata))
+        self._tables, self._bytes = [], 0
+
+    def close(self) -> None:
+        """Write what is left and the file's end."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def abandon(self) -> None:
+        """Let go of the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class NpzVectors:
+    """Arrays vectors [row, width], path, duration, (layer), (time) [row], and the description as JSON.
+
+    An npz holds whole arrays, so all vectors are kept in memory until the end; Parquet does not need that.
+    """
+
+    def __init__(self, path: Path, description: Mapping[str, object]):
+        self._path = path
+        self._description = json.dumps(description)
+        self._columns: dict[str, list[np.ndarray]] = {}
+
+    def write(
+        self,
+        path: str,
+        duration: float,
+        vectors: Float[np.ndarray, "row width"],
+        layer: int | None = None,
+        times: Float[np.ndarray, " row"] | None = None,
+    ) -> None:
+        """See `VectorFile`."""
+        rows = len(vectors)
+        columns = {"path": np.full(rows, path), "duration": np.full(rows, duration), "vectors": vectors}
+        if layer is not None:
+            columns["layer"] = np.full(rows, layer, np.int16)
+        if times is not None:
+            columns["time"] = times
+        for name, column in columns.items():
+            self._columns.setdefault(name, []).append(column)
+
+    def close(self) -> None:
+        """Write everything."""
+        arrays = {name: np.concatenate(parts) for name, parts in self._columns.items()}
+        np.savez(self._path, allow_pickle=False, matpac=np.array(self._description), **arrays)
+
+    def abandon(self) -> None:
+        """Nothing is open between writes."""
