@@ -1,0 +1,248 @@
+"""Which clips a corpus has: a folder, a table or one file → paths and durations, and what is left out and why."""
+
+import csv
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from matpac import audio
+
+T = TypeVar("T")
+
+TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
+# One log-mel window, 25 ms (SPEC §1: 400 samples at 16 kHz): a shorter clip has no frame at all.
+SHORTEST_SECONDS = 400 / 16_000
+# Files handed to the threads at a time: millions of waiting tasks would fill the memory.
+TASKS = 4_096
+REASONS_SHOWN = 3
+CACHE_COLUMNS = ("path", "size", "modified", "duration", "reason")
+
+
+class DataError(ValueError):
+    """A corpus that can't be used; the message names it and tells the way out."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A sound file to train on: its path, and its length in seconds by its header."""
+
+    path: str
+    duration: float
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A sound file that isn't used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass
+class FileList:
+    """The clips of a corpus, in a fixed order, and the files left out."""
+
+    clips: list[Clip] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What is kept of a file between two runs; `reason` is empty for a file that can be read."""
+
+    path: str
+    size: int
+    modified: int  # ns
+    duration: float
+    reason: str
+
+
+def list_clips(
+    source: str | Path,
+    cache: Path | None = None,
+    min_seconds: float = SHORTEST_SECONDS,
+    workers: int = 8,
+) -> FileList:
+    """The clips of a folder (searched deep), of a table with a `path` column, or of one sound file.
+
+    Tables are CSV, TSV or Parquet; their other columns are ignored, relative paths count from the table's
+    folder, a path that stands there twice is one clip. Headers are read by `workers` threads, and what they say is
+    kept in the Parquet file `cache`: another call reads no header of a file whose size and time of change are
+    the same. Clips shorter than `min_seconds`, or than one log-mel window, are left out.
+
+    Raises:
+        DataError: no sound file, none that can be used (with the first reasons), a table without `path`
+            column, a cache that can't be read.
+    """
+    if not Path(source).exists():
+        raise DataError(f"{source}: no such file or folder; check the path")
+    paths = [os.path.abspath(path) for path in _candidates(Path(source))]  # noqa: PTH100 (millions of paths)
+    if not paths:
+        kinds = "its path column is empty" if _is_table(Path(source)) else "no sound file in this folder"
+        raise DataError(f"{source}: {kinds} (looked for {', '.join(sorted(audio.AUDIO_SUFFIXES))})")
+    headers = _headers(paths, cache, workers)
+    files = FileList()
+    least = max(min_seconds, SHORTEST_SECONDS)
+    for header in headers:
+        if header.reason:
+            files.left_out.append(LeftOut(header.path, header.reason))
+        elif header.duration < least:
+            reason = f"too short: {header.duration:.3f} s, at least {least:.3f} s are needed"
+            files.left_out.append(LeftOut(header.path, reason))
+        else:
+            files.clips.append(Clip(header.path, header.duration))
+    if not files.clips:
+        raise DataError(f"{source}: no clip can be used: {describe_left_out(files.left_out)}")
+    return files
+
+
+def describe_left_out(left_out: Sequence[LeftOut]) -> str:
+    """How many files were left out, and the reasons of the first few, in one line."""
+    shown = "; ".join(f"{item.path}: {item.reason}" for item in left_out[:REASONS_SHOWN])
+    more = len(left_out) - REASONS_SHOWN
+    return f"{len(left_out)} left out: {shown}" + (f"; and {more} more" if more > 0 else "")
+
+
+def reason_of(error: audio.AudioError, path: str) -> str:
+    """The message of an error without the path that it begins with."""
+    return str(error).removeprefix(f"{path}: ")
+
+
+def track(tasks: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """Passes `tasks` on, with a progress bar (rate, time left) where the standard error is a terminal."""
+    if not sys.stderr.isatty():
+        yield from tasks
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    rate = TextColumn("{task.fields[rate]}")
+    with Progress(*columns, rate, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        bar = progress.add_task(description, total=total, rate="")
+        for task in tasks:
+            yield task
+            speed = progress.tasks[0].speed
+            progress.update(bar, advance=1, rate=f"{speed:.0f}/s" if speed else "")
+
+
+# --- which files -------------------------------------------------------------------------------------------
+
+
+def _is_table(source: Path) -> bool:
+    return source.is_file() and source.suffix.lower() in TABLE_SUFFIXES
+
+
+def _candidates(source: Path) -> list[str]:
+    if not _is_table(source):
+        return [str(path) for path in audio.find_audio([source])]
+    rows = _parquet_paths(source) if source.suffix.lower() == ".parquet" else _csv_paths(source)
+    return list(dict.fromkeys(os.path.join(source.parent, row) for row in rows))  # noqa: PTH118 (millions)
+
+
+def _parquet_paths(table: Path) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names = pq.read_schema(table).names
+        if "path" not in names:
+            raise DataError(f"{table}: no column `path`; it has {', '.join(names)}")
+        rows = pq.read_table(table, columns=["path"])["path"].to_pylist()
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{table}: not a Parquet file ({error}); write it anew") from error
+    if None in rows:
+        raise DataError(f"{table}: row {rows.index(None)} has no path; remove it")
+    return rows
+
+
+def _csv_paths(table: Path) -> list[str]:
+    delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, delimiter=delimiter)
+            names = rows.fieldnames or []
+            if "path" not in names:
+                raise DataError(f"{table}: no column `path`; it has {', '.join(names) or 'none'}")
+            paths = [(row["path"], rows.line_num) for row in rows]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{table}: not UTF-8 text ({error.reason} at byte {error.start}); convert it") from error
+    for path, line in paths:
+        if not path:
+            raise DataError(f"{table}: line {line} has no path; remove it")
+    return [path for path, _ in paths]
+
+
+# --- headers, read once ------------------------------------------------------------------------------------
+
+
+def _headers(paths: list[str], cache: Path | None, workers: int) -> list[_Header]:
+    known = _read_cache(cache) if cache is not None and cache.exists() else {}
+    fresh = 0
+    headers = []
+    with ThreadPoolExecutor(max(1, workers)) as threads:
+        for header, was_read in track(_in_parallel(threads, paths, known), "Reading headers", len(paths)):
+            headers.append(header)
+            fresh += was_read
+    if cache is not None and (fresh or len(headers) != len(known)):
+        _write_cache(cache, headers)
+    return headers
+
+
+def _in_parallel(
+    threads: ThreadPoolExecutor, paths: list[str], known: dict[str, _Header]
+) -> Iterator[tuple[_Header, bool]]:
+    for begin in range(0, len(paths), TASKS):
+        yield from threads.map(lambda path: _header(path, known.get(path)), paths[begin : begin + TASKS])
+
+
+def _header(path: str, known: _Header | None) -> tuple[_Header, bool]:
+    """What a file's header says, and whether it had to be read for that."""
+    try:
+        state = os.stat(path)  # noqa: PTH116 (millions of files)
+    except OSError as error:
+        return _Header(path, -1, -1, 0.0, f"{error.strerror}; check the path"), True
+    if known is not None and (known.size, known.modified) == (state.st_size, state.st_mtime_ns):
+        return known, False
+    try:
+        duration, reason = audio.info(path).duration, ""
+    except audio.AudioError as error:
+        duration, reason = 0.0, reason_of(error, path)
+    return _Header(path, state.st_size, state.st_mtime_ns, duration, reason), True
+
+
+def _read_cache(cache: Path) -> dict[str, _Header]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(cache)
+        rows = zip(*(table[name].to_pylist() for name in CACHE_COLUMNS), strict=True)
+    except (pa.ArrowException, KeyError) as error:
+        raise DataError(f"{cache}: not a list of durations written by matpac ({error}); remove it") from error
+    headers = {path: _Header(path, *rest) for path, *rest in ((os.fsdecode(row[0]), *row[1:]) for row in rows)}
+    if (table.schema.metadata or {}).get(b"readers") == audio.readers().encode():
+        return headers
+    # other libraries may read what these could not: only what was readable is still known
+    return {path: header for path, header in headers.items() if not header.reason}
+
+
+def _write_cache(cache: Path, headers: list[_Header]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {name: [getattr(header, name) for header in headers] for name in CACHE_COLUMNS}
+    columns["path"] = [os.fsencode(header.path) for header in headers]  # file names need not be UTF-8
+    kinds = zip(CACHE_COLUMNS, (pa.binary(), pa.int64(), pa.int64(), pa.float64(), pa.string()), strict=True)
+    schema = pa.schema(list(kinds), metadata={"readers": audio.readers()})
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    part = cache.with_name(f".{cache.name}.{os.getpid()}")
+    try:
+        pq.write_table(pa.table(columns, schema=schema), part)
+        part.replace(cache)
+    finally:
+        part.unlink(missing_ok=True)

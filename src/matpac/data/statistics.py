@@ -1,0 +1,108 @@
+"""Mean and deviation of the log-mel of a corpus: what its front-end normalises by."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from matpac import audio
+from matpac.data.files import Clip, DataError, LeftOut, describe_left_out, reason_of, track
+from matpac.logmel import LogMel, LogMelConfig
+
+# 10,000 crops of 10 s are 28 hours: the mean is then known far better than the third decimal of AudioSet's.
+MAX_CLIPS = 10_000
+CROP_SECONDS = 10.0  # the length of an AudioSet clip
+TASKS = 64  # crops that wait decoded: 40 MB
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalisation:
+    """Mean and deviation of log-mel (natural logarithm), from how many clips and frames, and the bad files."""
+
+    mean: float
+    std: float
+    clips: int
+    frames: int
+    left_out: list[LeftOut]
+
+
+class Moments:
+    """Mean and deviation of numbers that come in parts, in float64 (Chan, Golub & LeVeque 1983)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = 0.0
+        self._squares = 0.0  # sum of squared distances from the mean
+
+    def add(self, numbers: np.ndarray) -> None:
+        """Takes another part in, of any shape, not empty."""
+        part = numbers.astype(np.float64).ravel()
+        mean, squares = float(part.mean()), float(part.var()) * len(part)
+        total = self.count + len(part)
+        apart = mean - self.mean
+        self._squares += squares + apart**2 * self.count * len(part) / total
+        self.mean += apart * len(part) / total
+        self.count = total
+
+    @property
+    def std(self) -> float:
+        """Deviation of all numbers so far (divided by their count)."""
+        return (self._squares / self.count) ** 0.5
+
+
+def normalisation(
+    clips: Sequence[Clip],
+    config: LogMelConfig | None = None,
+    max_clips: int = MAX_CLIPS,
+    seed: int = 0,
+    workers: int = 4,
+) -> Normalisation:
+    """Mean and deviation of the unnormalised log-mel of a corpus, over all bands and frames.
+
+    Takes at most `max_clips` clips, drawn by `seed`, and of each a random crop of at most 10 s, decoded by
+    `workers` threads. A clip that can't be decoded is left out and named. Raises DataError if none is left, or
+    the sound has no variation (digital silence).
+    """
+    front_end = LogMel(dataclasses.replace(config or LogMelConfig(), mean=0.0, std=1.0))
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(clips))[:max_clips])
+    moments, frames, used = Moments(), 0, 0
+    left_out: list[LeftOut] = []
+    with ThreadPoolExecutor(max(1, workers)) as threads:
+        crops = _crops(threads, clips, chosen, front_end.config, seed)
+        for crop in track(crops, "Measuring log-mel", len(chosen)):
+            if isinstance(crop, LeftOut):
+                left_out.append(crop)
+                continue
+            with torch.inference_mode():
+                logmel = front_end(torch.from_numpy(crop)[None]).numpy()
+            moments.add(logmel)
+            frames += logmel.shape[-1]
+            used += 1
+    if not used:
+        raise DataError(f"no clip to measure: {describe_left_out(left_out)}")
+    if not moments.std > 0:
+        raise DataError(f"the log-mel of these {used} clips is the same everywhere: they are silent")
+    return Normalisation(moments.mean, moments.std, used, frames, left_out)
+
+
+def _crops(
+    threads: ThreadPoolExecutor, clips: Sequence[Clip], chosen: np.ndarray, config: LogMelConfig, seed: int
+) -> Iterator[Float32[np.ndarray, " samples"] | LeftOut]:
+    for begin in range(0, len(chosen), TASKS):
+        part = [int(index) for index in chosen[begin : begin + TASKS]]
+        yield from threads.map(lambda index: _crop(clips[index], config, [seed, index]), part)
+
+
+def _crop(clip: Clip, config: LogMelConfig, seed: list[int]) -> Float32[np.ndarray, " samples"] | LeftOut:
+    start = np.random.default_rng(seed).uniform(0, max(0.0, clip.duration - CROP_SECONDS))
+    samples = round(CROP_SECONDS * config.sample_rate)
+    try:
+        crop = audio.read_crop(clip.path, start, samples, config.sample_rate)
+    except audio.AudioError as error:
+        return LeftOut(clip.path, reason_of(error, clip.path))
+    if len(crop) < config.window:
+        return LeftOut(clip.path, f"too short: {len(crop)} samples, a log-mel window has {config.window}")
+    return crop

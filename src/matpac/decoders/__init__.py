@@ -1,0 +1,49 @@
+"""Sound files as blocks of frames at their own rate; only `matpac.audio` uses this package."""
+
+from pathlib import Path
+
+import soundfile
+
+from matpac.decoders.base import AudioError, AudioInfo, Decoder
+from matpac.decoders.ffmpeg import AV_SUFFIXES, AvDecoder, import_av
+from matpac.decoders.sndfile import SndfileDecoder
+
+__all__ = ["AV_SUFFIXES", "AudioError", "AudioInfo", "Decoder", "import_av", "open_decoder"]
+
+FORMAT_NOT_RECOGNISED = 1  # SF_ERR_UNRECOGNISED_FORMAT of sndfile.h
+UNKNOWN_LENGTH = 2**62  # frames; libsndfile says more for a FLAC that was written to a pipe
+
+
+def open_decoder(path: Path) -> Decoder:
+    """Opens a sound file: by libsndfile if it can, else by PyAV if that is installed. Raises AudioError."""
+    _check_file(path)
+    try:
+        sound = SndfileDecoder(path)
+        if sound.info.frames < UNKNOWN_LENGTH:
+            return sound
+        sound.close()
+        reason, unknown = "its header has no length", False
+    except soundfile.LibsndfileError as error:
+        reason, unknown = error.error_string.strip(), error.code == FORMAT_NOT_RECOGNISED
+    av = import_av()
+    if av is not None:
+        return AvDecoder(path, av)
+    if path.suffix.lower() in AV_SUFFIXES:
+        raise AudioError(f"{path}: format not readable here; install matpac[av] or convert it to FLAC")
+    if unknown:
+        with path.open("rb") as file:
+            start = file.read(12)
+        raise AudioError(
+            f"{path}: not a sound file that can be read here (it begins with {start!r}); "
+            "remove it, or if it is one, install matpac[av] or convert it to FLAC"
+        )
+    raise AudioError(f"{path}: damaged or of an unusual kind ({reason}); convert it to FLAC or install matpac[av]")
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise AudioError(f"{path}: no such file; check the path")
+    if not path.is_file():
+        raise AudioError(f"{path}: a folder, not a sound file; give the files in it")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: empty file (0 bytes); copy or download it again")

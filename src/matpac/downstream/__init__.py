@@ -1,0 +1,1 @@
+"""What is done with a frozen encoder's vectors on labelled sounds: metrics, probes, comparison."""

@@ -1,0 +1,229 @@
+"""Many linear heads trained as one batched layer; each ends where training it alone would take it.
+
+Heads of one (split, seed) see the same batches whatever their learning rate, so they form a *group* and share
+one matrix product: [batch, dim] × [dim, rates · classes]. Groups are stacked and go through ``bmm``. No
+autograd: the gradient of a linear layer is two products, written into buffers that are kept.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+from torch.optim.adam import adam
+
+
+@dataclass(frozen=True)
+class AdamConfig:
+    """Adam with L2 as part of the gradient, as torch.optim.Adam's ``weight_decay`` (values: PROTOCOLS §1)."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    l2: float = 1e-8
+    epsilon: float = 1e-8
+    """torch.optim.Adam's and scikit-learn's default; the protocol names none."""
+
+
+def draw_start(
+    classes: int, dim: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "class dim"], Float[Tensor, "class"]]:
+    """Weight and bias as ``torch.nn.Linear(dim, classes)`` draws them by default: both U(-1/√dim, 1/√dim)."""
+    weight, bias = torch.empty(classes, dim), torch.empty(classes)
+    torch.nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
+    bound = 1 / math.sqrt(dim)
+    return weight, bias.uniform_(-bound, bound, generator=generator)
+
+
+class LinearHeads:
+    """Groups × learning rates of linear heads with their Adam state, stacked.
+
+    ``weight`` and ``bias`` hold one start per group, the same for all rates. ``groups`` and ``rates`` say
+    which head, by its place at the start, is in which place now that some have left (``keep``).
+    """
+
+    def __init__(
+        self,
+        weight: Float[Tensor, "group class dim"],
+        bias: Float[Tensor, "group class"],
+        learning_rates: Sequence[float],
+        config: AdamConfig,
+    ) -> None:
+        self.config = config
+        self.learning_rates = tuple(learning_rates)
+        count = len(self.learning_rates)
+        self.groups = np.arange(len(weight))
+        self.rates = np.tile(np.arange(count), (len(weight), 1))
+        self.steps = 0
+        self.weight = weight[:, None].repeat(1, count, 1, 1)
+        self.bias = bias[:, None].repeat(1, count, 1)
+        self._weight_moments = torch.zeros_like(self.weight), torch.zeros_like(self.weight)
+        self._bias_moments = torch.zeros_like(self.bias), torch.zeros_like(self.bias)
+        self._arrange()
+
+    def logits(self, inputs: Float[Tensor, "group clip dim"]) -> Float[Tensor, "group clip rate class"]:
+        """What each head says of the inputs of its group."""
+        groups, rates, classes, dim = self.weight.shape
+        weight = self.weight.view(groups, rates * classes, dim)
+        out = torch.baddbmm(self.bias.view(groups, 1, -1), inputs, weight.transpose(1, 2))
+        return out.view(groups, -1, rates, classes)
+
+    def step(
+        self, inputs: Float[Tensor, "group clip dim"], gradient: Float[Tensor, "group clip rate class"]
+    ) -> None:
+        """One Adam step from the loss's gradient with respect to the logits of these inputs."""
+        flat = gradient.flatten(2)
+        torch.bmm(flat.transpose(1, 2), inputs, out=self._weight_gradient.flatten(1, 2))
+        torch.sum(flat, dim=1, out=self._bias_gradient.flatten(1, 2))
+        self.steps += 1
+        for rate, (values, gradients, first, second, steps) in self._lists:
+            adam(
+                values,
+                gradients,
+                first,
+                second,
+                [],
+                steps,
+                fused=True,  # one pass over memory
+                amsgrad=False,
+                beta1=self.config.betas[0],
+                beta2=self.config.betas[1],
+                lr=rate,
+                weight_decay=self.config.l2,
+                eps=self.config.epsilon,
+                maximize=False,
+            )
+
+    def keep(self, running: Bool[np.ndarray, "group rate"]) -> None:
+        """Let stopped heads leave, where that makes the stack smaller.
+
+        ``running`` is by the heads' present places. The stack stays rectangular: beside a group with more
+        running heads another keeps some stopped ones as ballast; nobody reads them any more.
+        """
+        groups = np.flatnonzero(running.any(axis=1))
+        width = int(running.sum(axis=1).max())
+        if len(groups) == running.shape[0] and width == running.shape[1]:
+            return
+        places = np.argsort(~running[groups], axis=1, kind="stable")[:, :width]
+        self.rates = np.take_along_axis(self.rates[groups], places, axis=1)
+        self.groups = self.groups[groups]
+        index = torch.from_numpy(groups)[:, None], torch.from_numpy(places)
+        self.weight, self.bias = self.weight[index], self.bias[index]
+        self._weight_moments = self._weight_moments[0][index], self._weight_moments[1][index]
+        self._bias_moments = self._bias_moments[0][index], self._bias_moments[1][index]
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Buffers of the gradients, and for each rate the lists of its heads' tensors that ``adam`` wants."""
+        self._weight_gradient = torch.empty_like(self.weight)
+        self._bias_gradient = torch.empty_like(self.bias)
+        stacks = (
+            (self.weight, self._weight_gradient, *self._weight_moments),
+            (self.bias, self._bias_gradient, *self._bias_moments),
+        )
+        self._lists: list[tuple[float, tuple[list[Tensor], ...]]] = []
+        for index in np.unique(self.rates):
+            places = [tuple(place) for place in np.argwhere(self.rates == index).tolist()]
+            columns = [[stack[k][place] for stack in stacks for place in places] for k in range(4)]
+            steps = torch.full((len(columns[0]),), float(self.steps), device=self.weight.device)
+            self._lists.append((self.learning_rates[index], (*columns, list(steps.unbind()))))
+
+
+def cross_entropy_gradient(
+    logits: Float[Tensor, "group clip rate class"], labels: Int[Tensor, "group clip"]
+) -> Float[Tensor, "group clip rate class"]:
+    """Gradient of each head's mean cross-entropy over the clips, not divided by the classes (PROTOCOLS §1)."""
+    true = torch.nn.functional.one_hot(labels, logits.shape[-1])
+    return logits.softmax(dim=-1).sub_(true[:, :, None]).div_(logits.shape[1])
+
+
+def binary_cross_entropy_gradient(
+    logits: Float[Tensor, "group clip rate class"],
+    targets: Shaped[Tensor, "group clip class"],
+    known: Bool[Tensor, "group clip class"] | None,
+) -> Float[Tensor, "group clip rate class"]:
+    """Gradient of each head's binary cross-entropy, mean over the batch's known labels (none known: zero)."""
+    gradient = logits.sigmoid().sub_(targets[:, :, None])
+    if known is None:
+        return gradient.div_(logits.shape[1] * logits.shape[3])
+    count = known.sum(dim=(1, 2)).clamp_(min=1)
+    return gradient.mul_(known[:, :, None]).div_(count[:, None, None, None])
+
+
+class BestHeads:
+    """Early stopping, head by head: the best weights so far, and which heads still run.
+
+    All arrays are [group, rate] by the heads' places at the start, whichever have left the stack since.
+    """
+
+    def __init__(self, heads: LinearHeads, patience: int) -> None:
+        self.patience = patience
+        self.weight, self.bias = torch.empty_like(heads.weight), torch.empty_like(heads.bias)
+        self.value = np.full(heads.rates.shape, -np.inf)
+        self.best_epoch = np.zeros(heads.rates.shape, int)
+        self.epochs = np.zeros(heads.rates.shape, int)
+        self.running = np.ones(heads.rates.shape, bool)
+
+    def update(self, heads: LinearHeads, epoch: int, values: Float[np.ndarray, "group rate"]) -> None:
+        """Take in the validation metric after ``epoch`` (from 1); ``values`` are by the heads' present places."""
+        for place in np.ndindex(heads.rates.shape):
+            head = int(heads.groups[place[0]]), int(heads.rates[place])
+            if not self.running[head]:
+                continue
+            self.epochs[head] = epoch
+            if values[place] > self.value[head]:
+                self.value[head], self.best_epoch[head] = values[place], epoch
+                self.weight[head], self.bias[head] = heads.weight[place], heads.bias[place]
+            elif epoch - self.best_epoch[head] >= self.patience:
+                self.running[head] = False
+
+
+class StandardisedRows:
+    """Rows of one matrix of features, standardised on the way out; the matrix is kept once and never copied.
+
+    ``mean`` and ``scale`` [group, dim] belong to the groups' training parts.
+    """
+
+    def __init__(
+        self,
+        features: Shaped[Tensor, "clip dim"],
+        mean: Float[Tensor, "group dim"],
+        scale: Float[Tensor, "group dim"],
+    ) -> None:
+        self.features, self.mean, self.scale = features, mean, scale
+        self._buffer = mean.new_empty(0)
+
+    def __call__(
+        self, index: Int[Tensor, "member clip"], groups: Int[np.ndarray, "member"]
+    ) -> Float[Tensor, "member clip dim"]:
+        """Rows ``index[i]`` scaled as ``groups[i]`` has it, in a buffer that the next call overwrites."""
+        size = index.numel() * self.features.shape[1]
+        if self._buffer.numel() < size:
+            self._buffer = self.mean.new_empty(size)  # fresh pages on every batch would cost a third of the step
+        rows = self._buffer[:size].view(index.numel(), -1)
+        if self.features.dtype == rows.dtype:
+            torch.index_select(self.features, 0, index.flatten(), out=rows)
+        else:
+            rows.copy_(self.features[index.flatten()])
+        member = torch.from_numpy(groups)
+        return rows.view(*index.shape, -1).sub_(self.mean[member, None]).div_(self.scale[member, None])
+
+
+def fit_scaler(
+    features: Shaped[Tensor, "clip dim"], rows: Int[Tensor, "train"]
+) -> tuple[Float[Tensor, "dim"], Float[Tensor, "dim"]]:
+    """Mean and (population) deviation of each feature over ``rows``; a constant feature is divided by 1.
+
+    Constant is what varies by less than float32 can tell from its mean. Sums are float64, over blocks of
+    rows.
+    """
+    blocks = rows.split(1024)
+    total = sum(features[block].double().sum(dim=0) for block in blocks)
+    mean = torch.as_tensor(total) / len(rows)
+    squares = torch.zeros_like(mean)
+    for block in blocks:
+        squares += (features[block].double() - mean).square_().sum(dim=0)
+    scale = (squares / len(rows)).sqrt_()
+    scale[scale <= torch.finfo(torch.float32).eps * mean.abs()] = 1.0
+    return mean.float(), scale.float()

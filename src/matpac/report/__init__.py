@@ -1,0 +1,30 @@
+"""Reports for people: blocks and figures from plain numbers, written as one HTML file that stands alone.
+
+`style` (one look, SVG) → `curves`, `figures`, `spectrogram`, `results` (figures, tables) → `page` (the file).
+"""
+
+from matpac.report.curves import loss_curves
+from matpac.report.figures import class_scores, confusion, project, projection, projections
+from matpac.report.page import Report
+from matpac.report.results import Cell, Result, Table, details_table, results_table, score_intervals
+from matpac.report.spectrogram import mask_figure
+from matpac.report.style import Mark, marks
+
+__all__ = [
+    "Report",
+    "Result",
+    "results_table",
+    "details_table",
+    "score_intervals",
+    "Table",
+    "Cell",
+    "loss_curves",
+    "project",
+    "projection",
+    "projections",
+    "mask_figure",
+    "confusion",
+    "class_scores",
+    "Mark",
+    "marks",
+]

@@ -1,0 +1,166 @@
+"""Listing a corpus: what is a clip, what is left out and why, and what the cache saves."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from matpac import audio
+from matpac.data.files import Clip, DataError, FileList, LeftOut, describe_left_out, list_clips, track
+from sound_files import GOOD, make_mixed_folder, write_sound
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> dict[str, Path]:
+    return make_mixed_folder(tmp_path / "mixed")
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files whose header is read from now on."""
+    names: list[str] = []
+    original = audio.info
+
+    def counting(path: str | Path) -> audio.AudioInfo:
+        names.append(Path(path).name)
+        return original(path)
+
+    monkeypatch.setattr(audio, "info", counting)
+    return names
+
+
+def test_a_folder_of_mixed_files(mixed: dict[str, Path]) -> None:
+    files = list_clips(mixed["text.wav"].parent)
+    found = {Path(clip.path): clip.duration for clip in files.clips}
+    expected = {mixed[name]: seconds for name, (_, _, seconds, _, _) in GOOD.items()}
+    expected[mixed["cut.flac"]] = 2.0  # its header is whole: only decoding shows the damage
+    assert found == pytest.approx(expected)
+    assert [clip.path for clip in files.clips] == sorted(map(str, expected))
+    reasons = {Path(item.path).name: item.reason for item in files.left_out}
+    assert set(reasons) == {"empty.wav", "text.wav", "click.wav"}
+    assert reasons["empty.wav"].startswith("empty file (0 bytes)")
+    assert reasons["text.wav"].startswith("not a sound file")
+    assert reasons["click.wav"] == "too short: 0.020 s, at least 0.025 s are needed"
+
+
+def test_min_seconds_and_relative_source(mixed: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(mixed["text.wav"].parent)
+    files = list_clips(Path("album"), min_seconds=2.5)
+    assert files.clips == [Clip(str(mixed["album/stereo_22k.ogg"]), 3.0)]
+    assert len(files.left_out) == 2
+
+
+def test_a_single_file(mixed: dict[str, Path]) -> None:
+    path = str(mixed["stereo_44k.wav"])
+    assert list_clips(path) == FileList([Clip(path, 2.5)], [])
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_a_table(mixed: dict[str, Path], kind: str) -> None:
+    root = mixed["text.wav"].parent
+    rows = ["stereo_44k.wav", "gone.wav", str(mixed["mono_48k.flac"]), "album/mono_16k.mp3", "stereo_44k.wav"]
+    table = root / f"corpus.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table({"label": list("abcde"), "path": rows}), table)
+    else:
+        mark = {"csv": ",", "tsv": "\t"}[kind]
+        lines = [mark.join(["label", "path"]), *(mark.join(["a", row]) for row in rows)]
+        table.write_text("\ufeff" + "\n".join(lines), encoding="utf-8")
+    files = list_clips(table)
+    names = ["stereo_44k.wav", "mono_48k.flac", "album/mono_16k.mp3"]
+    assert [clip.path for clip in files.clips] == [str(mixed[name]) for name in names]
+    assert files.left_out == [LeftOut(str(root / "gone.wav"), "No such file or directory; check the path")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"file,label\nx.wav,1\n", r"a\.csv: no column `path`; it has file, label"),
+        ("a.tsv", b"", r"a\.tsv: no column `path`; it has none"),
+        ("a.csv", b"path\n", r"a\.csv: its path column is empty"),
+        ("a.csv", b"label,path\n1,a.wav\n2,\n", r"a\.csv: line 3 has no path"),
+        ("a.csv", b"path\n\xff\xfe\n", r"a\.csv: not UTF-8 text"),
+        ("a.parquet", b"words", r"a\.parquet: not a Parquet file"),
+    ],
+)
+def test_bad_tables(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        list_clips(tmp_path / name)
+
+
+def test_nothing_to_use(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere: no such file or folder"):
+        list_clips(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"no sound file in this folder \(looked for .*\.flac.*\)"):
+        list_clips(tmp_path)
+    for number in range(5):
+        (tmp_path / f"{number}.wav").touch()
+    with pytest.raises(DataError, match=r"no clip can be used: 5 left out: .*0\.wav: empty.*; and 2 more$"):
+        list_clips(tmp_path)
+
+
+def test_cache_saves_reading_headers(mixed: dict[str, Path], tmp_path: Path, opened: list[str]) -> None:
+    root, cache = mixed["text.wav"].parent, tmp_path / "run" / "durations.parquet"
+    first = list_clips(root, cache)
+    assert sorted(opened) == sorted(path.name for path in mixed.values())
+    opened.clear()
+    assert list_clips(root, cache) == first
+    assert opened == []
+    write_sound(mixed["stereo_44k.wav"], 44_100, 1.25)
+    os.utime(mixed["mono_48k.flac"], ns=(0, 0))
+    mixed["click.wav"].unlink()
+    added = write_sound(root / "new.wav", 8_000, 1.0)
+    second = list_clips(root, cache)
+    assert sorted(opened) == ["mono_48k.flac", "new.wav", "stereo_44k.wav"]
+    assert Clip(str(added), 1.0) in second.clips
+    assert Clip(str(mixed["stereo_44k.wav"]), 1.25) in second.clips
+    assert pq.read_table(cache)["path"].to_pylist() == sorted(
+        os.fsencode(path) for path in [*mixed.values(), added] if path.exists()
+    )
+    assert os.listdir(cache.parent) == ["durations.parquet"]  # noqa: PTH208
+
+
+def test_unreadable_files_are_tried_again_with_other_libraries(
+    mixed: dict[str, Path], tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cache = mixed["text.wav"].parent, tmp_path / "durations.parquet"
+    list_clips(root, cache)
+    opened.clear()
+    monkeypatch.setattr(audio, "readers", lambda: "libsndfile 9, PyAV 99")
+    list_clips(root, cache)
+    assert sorted(opened) == ["empty.wav", "text.wav"]
+
+
+def test_a_cache_that_is_none(mixed: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("words", encoding="utf-8")
+    with pytest.raises(DataError, match=r"cache: not a list of durations .*remove it"):
+        list_clips(mixed["text.wav"].parent, tmp_path / "cache")
+    pq.write_table(pa.table({"path": ["a"]}), tmp_path / "cache")
+    with pytest.raises(DataError, match=r"cache: not a list of durations .*remove it"):
+        list_clips(mixed["text.wav"].parent, tmp_path / "cache")
+
+
+def test_order_does_not_depend_on_workers(mixed: dict[str, Path]) -> None:
+    root = mixed["text.wav"].parent
+    assert list_clips(root, workers=1) == list_clips(root, workers=16)
+
+
+def test_describe_left_out_in_one_line() -> None:
+    assert describe_left_out([LeftOut("a.wav", "empty")]) == "1 left out: a.wav: empty"
+
+
+def test_progress_is_shown_in_a_terminal_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(track(range(3), "Reading", 3)) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    assert list(track(range(3), "Reading", 3)) == [0, 1, 2]
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Reading" in err
+    assert "3/3" in err
