@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from matpac.receipts import DownloadError, Receipt, beside, check, read_receipt, sha256_of, write_receipt
+from matpac.receipts import BLOCK, DownloadError, Receipt, beside, check, read_receipt, sha256_of, write_receipt
 
 LARGEST = 8 * 2**30
 """Bytes; ours: ViT-B with all its training state is 1 GB, and a server must not fill the disk."""
@@ -19,14 +19,11 @@ LARGEST = 8 * 2**30
 TRIES = 4
 """Attempts in a row that may bring nothing before the download fails; ours."""
 
-PAUSE = 1.0
+PAUSE = 0.5
 """Seconds before the second attempt, doubled from one to the next; ours."""
 
 TIMEOUT = 30.0
 """Seconds without an answer or a byte after which an attempt has failed; ours."""
-
-BLOCK = 2**20
-"""Bytes read at once."""
 
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 """HTTP answers that may be another one a moment later (RFC 9110, RFC 6585, RFC 8470)."""
@@ -38,7 +35,7 @@ class _Transient(Exception):
     """What may go better at the next attempt."""
 
 
-def download(url: str, target: Path, pause: float = PAUSE) -> Path:
+def download(url: str, target: Path, pause: float | None = None) -> Path:
     """Fetch a file to `target`, unless it is there; what another process fetches is waited for.
 
     A download that breaks off is kept in `<target>.part` and goes on from there, if the server's ETag says
@@ -47,7 +44,7 @@ def download(url: str, target: Path, pause: float = PAUSE) -> Path:
     Args:
         url: https; plain http from this machine alone.
         target: its folder is made.
-        pause: see `PAUSE`.
+        pause: instead of `PAUSE`.
 
     Raises:
         DownloadError: no connection, an error of the server, too large for `LARGEST` or the disk, or a file
@@ -58,7 +55,7 @@ def download(url: str, target: Path, pause: float = PAUSE) -> Path:
         return target
     _check_url(url)
     try:
-        return _download(url, target, pause)
+        return _download(url, target, PAUSE if pause is None else pause)
     except _Transient as error:
         kept = _size(_part(target)) / 1e6
         raise DownloadError(
@@ -91,13 +88,13 @@ def _download(url: str, target: Path, pause: float) -> Path:
 
 def _fetch(url: str, part: Path, pause: float) -> Receipt:
     """Attempts until the part is whole."""
-    failures = 0
+    failures, most = 0, _size(part)
     while True:
-        before = _size(part)
         try:
             receipt = _attempt(url, part)
         except _Transient:
-            failures = 0 if _size(part) > before else failures + 1
+            failures = 0 if _size(part) > most else failures + 1
+            most = max(most, _size(part))
             if failures == TRIES:
                 raise
             time.sleep(pause * 2 ** max(0, failures - 1))
@@ -119,17 +116,15 @@ def _attempt(url: str, part: Path) -> Receipt:
         else:  # from the beginning: nothing was there, or another version of it
             part.unlink(missing_ok=True)
             start, have = 0, Receipt(url, _strong_etag(response), _length(response, url))
-            _check_size(have.size or 0, url)
             write_receipt(beside(part), have)
         with part.open("ab") as file, _progress(part.stem, start, have.size) as advance:
             for block in _blocks(response):
                 start += len(block)
-                _check_size(start, url)
                 file.write(block)
                 advance(len(block))
             file.flush()
             os.fsync(file.fileno())
-    if have.size not in (None, start):
+    if start != have.size:
         raise _Transient(f"the connection ended after {start} of {have.size} bytes")
     return have
 
@@ -193,16 +188,13 @@ def _check_range(response: http.client.HTTPResponse, start: int, have: Receipt, 
         raise _Transient("the server sent another part than asked for")
 
 
-def _length(response: http.client.HTTPResponse, url: str) -> int | None:
-    length = response.headers.get("Content-Length")
-    if length is None and response.headers.get("Transfer-Encoding") != "chunked":
+def _length(response: http.client.HTTPResponse, url: str) -> int:
+    length = response.headers.get("Content-Length", "")
+    if not length.isdecimal():
         raise DownloadError(f"{url}: the server does not say how long the file is, so it can't be checked")
-    return None if length is None else int(length)
-
-
-def _check_size(size: int, url: str) -> None:
-    if size > LARGEST:
-        raise DownloadError(f"{url}: {size} bytes or more, which no encoder has; not downloaded")
+    if int(length) > LARGEST:
+        raise DownloadError(f"{url}: {length} bytes, which no encoder has; not downloaded")
+    return int(length)
 
 
 def _strong_etag(response: http.client.HTTPResponse) -> str | None:
@@ -212,7 +204,7 @@ def _strong_etag(response: http.client.HTTPResponse) -> str | None:
 
 
 @contextmanager
-def _progress(name: str, start: int, total: int | None) -> Iterator[Callable[[int], None]]:
+def _progress(name: str, start: int, total: int) -> Iterator[Callable[[int], None]]:
     """On a terminal: how much, how fast, how long still."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn

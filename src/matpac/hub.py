@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,9 @@ WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
 MODEL_FILE = "model.safetensors"
 """The hub's usual name."""
 
+TIMEOUT = 10.0
+"""Seconds to wait for the hub's first answer, as huggingface_hub does."""
+
 
 def cache_folder() -> Path:
     """Where published checkpoints lie: MATPAC_CACHE, or matpac in XDG_CACHE_HOME (~/.cache).
@@ -81,19 +85,20 @@ def published_file(name: str, hashed: bool = False, endpoint: str | None = None)
     try:
         if published.url:
             return download(published.url, target)
-        return hub_file(published.repository or "", endpoint)
+        return hub_file(published.repository or "", endpoint, latest=False)
     except DownloadError as error:
         raise DownloadError(
             f"{name}: {error}. By hand: fetch {published.file} from {published.address} and put it there: {target}"
         ) from error
 
 
-def hub_file(reference: str, endpoint: str | None = None) -> Path:
+def hub_file(reference: str, endpoint: str | None = None, latest: bool = True) -> Path:
     """The one file of weights of a hub repository, from the hub's cache where there is no connection.
 
     Args:
         reference: owner/name, with @revision (a branch, tag or commit) where not the main branch is meant.
         endpoint: of another hub server than huggingface.co or HF_ENDPOINT.
+        latest: ask the hub for a newer file than the cache has.
 
     Raises:
         DownloadError: no such repository or revision, none or several files of weights in it, or no
@@ -105,13 +110,22 @@ def hub_file(reference: str, endpoint: str | None = None) -> Path:
     repository, revision = match.groups()
     from huggingface_hub import errors
 
-    # of requests, httpx or whatever this version of the library is built on
-    connection = tuple(kind for kind in errors.HfHubHTTPError.__bases__ if issubclass(kind, Exception))
-    known = (errors.HFValidationError, OSError, *connection)
     try:
+        if not latest:
+            with suppress(errors.LocalEntryNotFoundError, DownloadError):
+                return _cached(repository, revision)
         return _fetch(repository, revision, endpoint)
-    except known as error:
+    except _known_errors() as error:
         raise DownloadError(f"hub:{reference}: {_reason(error, revision)}") from error
+
+
+def _known_errors() -> tuple[type[Exception], ...]:
+    """What huggingface_hub raises for what is not a mistake in here: its own errors, and those of requests,
+    httpx or whatever this version of it is built on."""
+    from huggingface_hub import errors
+
+    connection = tuple(kind for kind in errors.HfHubHTTPError.__bases__ if issubclass(kind, Exception))
+    return (errors.HFValidationError, OSError, *connection)
 
 
 def _reason(error: Exception, revision: str | None) -> str:
@@ -130,21 +144,28 @@ def _reason(error: Exception, revision: str | None) -> str:
 
 
 def _fetch(repository: str, revision: str | None, endpoint: str | None) -> Path:
-    """The usual name first: it needs no list of files, and works without a connection where it is cached."""
-    from huggingface_hub import HfApi, errors, hf_hub_download, snapshot_download
+    """Ask for the usual name first: mostly it is there, and a dead connection is noticed at once."""
+    from huggingface_hub import HfApi, errors, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-    def get(file: str) -> Path:
-        return Path(hf_hub_download(repository, file, revision=revision, endpoint=endpoint))
-
+    file = MODEL_FILE
     try:
-        return get(MODEL_FILE)
-    except errors.LocalEntryNotFoundError:
-        folder = Path(snapshot_download(repository, revision=revision, endpoint=endpoint, local_files_only=True))
-        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-        return folder / choose(names, repository)
+        get_hf_file_metadata(hf_hub_url(repository, file, revision=revision, endpoint=endpoint), timeout=TIMEOUT)
     except errors.EntryNotFoundError:
-        names = HfApi(endpoint=endpoint).list_repo_files(repository, revision=revision)
-        return get(choose(names, repository))
+        file = choose(HfApi(endpoint=endpoint).list_repo_files(repository, revision=revision), repository)
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError):
+        raise
+    except _known_errors():
+        return _cached(repository, revision)
+    return Path(hf_hub_download(repository, file, revision=revision, endpoint=endpoint))
+
+
+def _cached(repository: str, revision: str | None) -> Path:
+    """What the hub's cache has; raises LocalEntryNotFoundError where that is nothing."""
+    from huggingface_hub import snapshot_download
+
+    folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    return folder / choose(files, repository)
 
 
 def choose(files: list[str], repository: str) -> str:

@@ -1,5 +1,6 @@
 """`matpac.load`: a trained encoder by name, file, folder or hub repository."""
 
+import re
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,7 +9,7 @@ import torch
 
 from matpac.checkpoint import load_file, load_folder
 from matpac.embedder import Embedder
-from matpac.hub import PUBLISHED, hub_file, published_file
+from matpac.hub import PUBLISHED, WEIGHTS, hub_file, published_file
 from matpac.published import CheckpointError
 
 HUB = "hub:"
@@ -33,6 +34,8 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Embedder:
         embedder = load_file(published_file(name))
     elif isinstance(source, str) and name.startswith(HUB):
         embedder = load_file(hub_file(name.removeprefix(HUB)))
+    elif not name:  # which as a path would be the working folder
+        raise CheckpointError(_unknown(name))
     elif path.is_dir():
         embedder = load_folder(path)
     elif path.exists():
@@ -44,11 +47,14 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Embedder:
 
 
 def _unknown(name: str) -> str:
-    close = get_close_matches(name.lower(), PUBLISHED, n=1)
-    guess = f" Did you mean {close[0]}?" if close else ""
-    if name.count("/") == 1 and not guess and not name.startswith((".", "/", "~")):
+    plain = name.lower().replace("plus", "++").replace("pp", "++").replace("_", "-")
+    close = [plain] if plain in PUBLISHED else get_close_matches(plain, PUBLISHED, n=2)
+    guess = ""
+    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) and not name.endswith(WEIGHTS):
         guess = f" On the hub it would be {HUB}{name}."
+    elif close:
+        guess = f" Did you mean {' or '.join(close)}?"
     return (
         f"{name!r}: no published name, and no such file or folder.{guess} Published: {', '.join(PUBLISHED)}. "
-        "Or give a .safetensors or .pt file, a run folder, a saved encoder's folder, or hub:owner/name."
+        f"Or give a .safetensors or .pt file, a run folder, a saved encoder's folder, or {HUB}owner/name."
     )

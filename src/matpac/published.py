@@ -7,6 +7,7 @@ is an error that names it.
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,7 +81,7 @@ def _rename(name: str, patterns: list[tuple[str, str]]) -> str | None:
 
 
 def read_published(
-    content: Mapping[str, object], file: str = "checkpoint", heads: int | None = None
+    content: Mapping[Any, object], file: str = "checkpoint", heads: int | None = None
 ) -> PublishedModel:
     """Translate a published state dict, flat or a full training checkpoint's, under any common prefix.
 

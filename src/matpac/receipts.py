@@ -25,13 +25,13 @@ class Receipt:
     Args:
         url: where it came from.
         etag: the server's name for this version of it, None where it gave no strong one.
-        size: in bytes, None where the server does not tell.
+        size: in bytes.
         sha256: of the whole file in hexadecimal, None on the way.
     """
 
     url: str
     etag: str | None
-    size: int | None
+    size: int
     sha256: str | None = None
 
 
@@ -57,6 +57,7 @@ def check(path: Path, hashed: bool = False) -> None:
 
 
 def read_receipt(path: Path) -> Receipt | None:
+    """The receipt at a path, None without one. Raises DownloadError where it is not readable."""
     if not path.exists():
         return None
     try:
@@ -66,12 +67,14 @@ def read_receipt(path: Path) -> Receipt | None:
 
 
 def write_receipt(path: Path, receipt: Receipt) -> None:
+    """Write a receipt, whole or not at all."""
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(json.dumps(asdict(receipt), indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
 
 
 def sha256_of(path: Path) -> str:
+    """In hexadecimal, in flat memory."""
     digest = sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK):
@@ -80,4 +83,5 @@ def sha256_of(path: Path) -> str:
 
 
 def beside(path: Path) -> Path:
+    """Where a file's receipt lies."""
     return path.with_name(f"{path.name}.json")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import uuid
 import warnings
@@ -92,13 +93,14 @@ def read_torch_file(path: Path) -> Mapping[Any, Any]:
     Raises:
         CheckpointError: it holds other objects, which would run code on opening; or it is damaged.
     """
-    with path.open("rb") as file:
-        mmap = file.read(len(_ZIP)) == _ZIP
     try:
-        with warnings.catch_warnings():
+        with path.open("rb") as file, warnings.catch_warnings():
             # the pickle protocol matters to torch's makers, and decides nothing here
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+            # torch maps a path's file into memory, but goes by the name where it ends on .safetensors
+            mmap = file.read(len(_ZIP)) == _ZIP and not path.name.endswith(".safetensors")
+            file.seek(0)
+            content = torch.load(path if mmap else file, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # a damaged or hostile pickle can raise anything
         raise CheckpointError(_refusal(path, error)) from error
     if not isinstance(content, Mapping):
@@ -129,16 +131,17 @@ def what_else(start: bytes) -> str:
 
 def _refusal(path: Path, error: Exception) -> str:
     text = str(error)
-    if "weights_only" not in text:
+    if not isinstance(error, pickle.UnpicklingError):
         reason = next(iter(text.splitlines()), "") or type(error).__name__
         return f"{path}: damaged, cut short or no PyTorch checkpoint ({reason}); fetch it again"
     found = re.search(r"GLOBAL ([\w.]+)", text)
-    what = f" ({found[1]})" if found else ""
+    what = f" ({found[1]})" if found else ", or is damaged"
+    name = path.name if re.fullmatch(r"[\w.+-]+", path.name) else "FILE"  # it goes into a shell's command
     return (
-        f"{path}: holds objects besides tensors{what}, which could run any code when opened, so it was not "
+        f"{path}: holds objects besides tensors{what}; opening such a file could run any code, so it was not "
         "opened. If it is a whole training checkpoint that you trust, take its weights out where it was made: "
-        f"""python -c "import torch; torch.save(torch.load('{path.name}', map_location='cpu', """
-        """weights_only=False)['model'], 'weights.pt')" and load weights.pt"""
+        f"""python -c "import torch; torch.save(torch.load('{name}', map_location='cpu', weights_only=False)"""
+        """['model'], 'weights.pt')" and load weights.pt"""
     )
 
 

@@ -1,0 +1,1 @@
+"""The whole way on made-up sounds: corpus, pre-training, evaluation, report, vectors."""

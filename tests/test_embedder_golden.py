@@ -1,0 +1,172 @@
+"""Embeddings against the published code's, of one another's company, and of every accepted kind of sound."""
+
+import numpy as np
+import pytest
+import soxr
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from matpac import AudioError, load
+from matpac.embedder import Card, Embedder, Tagger
+from matpac.vit import PATCH, Encoder, EncoderConfig
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def encoder(golden) -> Embedder:
+    return load(golden / "tiny_official.pt")
+
+
+@pytest.fixture(scope="module")
+def inference(golden) -> dict[str, np.ndarray]:
+    archive = np.load(golden / "tiny_inference.npz")
+    return {name: archive[name] for name in archive.files}
+
+
+NUMBERS = [0, 2, 3, 4, 5]
+
+
+def close(actual: torch.Tensor, expected: np.ndarray, relative: float = 1e-4) -> None:
+    assert actual.shape == expected.shape
+    assert np.abs(actual.numpy() - expected).max() <= relative * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_frames_and_scene(encoder, inference, number):
+    waveform, expected = inference[f"x{number}"], inference[f"emb{number}"]
+    frames, times = encoder.frames(waveform, RATE)
+    close(frames[0], expected)
+    close(encoder.scene(waveform, RATE)[0], expected.mean(axis=0))
+    close(times, (np.arange(len(expected)) * 2560 + (15 * 160 + 400) / 2) / RATE, 1e-9)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_log_mel(encoder, inference, number):
+    if f"logmel{number}" in inference:
+        expected = inference[f"logmel{number}"]
+        close(encoder.logmel(torch.from_numpy(inference[f"x{number}"])[None])[0], expected)
+
+
+def test_the_golden_log_mels_and_layers_are_there(inference):
+    assert [f"logmel{n}" in inference for n in NUMBERS].count(True) == 3
+    assert [f"layers{n}" in inference for n in NUMBERS].count(True) == 2
+
+
+@pytest.mark.parametrize("number", [0, 4])
+def test_layers(encoder, inference, number):
+    waveform, expected = inference[f"x{number}"], inference[f"layers{number}"]
+    close(encoder.frames(waveform, RATE, layers="all")[0][0], expected)
+    close(encoder.scene(waveform, RATE, layers="all")[0], expected.mean(axis=1))
+    close(encoder.scene(waveform, RATE, layers=[-1, 0])[0], expected[[2, 0]].mean(axis=1))
+
+
+def test_all_golden_clips_in_one_call(encoder, inference):
+    clips = [inference[f"x{n}"] for n in NUMBERS]
+    frames, times = encoder.frames(clips, RATE)
+    for found, time, number in zip(frames, times, NUMBERS, strict=True):
+        close(found, inference[f"emb{number}"])
+        assert len(time) == len(found)
+    close(encoder.scene(clips, RATE), np.stack([inference[f"emb{n}"].mean(axis=0) for n in NUMBERS]))
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    lengths=st.lists(st.integers(400, 60_000), min_size=1, max_size=6),
+    batch_size=st.integers(1, 5),
+    seed=st.integers(0, 100),
+)
+def test_company_does_not_matter(encoder, lengths, batch_size, seed):
+    random = np.random.default_rng(seed)
+    clips = [(0.1 * random.standard_normal(length)).astype(np.float32) for length in lengths]
+    scenes = encoder.scene(clips, RATE, batch_size=batch_size)
+    frames, _ = encoder.frames(clips, RATE, batch_size=batch_size)
+    assert len(frames) == len(scenes) == len(clips)
+    for clip, scene, part in zip(clips, scenes, frames, strict=True):
+        alone, _ = encoder.frames(clip, RATE)
+        assert len(part) == -(-(1 + (len(clip) - 400) // 160) // PATCH)
+        assert (part - alone[0]).abs().max() <= 1e-5
+        assert (scene - encoder.scene(clip, RATE)[0]).abs().max() <= 1e-5
+        assert (scene - part.mean(0)).abs().max() <= 1e-5
+
+
+def test_a_batch_and_a_list_give_the_same(encoder):
+    batch = 0.1 * np.random.default_rng(0).standard_normal((3, 20_000)).astype(np.float32)
+    close(encoder.scene(batch, RATE), encoder.scene(list(batch), RATE).numpy(), 1e-5)
+    frames, times = encoder.frames(batch, RATE)
+    assert frames.shape == (3, 8, 640)
+    assert times.shape == (8,)
+
+
+def test_kinds_of_waveform(encoder):
+    samples = (3000 * np.random.default_rng(0).standard_normal(20_000)).astype(np.int16)
+    floats = (samples / 32768).astype(np.float32)
+    expected = encoder.scene(floats, RATE)
+    assert expected.shape == (1, 640)
+    for same in (
+        samples,
+        torch.from_numpy(samples),
+        samples.astype(np.int32) * 65536,
+        floats.astype(np.float64),
+        torch.from_numpy(floats),
+        torch.from_numpy(floats)[None].requires_grad_(),
+        [floats],
+        (torch.from_numpy(floats),),
+    ):
+        assert (encoder.scene(same, RATE) - expected).abs().max() <= 1e-6
+    assert not encoder.scene(torch.from_numpy(floats).requires_grad_(), RATE).requires_grad
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+def test_other_rates_are_resampled(encoder, rate):
+    waveform = (0.1 * np.random.default_rng(0).standard_normal(rate * 2)).astype(np.float32)
+    expected = encoder.scene(soxr.resample(waveform, rate, RATE), RATE)
+    assert (encoder.scene(waveform, rate) - expected).abs().max() <= 1e-5
+    assert (encoder.scene([waveform], rate) - expected).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("waveform", "message"),
+    [
+        (np.zeros(399, np.float32), "clip 0: .*shorter than one window"),
+        (np.zeros(0, np.float32), "clip 0: .*shorter than one window"),
+        ([np.zeros(8000, np.float32), np.zeros(20, np.float32)], "clip 1: .*shorter than one window"),
+        (np.zeros((2, 2, 8000), np.float32), r"clip 0: .*\(2, 2, 8000\)"),
+        ([np.zeros((2, 8000), np.float32)], r"clip 0: .*\(2, 8000\)"),
+        (np.full(8000, np.nan, np.float32), "clip 0: .*not finite"),
+        ([np.zeros(8000, np.float32), np.full(8000, np.inf, np.float32)], "clip 1: .*not finite"),
+        (np.zeros(8000, bool), "clip 0: bool"),
+        (np.zeros(8000, np.uint8), "clip 0: uint8"),
+    ],
+)
+def test_what_is_refused(encoder, waveform, message):
+    for call in (encoder.scene, encoder.frames):
+        with pytest.raises(AudioError, match=message):
+            call(waveform, RATE)
+
+
+def test_no_clips(encoder):
+    assert encoder.scene([], RATE).shape == (0, 640)
+    assert encoder.scene([], RATE, layers="all").shape == (0, 3, 640)
+
+
+def test_logits_need_a_head(encoder):
+    with pytest.raises(ValueError, match="has no head"):
+        encoder.logits(np.zeros(8000, np.float32), RATE)
+
+
+def test_layers_that_are_not_there(encoder):
+    for layers in ([3], [-4]):
+        with pytest.raises(ValueError, match="layers must be 'all' or numbers below 3"):
+            encoder.scene(np.zeros(8000, np.float32), RATE, layers=layers)
+
+
+def test_softmax_only_where_classes_exclude_each_other():
+    network, head = Encoder(EncoderConfig(width=16, depth=1, heads=2, frames=32)), Tagger(16, 4)
+    noise = np.random.default_rng(0).standard_normal((2, 8000)).astype(np.float32)
+    several = Embedder(network, None, head, Card(exclusive=False))
+    one = Embedder(network, None, head, Card(exclusive=True))
+    logits = several.logits(noise, RATE)
+    close(several.probabilities(noise, RATE), (1 / (1 + np.exp(-logits.numpy()))), 1e-6)
+    close(one.probabilities(noise, RATE).sum(1), np.ones(2, np.float32), 1e-6)

@@ -1,0 +1,126 @@
+"""`matpac.load`: what a source may be, and what is said of one that is nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import matpac
+from local_server import local_server
+from matpac import hub
+from matpac.checkpoint import CheckpointError, load_file, save
+from matpac.hub import Published
+from matpac.loading import load
+from published_files import published_state
+
+
+@pytest.fixture
+def official(golden) -> Path:
+    return golden / "tiny_official.pt"
+
+
+def scene(encoder) -> torch.Tensor:
+    return encoder.scene(torch.linspace(-1, 1, 8000).sin(), 16_000)
+
+
+def test_a_file_a_folder_and_a_saved_encoder(official, tmp_path):
+    first = load(str(official))
+    save(first, tmp_path / "folder")
+    save(first, tmp_path / "enc.safetensors")
+    for source in (official, tmp_path / "folder", str(tmp_path / "enc.safetensors")):
+        encoder = load(source)
+        assert encoder.card.name == str(source)
+        assert scene(encoder).equal(scene(first))
+    assert matpac.load is load
+
+
+def test_a_path_below_the_home_folder(official, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(official.parent))
+    assert load("~/tiny_official.pt").card.name == "~/tiny_official.pt"
+
+
+def test_on_a_device_by_name_or_object(official):
+    assert load(official, "cpu").device == torch.device("cpu")
+    assert load(official, torch.device("meta")).device.type == "meta"
+
+
+def test_a_published_name_put_there_by_hand(official, tmp_path, monkeypatch):
+    monkeypatch.setenv("MATPAC_CACHE", str(tmp_path))
+    place = tmp_path / hub.PUBLISHED["matpac++"].file
+    place.write_bytes(official.read_bytes())
+    encoder = load("matpac++")
+    assert encoder.card.name == "matpac++"
+    assert scene(encoder).equal(scene(load(official)))
+    place.write_bytes(b"<html>not found</html>")
+    with pytest.raises(CheckpointError, match=f"{place.name}: a web page"):
+        load("matpac++")
+
+
+def test_a_published_name_is_not_a_folder(tmp_path, monkeypatch, official):
+    """Many have a folder `matpac`; it is meant by ./matpac, or as a Path."""
+    monkeypatch.setenv("MATPAC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    save(load(official), "matpac")
+    with local_server() as server:
+        server.files["/enc.pt"] = official.read_bytes()
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setitem(hub.PUBLISHED, "matpac", Published("x.pt", url=f"{server.url}/enc.pt"))
+        assert load("matpac").card.source == "published"
+    assert load("matpac").card.source == "published", "from the cache"
+    assert load("./matpac").card.source == "matpac encoder"
+    assert load(Path("matpac")).card.source == "matpac encoder"
+
+
+def test_from_the_hub(official, tmp_path, monkeypatch):
+    with local_server() as server:
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        saved = save(load(official), tmp_path / "enc")
+        server.repositories["me/own"] = {"model.safetensors": saved.read_bytes(), "config.json": b"{}"}
+        server.repositories["me/theirs"] = {"weights.pt": official.read_bytes()}
+        monkeypatch.setattr(
+            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+            server.url + "/{repo_id}/resolve/{revision}/{filename}",
+        )
+        for source, kind in (("hub:me/own", "matpac encoder"), ("hub:me/theirs@v1", "published")):
+            encoder = load(source)
+            assert (encoder.card.name, encoder.card.source) == (source, kind)
+            assert scene(encoder).equal(scene(load(official)))
+
+
+def test_the_taggers_head_comes_along(tmp_path):
+    torch.save(published_state(64, 1, 32, classes=3), tmp_path / "x")
+    encoder = load(tmp_path / "x")
+    assert encoder.logits(torch.zeros(8000), 16_000).shape == (1, 3)
+    copy = load_file(save(encoder, tmp_path / "copy.safetensors"))
+    assert copy.logits(torch.zeros(8000), 16_000).equal(encoder.logits(torch.zeros(8000), 16_000))
+
+
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("matpacpp", "Did you mean matpac++?"),
+        ("MATPAC++", "Did you mean matpac++?"),
+        ("matpac_plus_music", "matpac++-music"),
+        ("matpac++-audoset", "matpac++-audioset"),
+        ("auriankelen/matpac_music", "On the hub it would be hub:auriankelen/matpac_music."),
+        ("nowhere/enc.pt", "no such file or folder"),
+        ("hubert", "no such file or folder"),
+        ("", "no such file or folder"),
+    ],
+)
+def test_nothing_of_that_name(tmp_path, monkeypatch, source, hint):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError) as caught:
+        load(source)
+    message = str(caught.value)
+    assert hint in message
+    assert repr(source) in message
+    assert all(name in message for name in hub.PUBLISHED)
+    assert "hub:owner/name" in message
+
+
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        load(tmp_path)

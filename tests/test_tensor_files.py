@@ -1,0 +1,184 @@
+"""Files of tensors: written whole or not at all, and nothing else is opened or run."""
+
+import os
+import pickle
+import struct
+import tempfile
+from argparse import Namespace
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from matpac.checkpoint import (
+    CheckpointError,
+    load_file,
+    read_tensors,
+    save,
+    write_tensors,
+)
+from matpac.vit import EncoderConfig
+from published_files import published_state
+from tiny_encoder import tiny
+
+
+def test_any_tensors(tmp_path):
+    shared = torch.arange(6.0).reshape(2, 3)
+    tensors = {
+        "shared": shared,
+        "again": shared,
+        "across": shared.T,
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "whole": torch.tensor(3),
+        "empty": torch.empty(0),
+    }
+    write_tensors(tmp_path / "x.safetensors", tensors, {"any": [1, None]})
+    copy, description = read_tensors(tmp_path / "x.safetensors")
+    assert description == {"any": [1, None]}
+    assert copy.keys() == tensors.keys()
+    assert all(copy[name].equal(tensor.data) for name, tensor in tensors.items())
+
+
+def test_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, {"a": torch.zeros(3)}, {})
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_tensors(path, {"a": torch.ones(3)}, {})
+    assert read_tensors(path)[0]["a"].equal(torch.zeros(3))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(OSError, match="can't be written"):
+        write_tensors(tmp_path / "nowhere" / "x.safetensors", {"a": torch.zeros(3)}, {})
+
+
+def test_a_description_must_be_json(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_tensors(tmp_path / "x.safetensors", {}, {"a": float("nan")})
+
+
+# files that are something else
+
+
+class Hostile:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "pickle 2", "pickle 4", "pickle 5"])
+@pytest.mark.parametrize("name", ["enc.pt", "enc.safetensors"])
+def test_a_hostile_pickle_is_not_run(tmp_path, kind, name):
+    content = published_state(64, 1, 16) | {"extra": Hostile(tmp_path / "written")}
+    path = tmp_path / name
+    if kind.startswith("pickle"):
+        path.write_bytes(pickle.dumps(content["extra"], protocol=int(kind[-1])))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
+    with pytest.raises(
+        CheckpointError, match=r"objects besides tensors( \((posix|nt)\.system\)|, or is damaged); .*not opened"
+    ):
+        load_file(path)
+    assert not (tmp_path / "written").exists()
+
+
+def test_a_whole_training_checkpoint_says_how_to_take_its_weights_out(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint_last.pt"
+    torch.save({"args": Namespace(arch="x"), "model": published_state(64, 1, 16)}, path)
+    with pytest.raises(CheckpointError, match=r"objects besides tensors \(argparse\.Namespace\)") as caught:
+        load_file(path)
+    command = str(caught.value).split('python -c "')[1].split('"')[0]
+    monkeypatch.chdir(tmp_path)
+    exec(command, {})  # noqa: S102 (the very command that the message gives)
+    assert load_file(tmp_path / "weights.pt").encoder.config.width == 64
+
+
+@pytest.mark.parametrize("zip_file", [True, False])
+def test_torch_files_of_both_kinds(tmp_path, zip_file):
+    state = published_state(64, 2, 32)
+    torch.save(state, tmp_path / "x", _use_new_zipfile_serialization=zip_file)
+    encoder = load_file(tmp_path / "x")
+    assert encoder.encoder.config == EncoderConfig(width=64, depth=2, heads=1, frames=32)
+    assert encoder.card.source == "published"
+
+
+def test_published_tensors_as_safetensors(tmp_path):
+    save_file(published_state(64, 2, 32, classes=5), tmp_path / "x", {"format": "pt"})
+    encoder = load_file(tmp_path / "x")
+    assert encoder.card.source == "published"
+    assert encoder.head is not None
+    assert encoder.head.linear.out_features == 5
+    with pytest.raises(CheckpointError, match="not in matpac's own format"):
+        read_tensors(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "a web page"),
+        (b"RIFF....WAVE", "no checkpoint"),
+        (struct.pack("<Q", 1000) + b'{"a":', "damaged or cut short"),
+        (struct.pack("<Q", 2) + b"{}" + b"left over", "damaged or cut short"),
+        (struct.pack("<Q", 2) + b"{}", "no MATPAC encoder"),
+        (b"PK\x03\x04 a zip of something", "no PyTorch checkpoint"),
+        (b"\x80\x02.", "no PyTorch checkpoint|besides tensors"),
+    ],
+)
+def test_other_files(tmp_path, content, message):
+    (tmp_path / "x.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"x\.pt: .*({message})"):
+        load_file(tmp_path / "x.pt")
+
+
+def test_a_tensor_alone(tmp_path):
+    torch.save(torch.zeros(3), tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="holds one Tensor, not a dict"):
+        load_file(tmp_path / "x.pt")
+
+
+def _small_files() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        own = save(tiny(2), Path(folder, "own.safetensors")).read_bytes()
+        state = published_state(64, 1, 16)
+        parts = [own]
+        for zip_file in (True, False):
+            path = Path(folder, "x.pt")
+            torch.save(state, path, _use_new_zipfile_serialization=zip_file)
+            parts.append(path.read_bytes())
+    return parts
+
+
+SMALL_FILES = _small_files()
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_damaged_files_load_or_are_refused(data):
+    content = bytearray(data.draw(st.sampled_from(SMALL_FILES)))
+    # the beginning and the end have all the structure
+    places = st.integers(0, 3000) | st.integers(len(content) - 3000, len(content) - 1)
+    for place in data.draw(st.lists(places.filter(lambda i: 0 <= i < len(content)), max_size=3)):
+        content[place] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content)))]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "x.pt")
+        path.write_bytes(content)
+        with suppress(CheckpointError):
+            load_file(path)
