@@ -28,7 +28,7 @@ __all__ = [
     "to_mono",
 ]
 
-SAMPLE_RATE = 16_000  # Hz; what every published checkpoint hears (SPEC §1)
+SAMPLE_RATE = 16_000  # Hz; what every published checkpoint hears (docs/method.md, section 1)
 RESAMPLER = "HQ"  # soxr's 20-bit quality, its default
 # Source frames on each side of a crop that the resampler's filter reaches, for rates up to the target's;
 # above it the filter grows with the ratio. Measured: from 128 frames on (256 at 48 → 16 kHz, 512 at 96), a

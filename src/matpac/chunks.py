@@ -18,6 +18,10 @@ from matpac.logmel import LogMel, LogMelConfig
 from matpac.vit import PATCH
 
 
+PASSED = 4
+"""How long a chunk may wait for companions, in multiples of what may wait at once; ours."""
+
+
 @dataclass
 class Chunk:
     """A part of a clip that the encoder sees at once.
@@ -84,15 +88,20 @@ def batches(chunks: Iterable[Chunk], full_steps: int, batch_size: int, waiting: 
         full_steps: patches along time of the longest chunk.
         batch_size: chunks of that length in a batch; shorter ones come in larger batches of the same work.
         waiting: how many full batches' worth of chunks may wait for companions before the largest group
-            goes as it is: what keeps memory flat.
+            goes as it is: what keeps memory flat. A group also goes once `PASSED` times as much went by since
+            its first chunk, for all results of later clips wait for that one's.
     """
-    groups: dict[int, list[Chunk]] = defaultdict(list)
+    groups: dict[int, list[Chunk]] = defaultdict(list)  # in the order of their first chunks
+    since: dict[int, int] = {}
     budget = full_steps * batch_size
-    pending = 0
+    pending = passed = 0
     for chunk in chunks:
         group = groups[chunk.steps]
+        if not group:
+            since[chunk.steps] = passed
         group.append(chunk)
         pending += chunk.steps
+        passed += chunk.steps
         if (len(group) + 1) * chunk.steps > budget:
             pending -= len(group) * chunk.steps
             yield groups.pop(chunk.steps)
@@ -100,6 +109,10 @@ def batches(chunks: Iterable[Chunk], full_steps: int, batch_size: int, waiting: 
             steps = max(groups, key=lambda steps: steps * len(groups[steps]))
             pending -= len(groups[steps]) * steps
             yield groups.pop(steps)
+        oldest = next(iter(groups), None)
+        if oldest is not None and passed - since[oldest] > budget * waiting * PASSED:
+            pending -= len(groups[oldest]) * oldest
+            yield groups.pop(oldest)
     for steps in sorted(groups):
         yield groups[steps]
 

@@ -3,13 +3,10 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import NoReturn
 
 from matpac import __version__
 from matpac.errors import MatpacError
-
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
 
 Command = Callable[[list[str]], int]
 
@@ -17,23 +14,19 @@ Command = Callable[[list[str]], int]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when all went well, 1 when files were left out, 2 for an error, 130 for Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(
-        prog="matpac",
-        description="MATPAC and MATPAC++: self-supervised audio representations.",
-        epilog="matpac COMMAND --help tells a command's options.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"matpac {__version__}")
-    parser.add_argument(
-        "command",
-        choices=COMMANDS,
-        metavar="COMMAND",
-        help="one of: " + "; ".join(f"{name} ({about})" for name, (about, _) in COMMANDS.items()),
-    )
-    command = parser.parse_args(given[:1]).command
+    if not given or given[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if given[0] == "--version":
+        print(f"matpac {__version__}")
+        return 0
+    command, rest = given[0], given[1:]
+    if command not in COMMANDS:
+        print(f"matpac: no command {command!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
     try:
-        return COMMANDS[command][1](given[1:])
-    except MatpacError as error:
+        return COMMANDS[command][1](rest)
+    except (MatpacError, OSError) as error:  # what the user gave, and what the machine refused: both name it
         print(f"matpac {command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -41,10 +34,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser(command: str, description: str) -> "ArgumentParser":
-    from jsonargparse import ArgumentParser
+def overview() -> str:
+    """What `matpac --help` says: every command on a line."""
+    widest = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            "usage: matpac COMMAND [OPTION …]",
+            "",
+            "MATPAC and MATPAC++: self-supervised audio representations.",
+            "",
+            *(f"  {name:<{widest}}  {about}" for name, (about, _) in COMMANDS.items()),
+            "",
+            "matpac COMMAND --help tells a command's options, matpac --version the version.",
+            "Exit code: 0 when all went well, 1 when files were left out (each is named), 2 for an error, 130 for "
+            "Ctrl-C.",
+        ]
+    )
 
-    return ArgumentParser(prog=f"matpac {command}", description=description)
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all other errors are said."""
+
+    def error(self, message: str) -> NoReturn:
+        raise MatpacError(f"{message}; {self.prog} --help tells the options")
+
+
+def _parser(command: str, description: str) -> _Parser:
+    return _Parser(prog=f"matpac {command}", description=description, allow_abbrev=False)
 
 
 def pretrain(arguments: list[str]) -> int:
@@ -59,10 +75,13 @@ def stats(arguments: list[str]) -> int:
     parser = _parser(
         "stats",
         "Mean and deviation of the log-mel of a corpus, for recipes that do not keep AudioSet's: "
-        "matpac pretrain … --logmel.mean M --logmel.std S",
+        "matpac pretrain … --logmel.mean M --logmel.std S. Exit code: 0 when every file was readable, 1 when some "
+        "were left out (each is named with its reason), 2 for an error.",
     )
     parser.add_argument("data", help="a folder (searched deep), a file, or a table with a path column")
-    parser.add_argument("--max_clips", type=int, default=10_000, help="clips to measure, drawn at random")
+    parser.add_argument(
+        "--max-clips", "--max_clips", type=int, default=10_000, help="clips to measure, drawn at random"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of that draw")
     options = parser.parse_args(arguments)
 
@@ -74,7 +93,7 @@ def stats(arguments: list[str]) -> int:
     left_out = [*corpus.left_out, *found.left_out]
     print(f"--logmel.mean {found.mean:.4f} --logmel.std {found.std:.4f}")
     print(f"{found.clips} clips, {found.frames} frames; {len(left_out)} files left out", file=sys.stderr)
-    return _name_left_out([file.reason for file in left_out])
+    return _name_left_out([f"{file.path}: {file.reason}" for file in left_out])
 
 
 def embed(arguments: list[str]) -> int:
@@ -93,18 +112,18 @@ def embed(arguments: list[str]) -> int:
     parser.add_argument(
         "--layers", action="store_true", help="the outputs of all blocks, not the last one's alone"
     )
-    parser.add_argument("--batch-size", type=int, help="chunks computed at once (default: what suits the device)")
+    parser.add_argument(
+        "--batch-size", "--batch_size", type=int, help="chunks computed at once (default: what suits the device)"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps, or auto")
     options = parser.parse_args(arguments)
 
     from matpac.embed_files import EmbedOptions, embed_files
     from matpac.loading import load
 
-    result = embed_files(
-        options.sources,
-        load(options.encoder, device=choose_device(options.device)),
-        EmbedOptions(options.output, options.frames, options.layers, options.batch_size),
-    )
+    how = EmbedOptions(options.output, options.frames, options.layers, options.batch_size)
+    encoder = load(options.encoder, device=choose_device(options.device))
+    result = embed_files(options.sources, encoder, how)
     print(
         f"{options.output}: {result.files} files, {result.seconds_of_audio:.1f} s of audio in "
         f"{result.seconds:.1f} s ({result.seconds_of_audio / result.seconds:.1f} s per second); "
@@ -121,11 +140,20 @@ def quickstart(arguments: list[str]) -> int:
 
 
 def choose_device(name: str) -> str:
-    """The device meant by `auto`: a GPU where there is one."""
-    if name != "auto":
-        return name
+    """The device meant by `auto`: a GPU where there is one.
+
+    Raises:
+        MatpacError: torch knows no such device, or this machine has none.
+    """
     import torch
 
+    if name != "auto":
+        try:
+            torch.empty(0, device=name)
+        except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
+            reason = str(error).splitlines()[0]
+            raise MatpacError(f"--device {name}: cannot be used here ({reason})") from error
+        return name
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,14 +1,14 @@
 """`matpac embed`: many sound files to one table of vectors, read and resampled beside the network."""
 
+import os
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from queue import Queue
 
 import numpy as np
 from rich.console import Console
@@ -34,6 +34,9 @@ LONG_SECONDS = 120.0
 AHEAD_SECONDS = 600.0
 """Sound that may be decoded ahead of the network: 38 MB at 16 kHz; ours."""
 
+AHEAD_FILES = 64
+"""Files that may be decoded ahead, however short; ours."""
+
 
 @dataclass(frozen=True)
 class EmbedOptions:
@@ -52,6 +55,10 @@ class EmbedOptions:
     layers: bool = False
     batch_size: int | None = None
     readers: int = 2
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise MatpacError(f"a batch of {self.batch_size} chunks computes nothing; it takes at least 1")
 
 
 @dataclass
@@ -79,8 +86,10 @@ def embed_files(sources: list[str], embedder: Embedder, options: EmbedOptions) -
     with (
         open_vector_file(Path(options.output), _describe(embedder, options)) as file,
         _progress() as progress,
-        ThreadPoolExecutor(options.readers) as pool,
+        ExitStack() as stack,
     ):
+        pool = ThreadPoolExecutor(options.readers)
+        stack.callback(pool.shutdown, cancel_futures=True)  # what is not begun is not waited for
         task = progress.add_task("embed", total=len(paths), speed="")
         clips = _Clips(paths, embedder.sample_rate, pool, result)
         outputs = (
@@ -117,7 +126,7 @@ class _Clips:
             length = self._length(path)
             waiting.append((number, length, self.pool.submit(self._start, path, length)))
             ahead += length
-            while ahead > AHEAD_SECONDS or len(waiting) > 64:
+            while ahead > AHEAD_SECONDS or len(waiting) > AHEAD_FILES:
                 number, length, future = waiting.popleft()
                 ahead -= length
                 yield self._blocks(number, future)
@@ -133,7 +142,7 @@ class _Clips:
     def _start(self, path: Path, length: float) -> Iterable[np.ndarray]:
         if length < LONG_SECONDS:
             return [read(path, self.sample_rate)]
-        return _in_background(blocks(path, sample_rate=self.sample_rate))
+        return _in_background(blocks(path, sample_rate=self.sample_rate), self.pool)
 
     def _blocks(self, number: int, future: "Future[Iterable[np.ndarray]]") -> Iterator[np.ndarray]:
         samples = 0
@@ -144,27 +153,20 @@ class _Clips:
 
     def failed(self, number: int, error: AudioError) -> None:
         path = str(self.paths[number])
-        reason = str(error)
+        reason = str(error).removeprefix(f"clip {number}: ")
         self.result.skipped.append((path, reason if path in reason else f"{path}: {reason}"))
 
 
-def _in_background(source: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same blocks, the next one being read while the last one is used. Nothing starts before the first."""
-    queue: Queue = Queue(maxsize=2)
-
-    def pump() -> None:
-        try:
-            for block in source:
-                queue.put(block)
-            queue.put(None)
-        except BaseException as error:  # handed to the reader of the blocks, which raises it  # noqa: BLE001
-            queue.put(error)
-
-    threading.Thread(target=pump, daemon=True).start()
-    while (item := queue.get()) is not None:
-        if isinstance(item, BaseException):
-            raise item
-        yield item
+def _in_background(source: Iterator[np.ndarray], pool: ThreadPoolExecutor) -> Generator[np.ndarray, None, None]:
+    """The same blocks, the next one being read while the last one is used. Nothing is read before the first."""
+    ahead = pool.submit(next, source, None)
+    try:
+        while (block := ahead.result()) is not None:
+            ahead = pool.submit(next, source, None)
+            yield block
+    finally:  # also where the reader of the blocks gives up in between
+        if not ahead.cancel():
+            wait([ahead])
 
 
 def _write(
@@ -175,12 +177,17 @@ def _write(
     for layer, part in enumerate(per_layer):
         rows = part if options.frames else part[None]
         file.write(
-            str(clips.paths[number]),
+            _text(clips.paths[number]),
             clips.durations[number],
             rows.numpy(),
             layer=layer if options.layers else None,
             times=embedder.times(len(rows)).numpy() if options.frames else None,
         )
+
+
+def _text(path: Path) -> str:
+    """A path as text that any file can hold: names of files need not be UTF-8."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _describe(embedder: Embedder, options: EmbedOptions) -> dict[str, object]:

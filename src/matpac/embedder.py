@@ -165,6 +165,8 @@ class Embedder(nn.Module):
         times = [self.times(part.shape[-2]) for part in found]
         if is_list:
             return found, times
+        if not found:
+            return torch.empty(0, 0, self.width), self.times(0)
         return torch.stack(found), times[0]
 
     def logits(

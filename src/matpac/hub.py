@@ -43,7 +43,7 @@ PUBLISHED = {
         repository="auriankelen/matpac_audioset_finetune_classifier",
     ),
 }
-"""The released checkpoints by name (SPEC §8)."""
+"""The released checkpoints by name (docs/method.md, section 8)."""
 
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
 """How files of weights end; what they hold is seen when they are opened."""

@@ -1,4 +1,4 @@
-"""The front-end: waveform to normalised log-mel spectrogram (SPEC of the papers: section "Implementation").
+"""The front-end: waveform to normalised log-mel spectrogram (docs/method.md, section 1).
 
 All constants are the published code's; the mel matrix is the one that librosa calls Slaney's.
 """

@@ -43,19 +43,24 @@ def open_vector_file(path: Path, description: Mapping[str, object]) -> Iterator[
         MatpacError: another ending, or a folder that is not there.
     """
     kinds = {".parquet": ParquetVectors, ".npz": NpzVectors}
-    if path.suffix not in kinds:
+    kind = path.suffix.lower()
+    if kind not in kinds:
         raise MatpacError(f"{path}: vectors are written as .parquet or .npz")
     if not path.parent.is_dir():
         raise MatpacError(f"{path}: there is no folder {path.parent}")
-    draft = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
-    file = kinds[path.suffix](draft, description)
+    draft = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{kind}")
+    file = kinds[kind](draft, description)
     try:
         yield file
         file.close()
+        if not draft.exists():
+            raise MatpacError(f"{path}: not written, since no vectors came")
         draft.replace(path)
     finally:
-        file.abandon()
-        draft.unlink(missing_ok=True)
+        try:
+            file.abandon()
+        finally:  # also where the disk is full
+            draft.unlink(missing_ok=True)
 
 
 class ParquetVectors:
@@ -105,7 +110,7 @@ class ParquetVectors:
         if self._writer is None:
             schema = table.schema.with_metadata(self._metadata)
             # vectors do not compress and their dictionary would only be in the way
-            self._writer = parquet.ParquetWriter(self._path, schema, use_dictionary=["path"], compression="zstd")
+            self._writer = parquet.ParquetWriter(self._path, schema, use_dictionary=False, compression="zstd")
         self._writer.write_table(table.replace_schema_metadata(self._metadata))
         self._tables, self._bytes = [], 0
 
@@ -153,8 +158,10 @@ class NpzVectors:
 
     def close(self) -> None:
         """Write everything."""
+        if not self._columns:
+            return
         arrays = {name: np.concatenate(parts) for name, parts in self._columns.items()}
-        np.savez(self._path, allow_pickle=False, matpac=np.array(self._description), **arrays)
+        np.savez(self._path, matpac=np.array(self._description), **arrays)
 
     def abandon(self) -> None:
         """Nothing is open between writes."""

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from matpac import audio
+from matpac.errors import MatpacError
 
 T = TypeVar("T")
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
-# One log-mel window, 25 ms (SPEC §1: 400 samples at 16 kHz): a shorter clip has no frame at all.
+# One log-mel window, 25 ms (docs/method.md, section 1: 400 samples at 16 kHz): a shorter clip has no frame at all.
 SHORTEST_SECONDS = 400 / 16_000
 # Files handed to the threads at a time: millions of waiting tasks would fill the memory.
 TASKS = 4_096
@@ -22,7 +23,7 @@ REASONS_SHOWN = 3
 CACHE_COLUMNS = ("path", "size", "modified", "duration", "reason")
 
 
-class DataError(ValueError):
+class DataError(MatpacError):
     """A corpus that can't be used; the message names it and tells the way out."""
 
 

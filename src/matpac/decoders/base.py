@@ -6,8 +6,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
+from matpac.errors import MatpacError
 
-class AudioError(ValueError):
+
+class AudioError(MatpacError):
     """A sound file that can't be used; the message begins with its path and tells the way out."""
 
 

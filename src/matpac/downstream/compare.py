@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 LEVEL = 0.95
-"""Confidence of every interval; a difference counts where p < 1 - LEVEL (PROTOCOLS §1: 95 %)."""
+"""Confidence of every interval; a difference counts where p < 1 - LEVEL (docs/evaluation.md: 95 %)."""
 
 
 def confidence_interval(values: Float[np.ndarray, "run"]) -> tuple[float, float]:
@@ -55,7 +55,7 @@ def paired_test(
     quite that: seeds of a fold share their test clips, folds share most of their training clips. So p comes
     out smaller than it should, the more so with one fold, where only the probe's own noise (start, order of
     clips) is tested and not which clips happen to be in the test part. Read p near 0.05 as undecided.
-    (PROTOCOLS §1 asks for this test; on the trouble with it: Dietterich 1998, Nadeau and Bengio 2003.)
+    (docs/evaluation.md asks for this test; on the trouble with it: Dietterich 1998, Nadeau and Bengio 2003.)
 
     Raises ValueError where the shapes differ or a score is not finite.
     """

@@ -18,7 +18,7 @@ from torch.optim.adam import adam
 
 @dataclass(frozen=True)
 class AdamConfig:
-    """Adam with L2 as part of the gradient, as torch.optim.Adam's ``weight_decay`` (values: PROTOCOLS §1)."""
+    """Adam with L2 as part of the gradient, as torch's ``weight_decay`` (values: docs/evaluation.md)."""
 
     betas: tuple[float, float] = (0.9, 0.999)
     l2: float = 1e-8
@@ -133,7 +133,7 @@ class LinearHeads:
 def cross_entropy_gradient(
     logits: Float[Tensor, "group clip rate class"], labels: Int[Tensor, "group clip"]
 ) -> Float[Tensor, "group clip rate class"]:
-    """Gradient of each head's mean cross-entropy over the clips, not divided by the classes (PROTOCOLS §1)."""
+    """Gradient of each head's mean cross-entropy over clips, not divided by classes (docs/evaluation.md)."""
     true = torch.nn.functional.one_hot(labels, logits.shape[-1])
     return logits.softmax(dim=-1).sub_(true[:, :, None]).div_(logits.shape[1])
 

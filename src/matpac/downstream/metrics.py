@@ -49,8 +49,8 @@ def mean_average_precision(
     """Macro mAP: the mean over classes of average precision, Σ (R_k - R_{k-1}) P_k over distinct scores.
 
     ``targets`` hold 0 and 1 (or booleans). Where ``known`` is False the label does not exist and the clip is
-    not looked at for that class (partial labels as OpenMIC's; PROTOCOLS §1). Classes without a known positive
-    are left out. Raises ValueError on NaN scores and on other targets than 0 and 1.
+    not looked at for that class (partial labels as OpenMIC's; docs/evaluation.md). Classes without a known
+    positive are left out. Raises ValueError on NaN scores and on other targets than 0 and 1.
     """
     ranking = _rank(scores, targets, known)
     found = ranking.positives_so_far + ranking.negatives_so_far

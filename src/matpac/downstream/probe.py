@@ -1,4 +1,4 @@
-"""Linear probing of frozen features (PROTOCOLS §1, "ours" where it differs from EVAR's kit).
+"""Linear probing of frozen features (docs/evaluation.md, "ours" where it differs from EVAR's kit).
 
 Per split and seed: standardise with the training part's mean and deviation, train one linear layer with Adam
 for each learning rate of a grid that is the same for every encoder, stop early on the validation metric,
@@ -36,9 +36,9 @@ ROWS_AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """Numbers of the probe; all from PROTOCOLS §1 except the grid."""
+    """Numbers of the probe; all from docs/evaluation.md except the grid."""
 
-    learning_rates: tuple[float, ...] = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
+    learning_rates: tuple[float, ...] = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
     """Half decades that hold both rates EVAR sets by hand (3e-5 for M2D, 3e-4 for others) and reach above for
     features of few dimensions, whose logits move less per step of the same rate."""
     seeds: tuple[int, ...] = (42, 43, 44)

@@ -48,7 +48,8 @@ def read_table(table: Path) -> LabelledClips:
     several = "labels" in columns
     for column in ("path", "split", "labels" if several else "label"):
         if column not in columns:
-            raise MatpacError(f"{table}: has no column {column!r} (it has {', '.join(sorted(columns)) or 'no rows'})")
+            has = ", ".join(sorted(columns)) or "no rows"
+            raise MatpacError(f"{table}: has no column {column!r} (it has {has})")
     named = [row["labels"].split(";") if several else [row["label"]] for row in rows]
     for number, (row, names) in enumerate(zip(rows, named, strict=True), start=2):
         if not all(names):

@@ -1,12 +1,14 @@
 """`matpac pretrain`: recipe, configuration file and options to a run."""
 
 import argparse
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from matpac.errors import MatpacError
 from matpac.recipes import RECIPES, Recipe
@@ -21,6 +23,10 @@ DESCRIPTION = """Pre-train an encoder on your sounds.
 
 Below are the defaults of the chosen recipe; every number of it can be changed by its name.
 Exit code: 0 when the last step was done or the run was stopped and saved, 2 for an error."""
+
+HELP = "matpac pretrain --help tells the options"
+
+DEFAULT_RECIPE = "matpac++"
 
 FREE = {"resume", "output", "devices", "nodes", "workers", "log_every", "checkpoint_every", "keep", "accelerator"}
 """Options that a resumed run may change: they decide where and how it runs, not what it computes."""
@@ -42,7 +48,7 @@ def parse(arguments: list[str]) -> tuple[str, Recipe, RunOptions]:
         MatpacError: an unknown recipe, or a resumed run with other settings than it began with.
     """
     before = _look_ahead(arguments)
-    if before.resume and before.output:
+    if before.resume and before.output and not {"-h", "--help"} & set(arguments):
         return _parse_resumed(arguments, before.output)
     if before.recipe not in RECIPES:
         raise MatpacError(f"--recipe {before.recipe}: not known; there are {', '.join(RECIPES)}")
@@ -51,13 +57,31 @@ def parse(arguments: list[str]) -> tuple[str, Recipe, RunOptions]:
 
 
 def _look_ahead(arguments: list[str]) -> Namespace:
-    """What decides the defaults of everything else."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--recipe", default="matpac++")
-    parser.add_argument("--resume", nargs="?", const="true", default="")
-    parser.add_argument("--output", default="")
-    known = parser.parse_known_args(arguments)[0]
-    return Namespace(recipe=known.recipe, output=known.output, resume=known.resume.lower() in ("true", "yes", "1"))
+    """What decides the defaults of everything else, on the command line or in a configuration file."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("--config", action="append")
+    parser.add_argument("--recipe")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--output")
+    try:
+        known = vars(parser.parse_known_args(arguments)[0])
+    except SystemExit as error:  # argparse's own way out, where an option has no value
+        raise MatpacError(f"an option of {' '.join(arguments)} has no value; {HELP}") from error
+    found: dict[str, object] = {"recipe": DEFAULT_RECIPE, "output": "", "resume": False}
+    for file in known.pop("config", []):
+        found |= {key: value for key, value in _read_yaml(file).items() if key in found}
+    return Namespace(**{**found, **known})
+
+
+def _read_yaml(file: str) -> dict:
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise MatpacError(f"--config {file}: cannot be read as YAML ({reason})") from error
+    if not isinstance(content, dict):
+        raise MatpacError(f"--config {file}: not options by their names (`epochs: 30`), but {content!r:.80}")
+    return content
 
 
 def _parse_resumed(arguments: list[str], output: str) -> tuple[str, Recipe, RunOptions]:
@@ -89,12 +113,18 @@ def _flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     return flat
 
 
+class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of descriptions as they are."""
+
+
 def _full_parser(recipe: str, defaults: Mapping[str, object]) -> ArgumentParser:
-    about = RECIPES[recipe].__doc__ if recipe in RECIPES else ""
+    about = inspect.cleandoc(RECIPES[recipe].__doc__ or "") if recipe in RECIPES else ""
     parser = ArgumentParser(
         prog="matpac pretrain",
         usage="matpac pretrain --recipe NAME --data SOUNDS --output RUN [--any.option value …] [--config FILE]",
         description=f"{DESCRIPTION}\n\n{recipe}: {about}",
+        formatter_class=_HelpFormatter,
+        exit_on_error=False,
     )
     parser.add_argument("--config", action=ActionConfigFile, help="a YAML file with any of the options below")
     parser.add_argument("--recipe", default=recipe, help=f"one of {', '.join(RECIPES)}")
@@ -106,6 +136,9 @@ def _full_parser(recipe: str, defaults: Mapping[str, object]) -> ArgumentParser:
 
 
 def _build(parser: ArgumentParser, arguments: list[str]) -> tuple[Recipe, RunOptions]:
-    parsed = parser.instantiate(parser.parse_args(arguments))
+    try:
+        parsed = parser.instantiate(parser.parse_args(arguments))
+    except (argparse.ArgumentError, TypeError) as error:  # TypeError, where a value has another type
+        raise MatpacError(f"{' '.join(str(error).split())}; {HELP}") from error
     recipe = Recipe(**{name: parsed[name] for name in Recipe.__dataclass_fields__})
     return recipe, RunOptions(**{name: parsed[name] for name in RunOptions.__dataclass_fields__})

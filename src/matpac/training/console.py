@@ -1,5 +1,6 @@
 """What a person at the terminal sees of a training run: a plan, a moving line, a summary."""
 
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from matpac.data.files import FileList
+from matpac.data.files import FileList, describe_left_out
 from matpac.recipes import Plan
 from matpac.training.options import RunOptions
 
@@ -41,7 +42,7 @@ class TrainingConsole:
     """A progress bar on a terminal, a line per log interval elsewhere; silent on all but the first process."""
 
     def __init__(self, enabled: bool, steps: int, done: int):
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
         self.enabled = enabled
         self._steps = steps
         self._progress = Progress(
@@ -88,34 +89,31 @@ def introduction(plan: Plan, options: RunOptions, corpus: FileList, step: int, d
     recipe = plan.recipe
     hours = sum(clip.duration for clip in corpus.clips) / 3600
     lines = [
-        f"{options.data}: {len(corpus.clips):,} clips, {hours:.2f} h; {len(corpus.left_out)} files left out",
+        f"{options.data}: {len(corpus.clips):,} clips, {hours:.2f} h",
         f"{recipe.epochs:g} epochs × {len(corpus.clips):,} clips / batches of {recipe.batch_size} "
         f"= {plan.steps:,} steps; crops of {recipe.crop_samples / recipe.logmel.sample_rate:.2f} s; {device}",
     ]
     if corpus.left_out:
-        lines.append(f"left out: {_some(corpus)}; all of them in {Path(options.output) / 'left_out.jsonl'}")
+        lines.append(
+            f"{describe_left_out(corpus.left_out)}; all of them in {Path(options.output) / 'left_out.jsonl'}"
+        )
     if step:
         lines.append(f"going on at step {step:,}")
     return "\n".join(lines)
 
 
-def _some(corpus: FileList) -> str:
-    shown = "; ".join(file.reason for file in corpus.left_out[:3])
-    rest = len(corpus.left_out) - 3
-    return shown + (f"; and {rest} more" if rest > 0 else "")
-
-
 def conclusion(finished: Finished) -> str:
     """How it ended, and what to type next."""
     spent = f"{finished.seconds / 60:.1f} min"
+    folder = shlex.quote(str(finished.folder))
     if finished.complete:
         text = f"{finished.folder}: {finished.steps:,} steps done in {spent}"
-        next_step = f'use it: matpac embed FILES --encoder "{finished.folder}" --output vectors.parquet'
+        next_step = f"use it: matpac embed FILES --encoder {folder} --output vectors.parquet"
     else:
         text = (
             f"{finished.folder}: stopped and saved at step {finished.step:,} of {finished.steps:,} after {spent}"
         )
-        next_step = f'go on: matpac pretrain --resume --output "{finished.folder}"'
+        next_step = f"go on: matpac pretrain --resume --output {folder}"
     if finished.left_out:
         text += f"; {finished.left_out} files left out, see left_out.jsonl"
     return f"{text}\n{next_step}"

@@ -3,6 +3,7 @@
 import math
 import signal
 import threading
+import time
 from types import FrameType
 
 import torch
@@ -16,25 +17,37 @@ class TrainingError(MatpacError):
     """Training cannot go on; the message says at which step, why, and from where to go on."""
 
 
-class LossWatch:
-    """Finds the first step whose loss is not finite, without making a GPU wait at every step.
+SAME_WISH_SECONDS = 1.0
+"""Signals so close to the first one are the same wish: under torchrun a Ctrl-C comes from the terminal and again
+from the launcher; ours."""
 
-    On a CPU every loss is looked at when it comes; on other devices at `check`, which log intervals call.
+
+class LossWatch:
+    """Finds the first step whose loss or gradient is not finite, without making a GPU wait at every step.
+
+    On a CPU every step is looked at when it is done; on other devices at `check`, which log intervals and
+    checkpoints call, so that no spoilt weights are ever kept.
+
+    Args:
+        run: knows the newest checkpoint.
+        scaled: whether gradients are scaled for float16. Then some overflow now and then as a matter of course,
+            the scaler leaves out their steps, and the loss alone is watched.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, scaled: bool = False) -> None:
         self._run = run
+        self._scaled = scaled
         self._seen: list[tuple[int, Tensor, list[str]]] = []
         self._sum = 0.0
         self._count = 0
 
-    def see(self, step: int, loss: Tensor, paths: list[str]) -> None:
-        """Remember the loss of a step and the clips it came from.
+    def see(self, step: int, loss: Tensor, norm: Tensor, paths: list[str]) -> None:
+        """Remember the loss of a step, its gradient's norm and the clips it came from.
 
         Raises:
             TrainingError: on a CPU, at once.
         """
-        self._seen.append((step, loss.detach(), paths))
+        self._seen.append((step, torch.stack([loss.detach(), norm.detach().to(loss)]), paths))
         if loss.device.type == "cpu":
             self.check()
 
@@ -46,15 +59,16 @@ class LossWatch:
         """
         if not self._seen:
             return
-        values = torch.stack([loss for _, loss, _ in self._seen]).tolist()
-        for (step, _, paths), value in zip(self._seen, values, strict=True):
-            if not math.isfinite(value):
+        values = torch.stack([pair for _, pair, _ in self._seen]).tolist()
+        for (step, _, paths), (loss, norm) in zip(self._seen, values, strict=True):
+            if not math.isfinite(loss) or not (self._scaled or math.isfinite(norm)):
                 raise TrainingError(
-                    f"step {step}: the loss is {value}; last good checkpoint: {self._run.newest or 'none yet'}; "
+                    f"step {step}: the loss is {loss} and its gradient's norm {norm}; "
+                    f"last good checkpoint: {self._run.newest or 'none yet'}; "
                     f"clips of its batch: {', '.join(paths)}"
                 )
-        self._sum += sum(values)
-        self._count += len(values)
+            self._sum += loss
+            self._count += 1
         self._seen.clear()
 
     def mean(self) -> float | None:
@@ -68,12 +82,13 @@ class LossWatch:
 class StopSignal:
     """Turns the first Ctrl-C (or SIGTERM, as schedulers send it) into a wish that the loop can honour.
 
-    A second one ends the program as usual. Usable as a context manager, in the main thread or elsewhere
+    A later one (after `SAME_WISH_SECONDS`) ends the program as usual. Usable as a context manager, in the main thread or elsewhere
     (where signals cannot be caught and nothing changes).
     """
 
     def __init__(self) -> None:
         self.wanted = False
+        self._since = 0.0
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "StopSignal":
@@ -83,9 +98,11 @@ class StopSignal:
         return self
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.wanted:
+        now = time.monotonic()
+        if not self.wanted:
+            self.wanted, self._since = True, now
+        elif now - self._since > SAME_WISH_SECONDS:
             raise KeyboardInterrupt
-        self.wanted = True
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():

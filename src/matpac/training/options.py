@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from matpac.errors import MatpacError
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -37,3 +39,13 @@ class RunOptions:
     log_every: int = 50
     checkpoint_every: int | Literal["auto"] = "auto"
     keep: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("devices", "nodes", "accumulate", "log_every", "checkpoint_every", "keep"):
+            value = getattr(self, name)
+            if value != "auto" and value < 1:
+                raise MatpacError(f"{name} must be at least 1, not {value}")
+        for name in ("seed", "workers"):
+            value = getattr(self, name)
+            if value != "auto" and value < 0:
+                raise MatpacError(f"{name} must not be negative, and is {value}")

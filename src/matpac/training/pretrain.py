@@ -19,7 +19,7 @@ from matpac.training.console import Finished, TrainingConsole, conclusion, intro
 from matpac.training.guard import LossWatch, StopSignal
 from matpac.training.monitors import Speed, monitor
 from matpac.training.options import RunOptions
-from matpac.training.processes import agree_to_stop, mean_over_processes, start_fabric
+from matpac.training.processes import agree_to_stop, mean_over_processes, scales_gradients, start_fabric
 from matpac.training.run import Run
 from matpac.training.setup import adamw, find_clips, fingerprint, step_loader, step_splits
 
@@ -44,10 +44,13 @@ class Training:
         self.plan = Plan(recipe, len(corpus.clips))
         torch.manual_seed(options.seed)
         self.objective = Objective(recipe.objective)
-        self.optimizer = adamw(self.objective, recipe.optimizer)
+        self.optimizer = adamw(self.objective, recipe.optimizer, fused=not scales_gradients(fabric))
         self.identity = {"corpus": fingerprint(corpus.clips)}
-        self.step = run.restore(self.objective, self.optimizer, self.identity)
         self.module, self.stepper = fabric.setup(self.objective, self.optimizer)
+        # after the set-up, which moves the weights to the device: the moments are restored to where these are
+        self.step, state = run.restore(self.objective, self.optimizer, self.identity)
+        if scales_gradients(fabric) and state:
+            fabric.strategy.precision.load_state_dict(state["precision"])
         self.frontend = LogMel(recipe.logmel).to(fabric.device)
         self.description = describe_pretraining(recipe)
 
@@ -96,7 +99,8 @@ class Training:
         """A checkpoint of this step, by the first process; the others wait."""
         if self.fabric.is_global_zero:
             description = self.description | {"step": self.step}
-            self.run.save(self.step, self.objective, self.optimizer, description, self.identity | {"loss": loss})
+            state = self.identity | {"loss": loss, "precision": self.fabric.strategy.precision.state_dict()}
+            self.run.save(self.step, self.objective, self.optimizer, description, state)
         self.fabric.barrier()
 
 
@@ -111,21 +115,25 @@ def pretrain(recipe: Recipe, options: RunOptions, name: str = "") -> Finished:
     began = time.monotonic()
     fabric = start_fabric(options)
     run = Run(Path(options.output), options.resume, options.keep, first=fabric.is_global_zero)
-    run.write_config({"name": name, "recipe": asdict(recipe), "options": asdict(options)})
     corpus = find_clips(recipe, options, run, fabric)
-    run.leave_out(corpus.left_out)
     training = Training(recipe, options, fabric, run, corpus)
     plan = training.plan
+    loader = step_loader(recipe, options, plan, corpus.clips, fabric, training.step)
+    if run.first:  # nothing of a run that cannot start is in the way of the next try
+        run.write_config({"name": name, "recipe": asdict(recipe), "options": asdict(options)})
+        run.leave_out(corpus.left_out)
+    fabric.barrier()
     every = max(500, plan.steps // 100) if options.checkpoint_every == "auto" else options.checkpoint_every
 
-    watch, speed = LossWatch(run), Speed(recipe.batch_size)
+    watch, speed = LossWatch(run, scaled=scales_gradients(fabric)), Speed(recipe.batch_size)
     with StopSignal() as stop, TrainingConsole(fabric.is_global_zero, plan.steps, training.step) as console:
         console.say(introduction(plan, options, corpus, training.step, str(fabric.device)))
-        for batches in step_loader(recipe, options, plan, corpus.clips, fabric, training.step):
+        for batches in loader:
             run.leave_out(failure for batch in batches for failure in batch.failures)
             values = plan.at(training.step)
             result = training.advance(batches, values)
-            watch.see(training.step, result.loss, [path for batch in batches for path in batch.paths])
+            paths = [path for batch in batches for path in batch.paths]
+            watch.see(training.step, result.loss, result.norm, paths)
             speed.count()
             console.advance(training.step)
 
@@ -142,7 +150,7 @@ def pretrain(recipe: Recipe, options: RunOptions, name: str = "") -> Finished:
                 break
         run.close()
         finished = Finished(
-            run.folder, training.step, plan.steps, run.newest, run.left_out, time.monotonic() - began
+            run.folder, training.step, plan.steps, run.newest, len(run.left_out), time.monotonic() - began
         )
         console.say(conclusion(finished))
     return finished

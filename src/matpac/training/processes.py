@@ -1,6 +1,7 @@
 """Processes and devices of a run: starting them, and what they have to agree on."""
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -16,17 +17,21 @@ def start_fabric(options: RunOptions) -> "Fabric":
     """Processes, devices and precision; under torchrun or SLURM it joins what is there."""
     from lightning_fabric import Fabric
 
+    devices, nodes = options.devices, options.nodes
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has started the processes already
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
     fabric = Fabric(
         accelerator=options.accelerator,
-        devices=options.devices if options.accelerator != "cpu" or options.devices != "auto" else 1,
-        num_nodes=options.nodes,
+        devices=1 if options.accelerator == "cpu" and devices == "auto" else devices,
+        num_nodes=nodes,
         precision=choose_precision(options),
     )
     fabric.launch()
     return fabric
 
 
-def choose_precision(options: RunOptions) -> str:
+def choose_precision(options: RunOptions) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
     """Mixed where the hardware has it (bf16, else fp16 as the papers), float32 on everything else.
 
     Never bf16 by default on a CPU: where it is not native it is many times slower.
@@ -36,6 +41,11 @@ def choose_precision(options: RunOptions) -> str:
     if options.accelerator in ("cuda", "gpu", "auto") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     return "32-true"
+
+
+def scales_gradients(fabric: "Fabric") -> bool:
+    """Whether losses are scaled so that float16 gradients do not vanish; the scale is part of a run's state."""
+    return getattr(fabric.strategy.precision, "scaler", None) is not None
 
 
 def mean_over_processes(fabric: "Fabric", values: Tensor) -> Tensor:

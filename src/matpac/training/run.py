@@ -32,7 +32,7 @@ class RunError(MatpacError):
 
 
 class Run:
-    """One run folder. Only the first process writes.
+    """One run folder. The first process writes it; the others only add what they had to leave out.
 
     Args:
         folder: made if it is not there.
@@ -43,12 +43,10 @@ class Run:
 
     def __init__(self, folder: Path, resume: bool, keep: int, first: bool = True):
         self.folder = folder
+        self.resume = resume
         self.keep = keep
         self.first = first
-        self._left_out: dict[str, str] = {}
         self._board = None
-        if not first:
-            return
         started = (folder / "config.json").exists()
         if started and not resume:
             raise RunError(f"{folder}: a run lies there already; go on with --resume, or choose another --output")
@@ -67,6 +65,9 @@ class Run:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / "config.json", json.dumps(config, indent=2) + "\n")
+
+        if not self.resume:  # what a start that came to nothing left
+            (self.folder / "left_out.jsonl").unlink(missing_ok=True)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """One line of metrics.jsonl and one point a curve for TensorBoard."""
@@ -89,18 +90,21 @@ class Run:
             write_text(path, "".join(line + "\n" for line in lines))
 
     def leave_out(self, files: Iterable[LeftOut]) -> None:
-        """Keep which files were left out, and why; each file once."""
-        fresh = {file.path: file.reason for file in files if file.path not in self._left_out}
-        self._left_out |= fresh
-        if fresh and self.first:
-            with (self.folder / "left_out.jsonl").open("a") as log:
-                for path, reason in fresh.items():
-                    log.write(json.dumps({"path": path, "reason": reason}) + "\n")
+        """Keep which files were left out, and why; each file once, whichever process met it."""
+        reasons = {file.path: file.reason for file in files}
+        if not reasons:
+            return
+        known = self.left_out
+        fresh = [{"path": path, "reason": reason} for path, reason in reasons.items() if path not in known]
+        with (self.folder / "left_out.jsonl").open("a") as log:
+            log.write("".join(json.dumps(file) + "\n" for file in fresh))
 
     @property
-    def left_out(self) -> int:
-        """How many files were left out so far."""
-        return len(self._left_out)
+    def left_out(self) -> set[str]:
+        """Paths of the files left out so far, by all processes and before a break."""
+        path = self.folder / "left_out.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return {line["path"] for line in map(_parsed, lines) if line}
 
     @property
     def newest(self) -> Path | None:
@@ -125,7 +129,7 @@ class Run:
             write_tensors(draft / "optimizer.safetensors", optimizer_tensors(optimizer), {})
             write_text(draft / "state.json", json.dumps({"step": step, **state}, indent=2) + "\n")
             if target.exists():
-                shutil.rmtree(target)
+                _remove(target)
             draft.rename(target)
         except OSError as error:
             shutil.rmtree(draft, ignore_errors=True)
@@ -138,8 +142,8 @@ class Run:
 
     def restore(
         self, objective: nn.Module, optimizer: torch.optim.Optimizer, identity: Mapping[str, object]
-    ) -> int:
-        """Load the newest checkpoint and return its step, 0 without one.
+    ) -> tuple[int, dict]:
+        """Load the newest checkpoint; returns its step and what was kept beside, 0 and nothing without one.
 
         Args:
             objective: takes the weights.
@@ -150,12 +154,13 @@ class Run:
             RunError: something of `identity` has changed.
         """
         if self.newest is None:
-            return 0
+            self.forget_after(0)
+            return 0, {}
         state = json.loads((self.newest / "state.json").read_text())
         for name, value in identity.items():
-            if state[name] != value:
+            if state.get(name) != value:
                 raise RunError(
-                    f"{self.folder}: the {name} is not the one that this run began with ({state[name]} then, "
+                    f"{self.folder}: the {name} is not the one that this run began with ({state.get(name)} then, "
                     f"{value} now); put it back, or start another run"
                 )
         tensors, _ = read_tensors(self.newest / "model.safetensors")
@@ -163,7 +168,7 @@ class Run:
         moments, _ = read_tensors(self.newest / "optimizer.safetensors")
         load_optimizer_tensors(optimizer, moments)
         self.forget_after(state["step"])
-        return state["step"]
+        return state["step"], state
 
     def _prune(self) -> None:
         """Keep the newest and the one with the lowest loss; drop drafts that a killed run left."""
@@ -171,7 +176,7 @@ class Run:
         best = min(complete, key=_loss)
         for path in complete[: -self.keep]:
             if path != best:
-                shutil.rmtree(path)
+                _remove(path)
         for draft in (self.folder / "checkpoints").glob(".step-*"):
             shutil.rmtree(draft)
 
@@ -190,7 +195,17 @@ def read_config(folder: Path) -> dict:
     path = folder / "config.json"
     if not path.exists():
         raise RunError(f"{folder}: no run to resume (config.json is not there); start it without --resume")
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise RunError(f"{path}: damaged ({error}); put it back, or start another run") from error
+
+
+def _remove(checkpoint: Path) -> None:
+    """Delete a checkpoint so that a kill in between leaves none that looks complete."""
+    doomed = checkpoint.with_name(f".{checkpoint.name}-{uuid.uuid4().hex[:8]}")
+    checkpoint.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def _loss(checkpoint: Path) -> float:
@@ -201,10 +216,16 @@ def _loss(checkpoint: Path) -> float:
 
 def _is_before(line: str, step: int) -> bool:
     """A line that a kill cut in half is dropped too: its step will be logged again."""
+    values = _parsed(line)
+    return bool(values) and values["step"] <= step
+
+
+def _parsed(line: str) -> dict:
+    """A line of our own logs; empty for one that a kill cut in half."""
     try:
-        return json.loads(line)["step"] <= step
-    except (json.JSONDecodeError, KeyError):
-        return False
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return {}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,14 +2,14 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from matpac.data.crops import CropBatch, RandomCrops, StepBatches, crop_loader, drop_short
-from matpac.data.files import Clip, FileList, list_clips
+from matpac.data.files import Clip, DataError, FileList, list_clips
 from matpac.pretext.masking import Split, mask_noise, split_by_noise
 from matpac.recipes import OptimizerConfig, Plan, Recipe
 from matpac.training.options import RunOptions
@@ -31,16 +31,17 @@ def find_clips(recipe: Recipe, options: RunOptions, run: Run, fabric: "Fabric") 
     def listing() -> FileList:
         found = list_clips(options.data, cache=run.folder / "clips.parquet")
         if recipe.short == "drop":
-            return drop_short(found, recipe.crop_samples / recipe.logmel.sample_rate)
+            return drop_short(found, recipe.crop_samples, recipe.logmel.sample_rate)
         return found
 
     run.folder.mkdir(parents=True, exist_ok=True)
-    if fabric.is_global_zero:
-        found = listing()
+    if not fabric.is_global_zero:
         fabric.barrier()
-        return found
-    fabric.barrier()
-    return listing()
+        return listing()
+    try:
+        return listing()
+    finally:  # where this fails the others fail by themselves, with the same words
+        fabric.barrier()
 
 
 def fingerprint(clips: list[Clip]) -> str:
@@ -51,8 +52,14 @@ def fingerprint(clips: list[Clip]) -> str:
     return digest.hexdigest()[:16]
 
 
-def adamw(objective: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over what learns; the learning rate is set at every step."""
+def adamw(objective: nn.Module, config: OptimizerConfig, fused: bool = True) -> torch.optim.AdamW:
+    """AdamW over what learns; the learning rate is set at every step.
+
+    Args:
+        objective: has the parameters.
+        config: rates and decay.
+        fused: one kernel for all; Fabric cannot clip gradients that are scaled for float16 beside it.
+    """
     learning = [p for p in objective.parameters() if p.requires_grad]
     exempt = [] if config.decay_biases_and_norms else [p for p in learning if p.ndim < 2]
     exempt_ids = {id(p) for p in exempt}
@@ -65,14 +72,19 @@ def adamw(objective: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
-        fused=True,
+        fused=fused,
     )
 
 
 def step_loader(
     recipe: Recipe, options: RunOptions, plan: Plan, clips: list[Clip], fabric: "Fabric", first_step: int
 ) -> Iterator[list[CropBatch]]:
-    """The micro-batches of this process, step by step, from `first_step` on."""
+    """The micro-batches of this process, step by step, from `first_step` on.
+
+    Raises:
+        DataError: too few clips for a batch, or one that cannot be split; at once. Later, in the iterator: ten
+            clips in a row that cannot be decoded.
+    """
     crops = RandomCrops(
         clips, recipe.crop_samples, options.seed, short=recipe.short, sample_rate=recipe.logmel.sample_rate
     )
@@ -86,9 +98,18 @@ def step_loader(
         last_step=plan.steps,
         accumulate=options.accumulate,
     )
-    batches = iter(crop_loader(crops, order, workers=count_workers(options, fabric.device)))
-    for _ in range(first_step, plan.steps):
-        yield [next(batches) for _ in range(options.accumulate)]
+    loader = crop_loader(crops, order, workers=count_workers(options, fabric.device))
+    return _by_steps(loader, plan.steps - first_step, options.accumulate)
+
+
+def _by_steps(loader: Iterable[CropBatch], steps: int, accumulate: int) -> Iterator[list[CropBatch]]:
+    batches = iter(loader)
+    for _ in range(steps):
+        try:
+            yield [next(batches) for _ in range(accumulate)]
+        except DataError as error:
+            # out of a reading process it comes inside a whole traceback as text, its own message last
+            raise DataError(str(error).rpartition(f"{DataError.__name__}: ")[2].strip()) from None
 
 
 def count_workers(options: RunOptions, device: torch.device) -> int:

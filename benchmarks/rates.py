@@ -1,0 +1,97 @@
+"""What the benchmarks share: the limit they are measured against, and how much work a network does.
+
+A figure is a share of the rate of a large float32 matrix product, measured in turn with the thing itself in the
+same process, since machines are shared and their speed drifts. Medians over rounds.
+"""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from matpac.pretext.masking import visible_count
+from matpac.pretext.objective import ObjectiveConfig
+from matpac.vit import PATCH, EncoderConfig
+
+SIDE = 2048
+"""Of the square matrices: larger ones are no faster on the CPUs tried."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Median seconds of a call, and its median share of the matrix product's rate."""
+
+    seconds: float
+    share: float
+    limit: float
+    """Floating-point operations per second of the matrix product."""
+
+
+def matrix_rate(seconds: float = 0.5) -> float:
+    """Operations per second of a large float32 matrix product: the best of as many as fit the time."""
+    a, b = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
+    out = torch.empty(SIDE, SIDE)
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        torch.mm(a, b, out=out)
+        best = min(best, time.perf_counter() - start)
+    return 2 * SIDE**3 / best
+
+
+def measure(call: Callable[[], object], operations: float, rounds: int) -> Measured:
+    """Time a call against the limit, the limit before and after each one."""
+    call()
+    seconds, shares, limits = [], [], []
+    before = matrix_rate()
+    for _ in range(rounds):
+        start = time.perf_counter()
+        call()
+        took = time.perf_counter() - start
+        after = matrix_rate()
+        limit = (before + after) / 2
+        seconds.append(took)
+        limits.append(limit)
+        shares.append(operations / took / limit)
+        before = after
+    return Measured(statistics.median(seconds), statistics.median(shares), statistics.median(limits))
+
+
+def transformer_operations(width: int, depth: int, tokens: int) -> float:
+    """Of one sequence: four projections, the MLP, and the two products of attention; multiply and add are two."""
+    return depth * (2 * tokens * 12 * width * width + 4 * tokens * tokens * width)
+
+
+def encoder_operations(config: EncoderConfig, steps: int) -> float:
+    """Of one chunk of `steps` patches along time."""
+    tokens = config.bands * steps
+    embedding = 2 * tokens * PATCH * PATCH * config.width
+    return embedding + transformer_operations(config.width, config.depth, tokens + 1)
+
+
+def training_operations(config: ObjectiveConfig) -> float:
+    """Of one clip of one pre-training step: backward counts twice its forward, the teacher has none."""
+    encoder, predictor, head = config.encoder, config.predictor, config.head
+    visible = visible_count(encoder.tokens, config.mask_ratio)
+    masked = encoder.tokens - visible
+    embedding = 2 * encoder.tokens * PATCH * PATCH * encoder.width
+    student = transformer_operations(encoder.width, encoder.depth, visible + 1)
+    teacher = transformer_operations(encoder.width, encoder.depth, masked + 1)
+    prediction = transformer_operations(predictor.width, predictor.depth, encoder.tokens + 1)
+    prediction += 2 * (visible + 1) * encoder.width * predictor.width
+    prediction += 2 * masked * predictor.hypotheses * predictor.width * encoder.width
+    layers = encoder.width * head.hidden + head.hidden**2 + head.hidden * head.bottleneck
+    classes = 2 * masked * (layers + head.bottleneck * head.classes) if config.alpha < 1 else 0
+    # the patch embedding's backward needs its weights' gradient alone
+    return 2 * embedding + 3 * (student + prediction + classes) + teacher + classes
+
+
+def machine() -> str:
+    """What it was measured on."""
+    return (
+        f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, "
+        f"torch {torch.__version__}, Python {platform.python_version()}"
+    )

@@ -1,0 +1,109 @@
+"""The quickstart's report: how the encoder learned, what it is worth, and what to type next."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matpac.downstream.compare import paired_test
+from matpac.downstream.table import LabelledClips
+from matpac.quickstart.evaluate import Evaluation, chance
+from matpac.quickstart.masks import MaskedClip
+from matpac.report import (
+    Cell,
+    Report,
+    Table,
+    details_table,
+    loss_curves,
+    marks,
+    mask_figure,
+    projections,
+    results_table,
+    score_intervals,
+)
+
+
+@dataclass(frozen=True)
+class Story:
+    """What the page tells of."""
+
+    evaluation: Evaluation
+    tasks: Sequence[LabelledClips]
+    encoders: Sequence[str]
+    metrics: Path
+    masked: MaskedClip
+    facts: Mapping[str, object]
+    next_commands: str
+
+
+def write_page(story: Story, path: Path) -> Path:
+    """Write the page as one file without outside resources."""
+    colours = marks(story.encoders)
+    report = Report(
+        "MATPAC++ quickstart",
+        "A small encoder, pre-trained here on made-up sounds without labels, beside the same encoder untrained "
+        "and beside plain log-mel statistics.",
+    )
+    report.section("What the vectors are worth")
+    report.text(
+        "Linear probes on frozen vectors of labelled clips that pre-training never saw: one linear layer is "
+        "trained for each task; its learning rate and length are chosen on validation clips, the same way for "
+        "every encoder. Intervals are 95 % over three seeds of the probe."
+    )
+    report.table(results_table(story.evaluation.results))
+    report.figure(
+        score_intervals(story.evaluation.results, colours),
+        "Test scores; a line is the 95 % interval over seeds.",
+        "Scores of the three encoders on every task, with intervals.",
+    )
+    report.table(comparison_table(story), fold="Is the difference beyond the noise? Paired over seeds")
+    report.table(details_table(story.evaluation.results), fold="Seeds, learning rates and clips")
+
+    report.section("How it learned")
+    lines = [json.loads(line) for line in story.metrics.read_text().splitlines()]
+    report.figure(
+        loss_curves(lines),
+        "Losses and monitors of pre-training. A deviation that falls to 0 would be collapse; one hypothesis that "
+        "wins everything would be, too.",
+        "Curves of losses, deviation of targets, use of pseudo-classes, wins of hypotheses and schedules.",
+    )
+    clip = story.masked
+    report.figure(
+        mask_figure(clip.logmel, clip.masked, clip.error, clip.times, clip.frequencies),
+        "A held-out clip: its log-mel, what the student saw of it, and how far its best hypothesis for each "
+        "masked patch is from the teacher's (2 − 2·cos; 0 is perfect, 2 unrelated).",
+        "Spectrogram, the visible part of it, and the prediction error of every masked patch.",
+    )
+
+    report.section("The vectors, in two dimensions")
+    for task in story.tasks:
+        if task.kind == "single":
+            labels = [task.classes[number] for number in task.labels[task.split.test]]
+            vectors = {name: story.evaluation.vectors[task.name, name][task.split.test] for name in story.encoders}
+            report.figure(
+                projections(vectors, labels, colours=colours),
+                f"t-SNE of the test clips of {task.name}, coloured by label.",
+                f"Clips of {task.name} as points, one panel an encoder.",
+            )
+
+    report.section("What next")
+    report.code(story.next_commands)
+    report.facts(story.facts, fold="What was run")
+    return report.write(path)
+
+
+def comparison_table(story: Story) -> Table:
+    """The pre-trained encoder against each of the others, task by task."""
+    first, *others = story.encoders
+    rows = []
+    for task in story.tasks:
+        scores = story.evaluation.probes[task.name, first].scores
+        for other in others:
+            test = paired_test(scores, story.evaluation.probes[task.name, other].scores, (first, other))
+            rows.append([Cell(task.name), Cell(other), Cell(test.verdict), Cell(f"{100 * chance(task):.1f}")])
+    return Table(
+        ["task", f"{first} against", "paired test over seeds", "chance, %"],
+        rows,
+        "Three seeds of the probe on one split and one pre-training: the test says whether the probes differ, not "
+        "whether another pre-training would.",
+    )
