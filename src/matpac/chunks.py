@@ -17,7 +17,6 @@ from torch import Tensor
 from matpac.logmel import LogMel, LogMelConfig
 from matpac.vit import PATCH
 
-
 PASSED = 4
 """How long a chunk may wait for companions, in multiples of what may wait at once; ours."""
 

@@ -167,6 +167,8 @@ def _in_background(source: Iterator[np.ndarray], pool: ThreadPoolExecutor) -> Ge
     finally:  # also where the reader of the blocks gives up in between
         if not ahead.cancel():
             wait([ahead])
+        if isinstance(source, Generator):
+            source.close()  # and the file with it
 
 
 def _write(

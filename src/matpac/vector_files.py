@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +16,7 @@ ROW_GROUP_BYTES = 64 * 2**20
 """Vectors are written to Parquet in groups of about this size: what the writer holds in memory; ours."""
 
 
+@runtime_checkable
 class VectorFile(Protocol):
     """Takes the vectors of one clip after another."""
 
@@ -161,7 +162,7 @@ class NpzVectors:
         if not self._columns:
             return
         arrays = {name: np.concatenate(parts) for name, parts in self._columns.items()}
-        np.savez(self._path, matpac=np.array(self._description), **arrays)
+        np.savez(self._path, matpac=np.array(self._description), **arrays)  # pyright: ignore[reportArgumentType]
 
     def abandon(self) -> None:
         """Nothing is open between writes."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from matpac.errors import MatpacError
+from matpac.linear import Linear
 
 PATCH = 16
 """Side of a patch, in mel bands and in frames (both papers)."""
@@ -106,8 +107,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
 
     def forward(self, x: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
         batch, tokens, width = x.shape
@@ -121,11 +122,11 @@ class MLP(nn.Module):
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc1 = Linear(width, hidden)
+        self.fc2 = Linear(hidden, width)
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(self.fc1.with_gelu(x))
 
 
 class Block(nn.Module):
@@ -178,7 +179,7 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig | None = None):
         super().__init__()
         self.config = c = config or EncoderConfig()
-        self.patch_embed = nn.Linear(PATCH * PATCH, c.width)
+        self.patch_embed = Linear(PATCH * PATCH, c.width)
         self.cls_token = nn.Parameter(torch.empty(c.width))
         self.register_buffer("positions", sincos_positions(c.width, c.bands, c.steps))
         self.transformer = Transformer(c.width, c.depth, c.heads)

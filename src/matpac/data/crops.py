@@ -228,8 +228,11 @@ def crop_loader(dataset: RandomCrops, batches: StepBatches, workers: int) -> Dat
 
 
 def _set_up_worker(worker: int) -> None:
-    """Ctrl-C is the main process's to handle; C libraries don't write over the progress."""
+    """A wish to stop is the main process's to handle; C libraries don't write over the progress."""
+    # Ctrl-C, and the SIGTERM of schedulers, go to all processes: the main one still needs this one to save and
+    # end, and torch ends it by its queue.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # libmpg123 complains on the standard error at harmless places (the first frames after a seek), thousands of
     # times an hour. What can't be decoded comes back as a failure; Python's messages and crashes stay visible.
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)

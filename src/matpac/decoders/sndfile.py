@@ -13,6 +13,7 @@ What this does beyond calling the library follows from how libsndfile 1.2.2 beha
 """
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,9 @@ class SndfileDecoder:
     """A file that libsndfile reads; raises soundfile.LibsndfileError where it can't be opened."""
 
     def __init__(self, path: Path) -> None:
-        self._sound = _Stream(str(path))
+        # bytes, since names of files need not be UTF-8, and soundfile takes only such text
+        name = os.fsencode(path) if os.name == "posix" else str(path)
+        self._sound = _Stream(name)  # pyright: ignore[reportArgumentType]
         self._position = 0
         self._bytes = None  # the file itself where its length is an estimate: shows how far decoding got
         if self._sound.format == "MP3" and not _has_length_header(path):

@@ -1,7 +1,7 @@
 """Which clips a probe is trained, validated and tested on, and what must hold of its input."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Literal
 
@@ -19,6 +19,28 @@ class Split:
     train: Integer[np.ndarray, "train"]
     valid: Integer[np.ndarray, "valid"]
     test: Integer[np.ndarray, "test"]
+    untrained: tuple[int, ...] = field(default=(), kw_only=True)
+    """Classes known to have no training clip here, because clips are missing: their test clips are kept. Any other
+    class without training clips is an error of `check_probe_input`."""
+
+
+def untrained_classes(
+    split: Split,
+    labels: Shaped[np.ndarray, "clip *class"],
+    classes: int,
+    known: Bool[np.ndarray, "clip class"] | None = None,
+) -> Integer[np.ndarray, "missing"]:
+    """Numbers of the classes that no training clip has, though clips of another part of the split have them."""
+    if labels.ndim == 1:
+        train, others = (
+            np.bincount(labels[rows], minlength=classes)
+            for rows in (split.train, np.concatenate([split.valid, split.test]))
+        )
+    else:
+        positive = labels.astype(bool) if known is None else labels.astype(bool) & known
+        train = positive[split.train].sum(axis=0)
+        others = positive[split.valid].sum(axis=0) + positive[split.test].sum(axis=0)
+    return np.flatnonzero((train == 0) & (others > 0))
 
 
 def check_probe_input(
@@ -94,15 +116,13 @@ def _check_classes(
     kind: Kind,
     known: Bool[np.ndarray, "clip class"] | None,
 ) -> None:
-    if kind == "single":
-        count = np.bincount(labels[split.train], minlength=int(labels.max()) + 1)
-    else:
+    if kind == "multi":
         positive = labels.astype(bool) if known is None else labels.astype(bool) & known
-        count = positive[split.train].sum(axis=0)
         for part, rows in (("valid", split.valid), ("test", split.test)):
             if not positive[rows].any():
                 raise ValueError(f"{name}: no class has a known positive in its {part} part, so there is no mAP")
-    missing = np.flatnonzero(count == 0).tolist()
+    classes = int(labels.max()) + 1 if kind == "single" else labels.shape[1]
+    missing = np.setdiff1d(untrained_classes(split, labels, classes, known), split.untrained).tolist()
     if missing:
         which = ", ".join(map(str, missing[:10])) + (", …" if len(missing) > 10 else "")
-        raise ValueError(f"{name}: no training clip has class {which} ({len(missing)} of {len(count)} classes)")
+        raise ValueError(f"{name}: no training clip has class {which} ({len(missing)} of {classes} classes)")

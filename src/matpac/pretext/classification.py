@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from matpac.linear import Linear
 from matpac.vit import initialise
 
 CenterOn = Literal["probabilities", "logits"]
@@ -39,11 +40,11 @@ class ClassificationHead(nn.Module):
     def __init__(self, width: int, config: HeadConfig):
         super().__init__()
         self.mlp = nn.Sequential(
-            nn.Linear(width, config.hidden),
+            Linear(width, config.hidden),
             nn.GELU(),
-            nn.Linear(config.hidden, config.hidden),
+            Linear(config.hidden, config.hidden),
             nn.GELU(),
-            nn.Linear(config.hidden, config.bottleneck),
+            Linear(config.hidden, config.bottleneck),
         )
         # the direction is PyTorch's default draw of a linear layer; the gain starts at one and is trained
         self.direction = nn.Parameter(nn.Linear(config.bottleneck, config.classes, bias=False).weight.detach())

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from matpac.errors import MatpacError
+from matpac.linear import Linear
 from matpac.pretext.masking import Split, gather_tokens
 from matpac.vit import EncoderConfig, Transformer, initialise, sincos_positions
 
@@ -46,12 +47,12 @@ class Predictor(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = encoder
-        self.embed = nn.Linear(encoder.width, config.width)
+        self.embed = Linear(encoder.width, config.width)
         self.mask_token = nn.Parameter(torch.empty(config.width))
         table = sincos_positions(config.width, encoder.bands, encoder.steps)
         self.register_buffer("positions", table, persistent=False)
         self.transformer = Transformer(config.width, config.depth, config.heads)
-        self.hypotheses = nn.ModuleList(nn.Linear(config.width, encoder.width) for _ in range(config.hypotheses))
+        self.hypotheses = nn.ModuleList(Linear(config.width, encoder.width) for _ in range(config.hypotheses))
         initialise(self.embed)
         initialise(self.hypotheses)
         nn.init.normal_(self.mask_token, std=0.02)  # as in MAE and both papers

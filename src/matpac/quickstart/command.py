@@ -12,7 +12,7 @@ from matpac import __version__
 from matpac.data.synthetic import Corpus, CorpusConfig, make_corpus
 from matpac.downstream.encoders import FrozenEncoder, LogMelStatistics, untrained
 from matpac.downstream.probe import ProbeConfig
-from matpac.downstream.table import read_table
+from matpac.downstream.tasks import read_table
 from matpac.embed_files import EmbedOptions, embed_files
 from matpac.loading import load
 from matpac.quickstart.evaluate import Evaluation, evaluate
@@ -89,7 +89,9 @@ def quickstart(options: QuickstartOptions) -> Evaluation:
         tasks,
         (PRETRAINED, UNTRAINED, STATISTICS),
         run / "metrics.jsonl",
-        predict_masked(finished.checkpoint, recipe, tasks[1].paths[int(tasks[1].split.test[0])], options.seed),
+        predict_masked(
+            finished.checkpoint, recipe, Path(tasks[1].paths[int(tasks[1].splits[0].test[0])]), options.seed
+        ),
         facts(options, recipe, finished.steps, time.monotonic() - began),
         next_commands(folder),
     )
@@ -123,9 +125,9 @@ def probe(corpus: Corpus, run: Path, recipe: Recipe, seed: int) -> Evaluation:
 def embed_test_clips(corpus: Corpus, run: Path, output: Path) -> None:
     """Vectors of all test clips as one table, by the code behind `matpac embed`."""
     clips = [
-        str(task.paths[number])
+        task.paths[number]
         for task in (read_table(task.table) for task in corpus.tasks)
-        for number in task.split.test
+        for number in task.splits[0].test
     ]
     result = embed_files(clips, load(run), EmbedOptions(str(output)))
     say(f"{output}: {result.files} vectors")

@@ -13,11 +13,9 @@ from matpac.audio import read
 from matpac.downstream.encoders import FrozenEncoder
 from matpac.downstream.metrics import accuracy
 from matpac.downstream.probe import ProbeConfig, ProbeResult, linear_probe
-from matpac.downstream.table import LabelledClips
+from matpac.downstream.tasks import Task
 from matpac.report import Result
 from matpac.training.run import write_text
-
-METRICS = {"single": "accuracy", "multi": "mAP"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Evaluation:
 
 def evaluate(
     encoders: Mapping[str, FrozenEncoder],
-    tasks: Sequence[LabelledClips],
+    tasks: Sequence[Task],
     config: ProbeConfig,
     say: Callable[[str], None],
 ) -> Evaluation:
@@ -64,28 +62,28 @@ def evaluate(
         clips = [read(path) for path in task.paths]
         for name, encoder in encoders.items():
             features = encoder.embed(clips).numpy()
-            probe = linear_probe(features, task.labels, [task.split], config, kind=task.kind)
+            probe = linear_probe(features, task.labels, task.splits, config, kind=task.kind)
             vectors[task.name, name], probes[task.name, name] = features, probe
             result = Result(
                 task=task.name,
                 encoder=name,
-                metric=METRICS[task.kind],
+                metric=task.metric,
                 mean=float(probe.mean),
                 ci95=float(probe.ci95),
                 seeds=tuple(config.seeds),
                 learning_rates=tuple(sorted({float(rate) for rate in np.ravel(probe.learning_rates)})),
                 used=len(task.paths),
-                total=len(task.paths),
+                total=task.total,
             )
             results.append(result)
             say(f"{task.name}: {name} {result.score} % {result.metric}")
     return Evaluation(results, probes, vectors)
 
 
-def chance(task: LabelledClips) -> float:
+def chance(task: Task) -> float:
     """What guessing scores: the largest class, or the mean share of positives."""
-    test = task.labels[task.split.test]
+    test = task.labels[task.splits[0].test]
     if task.kind == "multi":
         return float(test.mean())
-    scores = np.tile(np.bincount(task.labels[task.split.train], minlength=len(task.classes)), (len(test), 1))
+    scores = np.tile(np.bincount(task.labels[task.splits[0].train], minlength=len(task.classes)), (len(test), 1))
     return accuracy(scores.astype(np.float32), test).value

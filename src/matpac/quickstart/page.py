@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matpac.downstream.compare import paired_test
-from matpac.downstream.table import LabelledClips
+from matpac.downstream.tasks import Task
 from matpac.quickstart.evaluate import Evaluation, chance
 from matpac.quickstart.masks import MaskedClip
 from matpac.report import (
@@ -28,7 +28,7 @@ class Story:
     """What the page tells of."""
 
     evaluation: Evaluation
-    tasks: Sequence[LabelledClips]
+    tasks: Sequence[Task]
     encoders: Sequence[str]
     metrics: Path
     masked: MaskedClip
@@ -78,8 +78,9 @@ def write_page(story: Story, path: Path) -> Path:
     report.section("The vectors, in two dimensions")
     for task in story.tasks:
         if task.kind == "single":
-            labels = [task.classes[number] for number in task.labels[task.split.test]]
-            vectors = {name: story.evaluation.vectors[task.name, name][task.split.test] for name in story.encoders}
+            test = task.splits[0].test
+            labels = [task.classes[number] for number in task.labels[test]]
+            vectors = {name: story.evaluation.vectors[task.name, name][test] for name in story.encoders}
             report.figure(
                 projections(vectors, labels, colours=colours),
                 f"t-SNE of the test clips of {task.name}, coloured by label.",

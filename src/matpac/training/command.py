@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import NoReturn
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter, Namespace
@@ -49,25 +50,27 @@ def parse(arguments: list[str]) -> tuple[str, Recipe, RunOptions]:
     """
     before = _look_ahead(arguments)
     if before.resume and before.output and not {"-h", "--help"} & set(arguments):
-        return _parse_resumed(arguments, before.output)
-    if before.recipe not in RECIPES:
-        raise MatpacError(f"--recipe {before.recipe}: not known; there are {', '.join(RECIPES)}")
-    parser = _full_parser(before.recipe, asdict(RECIPES[before.recipe]()))
-    return before.recipe, *_build(parser, arguments)
+        return _parse_resumed(arguments, before.output, before.recipe)
+    name = before.recipe or DEFAULT_RECIPE
+    if name not in RECIPES:
+        raise MatpacError(f"--recipe {name}: not known; there are {', '.join(RECIPES)}")
+    return name, *_build(_full_parser(name, asdict(RECIPES[name]())), arguments)
+
+
+class _LookAhead(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise MatpacError(f"{message}; {HELP}")
 
 
 def _look_ahead(arguments: list[str]) -> Namespace:
     """What decides the defaults of everything else, on the command line or in a configuration file."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser = _LookAhead(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("--config", action="append")
     parser.add_argument("--recipe")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--output")
-    try:
-        known = vars(parser.parse_known_args(arguments)[0])
-    except SystemExit as error:  # argparse's own way out, where an option has no value
-        raise MatpacError(f"an option of {' '.join(arguments)} has no value; {HELP}") from error
-    found: dict[str, object] = {"recipe": DEFAULT_RECIPE, "output": "", "resume": False}
+    known = vars(parser.parse_known_args(arguments)[0])
+    found: dict[str, object] = {"recipe": "", "output": "", "resume": False}
     for file in known.pop("config", []):
         found |= {key: value for key, value in _read_yaml(file).items() if key in found}
     return Namespace(**{**found, **known})
@@ -84,7 +87,7 @@ def _read_yaml(file: str) -> dict:
     return content
 
 
-def _parse_resumed(arguments: list[str], output: str) -> tuple[str, Recipe, RunOptions]:
+def _parse_resumed(arguments: list[str], output: str, recipe_asked: str) -> tuple[str, Recipe, RunOptions]:
     """The run's own configuration; options that would change what it computes are refused."""
     kept = read_config(Path(output))
     name = kept.get("name", "")
@@ -95,6 +98,8 @@ def _parse_resumed(arguments: list[str], output: str) -> tuple[str, Recipe, RunO
     changed = [
         f"{key} {before[key]} → {now[key]}" for key in now if key not in FREE and before.get(key) != now[key]
     ]
+    if recipe_asked not in ("", name):
+        changed.append(f"recipe {name} → {recipe_asked}")
     if changed:
         raise MatpacError(
             f"{output}: a resumed run keeps its settings, and these differ: {'; '.join(changed)}; "

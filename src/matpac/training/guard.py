@@ -82,8 +82,8 @@ class LossWatch:
 class StopSignal:
     """Turns the first Ctrl-C (or SIGTERM, as schedulers send it) into a wish that the loop can honour.
 
-    A later one (after `SAME_WISH_SECONDS`) ends the program as usual. Usable as a context manager, in the main thread or elsewhere
-    (where signals cannot be caught and nothing changes).
+    A later one (after `SAME_WISH_SECONDS`) ends the program as usual. Usable as a context manager, in the main
+    thread or elsewhere (where signals cannot be caught and nothing changes).
     """
 
     def __init__(self) -> None:

@@ -83,11 +83,15 @@ class Run:
             self._board.add_scalar(name, value, step)
 
     def forget_after(self, step: int) -> None:
-        """Drop log lines of steps that a resumed run will do again."""
-        path = self.folder / "metrics.jsonl"
-        if self.first and path.exists():
-            lines = [line for line in path.read_text().splitlines() if _is_before(line, step)]
-            write_text(path, "".join(line + "\n" for line in lines))
+        """Drop log lines of steps that a resumed run will do again, and lines that a kill cut in half."""
+        if not self.first:
+            return
+        for name, wanted in (("metrics.jsonl", lambda line: line["step"] <= step), ("left_out.jsonl", bool)):
+            path = self.folder / name
+            if path.exists():
+                lines = path.read_text().splitlines()
+                kept = [line for line in lines if (values := _parsed(line)) and wanted(values)]
+                write_text(path, "".join(line + "\n" for line in kept))
 
     def leave_out(self, files: Iterable[LeftOut]) -> None:
         """Keep which files were left out, and why; each file once, whichever process met it."""
@@ -212,12 +216,6 @@ def _loss(checkpoint: Path) -> float:
     """The mean loss since the checkpoint before; one without counts as the worst."""
     loss = json.loads((checkpoint / "state.json").read_text()).get("loss")
     return float("inf") if loss is None else loss
-
-
-def _is_before(line: str, step: int) -> bool:
-    """A line that a kill cut in half is dropped too: its step will be logged again."""
-    values = _parsed(line)
-    return bool(values) and values["step"] <= step
 
 
 def _parsed(line: str) -> dict:

@@ -1,0 +1,54 @@
+"""The corpora that encoders are evaluated on: one small reader each, which knows metadata alone."""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+from matpac.downstream.tasks.esc50 import read_esc50
+from matpac.downstream.tasks.folder import read_folder
+from matpac.downstream.tasks.fsd50k import read_fsd50k
+from matpac.downstream.tasks.gtzan import read_gtzan
+from matpac.downstream.tasks.magnatagatune import read_magnatagatune
+from matpac.downstream.tasks.mtg_jamendo import (
+    read_mtg_genre,
+    read_mtg_instrument,
+    read_mtg_moodtheme,
+    read_mtg_top50,
+)
+from matpac.downstream.tasks.nsynth import read_nsynth
+from matpac.downstream.tasks.openmic import read_openmic
+from matpac.downstream.tasks.table import read_table
+from matpac.downstream.tasks.task import Task, TaskError, without
+from matpac.downstream.tasks.us8k import read_us8k
+
+__all__ = ["TASKS", "Task", "TaskError", "read_table", "read_task", "without"]
+
+TASKS: dict[str, Callable[[Path], Task]] = {
+    "esc50": read_esc50,
+    "us8k": read_us8k,
+    "gtzan": read_gtzan,
+    "nsynth": read_nsynth,
+    "openmic": read_openmic,
+    "mtt": read_magnatagatune,
+    "fsd50k": read_fsd50k,
+    "mtg_genre": read_mtg_genre,
+    "mtg_instrument": read_mtg_instrument,
+    "mtg_moodtheme": read_mtg_moodtheme,
+    "mtg_top50": read_mtg_top50,
+    "folder": read_folder,
+    "table": read_table,
+}
+"""By name, what reads the folder (for `table`: the file) that the corpus lies in."""
+
+
+def read_task(name: str, root: str | Path) -> Task:
+    """The clips, labels and splits of a task whose corpus lies in `root`.
+
+    Raises:
+        TaskError: no such task, or the corpus can't be used.
+    """
+    if name not in TASKS:
+        close = difflib.get_close_matches(name.lower(), TASKS, 1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise TaskError(f"no task {name!r}; {meant}there are {', '.join(TASKS)}")
+    return TASKS[name](Path(root).expanduser().absolute())

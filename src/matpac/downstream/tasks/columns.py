@@ -1,0 +1,84 @@
+"""The columns of a table of clips, from CSV, TSV or Parquet, all as text."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from matpac.downstream.tasks.metadata import require_columns
+from matpac.downstream.tasks.task import TaskError
+
+SUFFIXES = (".csv", ".tsv", ".parquet")
+SEPARATOR = ";"
+"""Between the labels of a clip."""
+
+Columns = dict[str, list[str]]
+
+
+def read_columns(table: Path) -> Columns:
+    """Name → cells, stripped; lists in Parquet are joined by ;, null is empty.
+
+    Raises:
+        TaskError: no such table, not readable, without rows, without `path`, or a path is empty or there twice.
+    """
+    if not table.is_file():
+        raise TaskError(f"{table}: no such table; give a file of {', '.join(SUFFIXES)}")
+    columns = _parquet(table) if table.suffix.lower() == ".parquet" else _text(table)
+    require_columns("table", table, ["path"], list(columns))
+    require_cells(table, columns, ["path"])
+    _require_once(table, columns["path"])
+    return columns
+
+
+def _text(table: Path) -> Columns:
+    delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            head, *rows = list(csv.reader(file, delimiter=delimiter)) or [[]]
+    except UnicodeDecodeError as error:
+        raise TaskError(f"{table}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    rows = [row for row in rows if any(row)]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(head):
+            raise TaskError(f"{table}: row {number} has {len(row)} cells, the header {len(head)}; correct the row")
+    if not rows:
+        raise TaskError(f"{table}: has no rows; it needs one a clip")
+    return {name: [row[place].strip() for row in rows] for place, name in enumerate(head)}
+
+
+def _parquet(table: Path) -> Columns:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        content = pq.read_table(table)
+    except pa.ArrowInvalid as error:
+        raise TaskError(f"{table}: not a Parquet file ({error}); write it anew") from error
+    if not content.num_rows:
+        raise TaskError(f"{table}: has no rows; it needs one a clip")
+    return {name: [_cell(value) for value in content[name].to_pylist()] for name in content.column_names}
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return SEPARATOR.join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def require_cells(table: Path, columns: Columns, names: Sequence[str]) -> None:
+    """Raise a TaskError that names the first empty cell."""
+    for name in names:
+        if "" in columns[name]:
+            row = columns[name].index("")
+            what = f" ({columns['path'][row]})" if name != "path" else ""
+            raise TaskError(f"{table}: row {row + 1}{what} has no {name}; fill it in, or remove the row")
+
+
+def _require_once(table: Path, paths: Sequence[str]) -> None:
+    seen: dict[str, int] = {}
+    for row, path in enumerate(paths, start=1):
+        if path in seen:
+            raise TaskError(
+                f"{table}: {path} is in rows {seen[path]} and {row}; a clip has one row (several labels: column "
+                "labels)"
+            )
+        seen[path] = row

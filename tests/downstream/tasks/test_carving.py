@@ -1,0 +1,99 @@
+"""Carved parts: shares, classes and groups, on random label sets."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from matpac.downstream.tasks.split import hold_out, split_by_fold, stratified_folds, three_parts
+from matpac.downstream.tasks.task import TaskError
+
+some = settings(deadline=None, max_examples=60)
+single = st.lists(st.integers(0, 5), min_size=12, max_size=150).map(np.array)
+
+
+@some
+@given(single, st.floats(0.05, 0.5), st.integers(0, 5))
+def test_one_label_share_and_classes(labels, share, seed):
+    indices = np.arange(len(labels))
+    kept, held = hold_out(labels, indices, share, seed)
+    assert np.array_equal(np.sort(np.concatenate([kept, held])), indices)
+    counts, taken = (np.bincount(labels[rows], minlength=6) for rows in (indices, held))
+    for count, got in zip(counts, taken, strict=True):
+        if count < 2:
+            assert got == 0
+        else:
+            assert max(1, np.floor(count * share)) <= got <= min(count - 1, max(1, np.ceil(count * share)))
+
+
+def test_the_share_is_exact_where_classes_are_large():
+    labels = np.repeat(np.arange(50), 32)  # ESC-50's training part
+    kept, held = hold_out(labels, np.arange(1600))
+    assert (len(kept), len(held)) == (1440, 160)
+    assert set(np.bincount(labels[held]).tolist()) == {3, 4}
+
+
+@some
+@given(st.integers(0, 1000), st.booleans())
+def test_groups_are_never_parted(seed, several):
+    random = np.random.default_rng(seed)
+    groups = random.integers(0, 25, 120)
+    labels = (random.random((120, 4)) < 0.3).astype(np.uint8) if several else random.integers(0, 4, 120)
+    indices = np.flatnonzero(random.random(120) < 0.8)
+    kept, held = hold_out(labels, indices, 0.2, seed, groups)
+    assert np.array_equal(np.sort(np.concatenate([kept, held])), indices)
+    assert not set(groups[kept]) & set(groups[held])
+    assert 0.05 < len(held) / len(indices) < 0.45
+
+
+@some
+@given(st.integers(0, 1000))
+def test_every_tag_is_on_both_sides(seed):
+    random = np.random.default_rng(seed)
+    labels = (random.random((400, 12)) < np.linspace(0.02, 0.4, 12)).astype(np.uint8)
+    kept, held = hold_out(labels, np.arange(400), 0.1, seed)
+    common = labels.sum(axis=0) >= 8
+    assert (labels[held].sum(axis=0)[common] > 0).all()
+    assert (labels[kept].sum(axis=0)[common] > 0).all()
+    assert 0.06 < len(held) / 400 < 0.2
+
+
+def test_seeds_draw_other_clips():
+    labels = np.tile(np.arange(4), 50)
+    first, again, other = (hold_out(labels, np.arange(200), seed=seed)[1].tolist() for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_folds_cover_every_clip_once_and_are_stratified():
+    labels = np.repeat(np.arange(3), [30, 50, 17])
+    folds = stratified_folds(labels, 10, ["a", "b", "c"])
+    assert sorted(set(folds.tolist())) == list(range(1, 11))
+    for number in range(1, 11):
+        counts = np.bincount(labels[folds == number])
+        assert counts.tolist()[:2] == [3, 5]
+        assert counts[2] in (1, 2)
+    splits, names = split_by_fold(labels, folds)
+    assert names == [str(number) for number in range(1, 11)]
+    tested = np.concatenate([split.test for split in splits])
+    assert np.array_equal(np.sort(tested), np.arange(97))
+
+
+def test_a_class_with_fewer_clips_than_folds():
+    with pytest.raises(TaskError, match=r"class 'rare' has 4 clips, too few for 5 folds \(1 of 2 classes"):
+        stratified_folds(np.array([0] * 10 + [1] * 4), 5, ["common", "rare"])
+
+
+@some
+@given(single)
+def test_three_parts_have_every_class(labels):
+    counts = np.bincount(labels, minlength=6)
+    names = list("abcdef")
+    if ((counts > 0) & (counts < 3)).any():
+        with pytest.raises(TaskError, match="too few for training, validation and test"):
+            three_parts(labels, names)
+        return
+    split = three_parts(labels, names)
+    parts = [split.train, split.valid, split.test]
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels)))
+    for rows in parts:
+        assert set(labels[rows]) == set(labels)

@@ -1,0 +1,65 @@
+"""Batches of chunks: each chunk once, of one length, within the budget, and none kept waiting for long."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from matpac.chunks import PASSED, Chunk, batches
+from matpac.vit import PATCH
+
+FULL, BATCH, WAITING = 38, 4, 16
+BUDGET = FULL * BATCH
+
+
+def chunk(number: int, steps: int) -> Chunk:
+    return Chunk(number, 0, np.zeros(1, np.float32), steps * PATCH)
+
+
+@settings(deadline=None, max_examples=50)
+@given(steps=st.lists(st.integers(1, FULL), max_size=300), waiting=st.integers(1, 4))
+def test_every_chunk_comes_once_among_its_equals(steps: list[int], waiting: int) -> None:
+    groups = list(batches((chunk(n, s) for n, s in enumerate(steps)), FULL, BATCH, waiting))
+    assert sorted(c.clip for group in groups for c in group) == list(range(len(steps)))
+    for group in groups:
+        assert len({c.steps for c in group}) == 1
+        assert len(group) * group[0].steps <= BUDGET
+        assert [c.clip for c in group] == sorted(c.clip for c in group)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10**6), common=st.integers(1, FULL), rare=st.floats(0, 0.2))
+def test_memory_is_bounded_and_no_chunk_waits_for_ever(seed: int, common: int, rare: float) -> None:
+    rng = np.random.default_rng(seed)
+    steps = [1, *(int(rng.integers(1, FULL + 1)) if rng.random() < rare else common for _ in range(3000))]
+    passed = 0
+    taken_at: list[int] = []
+
+    def source() -> Iterator[Chunk]:
+        nonlocal passed
+        for number, size in enumerate(steps):
+            taken_at.append(passed)
+            passed += size
+            yield chunk(number, size)
+
+    waiting: set[int] = set()
+    last = 0
+    for group in batches(source(), FULL, BATCH, WAITING):
+        waiting |= set(range(last, len(taken_at)))
+        last = len(taken_at)
+        ended = len(taken_at) == len(steps)
+        if not ended:
+            assert sum(steps[number] for number in waiting) <= BUDGET * WAITING + FULL
+            # a group goes a step, one group a chunk: a few may be due at once
+            assert passed - min(taken_at[number] for number in waiting) <= BUDGET * WAITING * PASSED + FULL * FULL
+        waiting -= {c.clip for c in group}
+    assert not waiting
+
+
+def test_one_odd_clip_does_not_hold_up_all_others() -> None:
+    """The first clip's only chunk finds no companion, and the results of all later clips wait for it."""
+    count = 2000
+    clips = (chunk(number, 3 if number == 0 else FULL) for number in range(count))
+    when = next(n for n, group in enumerate(batches(clips, FULL, BATCH, WAITING)) if group[0].clip == 0)
+    assert when <= WAITING * PASSED + 1

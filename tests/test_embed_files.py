@@ -1,0 +1,273 @@
+"""`embed_files` on real small files: equal to one file at a time, bounded, and open about what it left out."""
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pyarrow import parquet
+
+import matpac
+from matpac import AudioError, MatpacError, read
+from matpac import embed_files as module
+from sound_files import GOOD, make_mixed_folder, write_sound
+from tiny_encoder import tiny
+
+ENCODER = tiny()
+RATE = ENCODER.sample_rate
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`make_mixed_folder`, and the name of one file a second time in another format."""
+    root = tmp_path_factory.mktemp("mixed")
+    make_mixed_folder(root)
+    write_sound(root / "short_8k.wav", 16_000, 0.6, seed=50)
+    return root
+
+
+GOOD_NAMES = {*GOOD, "short_8k.wav"}
+BAD_NAMES = {"empty.wav", "text.wav", "cut.flac", "click.wav"}
+
+
+def embed(sources: list[Path], output: Path, **options: bool | int) -> module.Embedded:
+    how = module.EmbedOptions(str(output), **options)  # type: ignore[arg-type]
+    return module.embed_files([str(source) for source in sources], ENCODER, how)
+
+
+def rows_of(output: Path) -> list[dict]:
+    return parquet.read_table(output).to_pylist()
+
+
+def test_scenes_equal_one_file_at_a_time(folder: Path, tmp_path: Path) -> None:
+    result = embed([folder], tmp_path / "v.parquet")
+    rows = {str(Path(row["path"]).relative_to(folder)): row for row in rows_of(tmp_path / "v.parquet")}
+    assert rows.keys() == GOOD_NAMES
+    for name, row in rows.items():
+        waveform = read(folder / name)
+        assert row["duration"] == pytest.approx(len(waveform) / RATE)
+        expected = ENCODER.scene(waveform, RATE)[0]
+        torch.testing.assert_close(torch.tensor(row["vector"]), expected, atol=1e-5, rtol=0)
+    assert result.files == len(GOOD_NAMES)
+    assert result.seconds_of_audio == pytest.approx(sum(row["duration"] for row in rows.values()))
+    assert result.seconds > 0
+
+
+def test_rows_come_in_the_order_of_the_files(folder: Path, tmp_path: Path) -> None:
+    embed([folder / "stereo_44k.wav", folder / "album"], tmp_path / "v.parquet", batch_size=1)
+    assert [Path(row["path"]).name for row in rows_of(tmp_path / "v.parquet")] == [
+        *("stereo_44k.wav", "stereo_48k.OPUS", "mono_16k.mp3", "stereo_22k.ogg")
+    ]
+
+
+def test_bad_files_are_named_each_with_its_reason(folder: Path, tmp_path: Path) -> None:
+    result = embed([folder], tmp_path / "v.parquet")
+    reasons = {Path(path).name: reason for path, reason in result.skipped}
+    assert reasons.keys() == BAD_NAMES
+    assert len(result.skipped) == 4
+    for path, reason in result.skipped:
+        assert reason.startswith(f"{path}: ")
+    assert "empty file" in reasons["empty.wav"]
+    assert "not a sound file" in reasons["text.wav"]
+    assert "cut short" in reasons["cut.flac"]
+    assert reasons["click.wav"] == (
+        f"{folder / 'click.wav'}: 20.0 ms of sound is shorter than one window (25 ms); leave it out or pad it"
+    )
+
+
+def test_frames_have_times(folder: Path, tmp_path: Path) -> None:
+    name = folder / "album" / "stereo_22k.ogg"
+    embed([name], tmp_path / "v.parquet", frames=True)
+    table = parquet.read_table(tmp_path / "v.parquet")
+    frames, times = ENCODER.frames(read(name), RATE)
+    assert isinstance(times, torch.Tensor)
+    assert table["time"].to_pylist() == pytest.approx(times.tolist())
+    found = torch.tensor(table["vector"].to_pylist())
+    torch.testing.assert_close(found, frames[0], atol=1e-5, rtol=0)
+    assert "layer" not in table.column_names
+
+
+def test_layers_are_rows(folder: Path, tmp_path: Path) -> None:
+    name = folder / "album" / "mono_16k.mp3"
+    embed([name], tmp_path / "scene.parquet", layers=True)
+    scene = ENCODER.scene(read(name), RATE, layers="all")[0]
+    rows = rows_of(tmp_path / "scene.parquet")
+    assert [row["layer"] for row in rows] == [0, 1]
+    torch.testing.assert_close(torch.tensor([row["vector"] for row in rows]), scene, atol=1e-5, rtol=0)
+
+    embed([name], tmp_path / "frames.parquet", layers=True, frames=True)
+    frames, times = ENCODER.frames(read(name), RATE, layers="all")
+    assert isinstance(times, torch.Tensor)
+    rows = rows_of(tmp_path / "frames.parquet")
+    for layer in (0, 1):
+        mine = [row for row in rows if row["layer"] == layer]
+        assert [row["time"] for row in mine] == pytest.approx(times.tolist())
+        found = torch.tensor([row["vector"] for row in mine])
+        torch.testing.assert_close(found, frames[0][layer], atol=1e-5, rtol=0)
+
+
+def test_npz_holds_the_same(folder: Path, tmp_path: Path) -> None:
+    for output in ("v.npz", "v.parquet"):
+        embed([folder / "album"], tmp_path / output, frames=True)
+    rows = rows_of(tmp_path / "v.parquet")
+    with np.load(tmp_path / "v.npz", allow_pickle=False) as found:
+        assert found["path"].tolist() == [row["path"] for row in rows]
+        assert found["duration"].tolist() == [row["duration"] for row in rows]
+        assert found["time"].tolist() == [row["time"] for row in rows]
+        assert np.array_equal(found["vectors"], np.array([row["vector"] for row in rows], np.float32))
+
+
+def test_the_file_says_what_made_it(folder: Path, tmp_path: Path) -> None:
+    embed([folder / "album"], tmp_path / "v.parquet", frames=True)
+    about = json.loads((parquet.read_schema(tmp_path / "v.parquet").metadata or {})[b"matpac"])
+    assert about["matpac"] == matpac.__version__
+    assert about["encoder"]["name"] == ENCODER.card.name
+    assert about["network"]["width"] == 16
+    assert about["logmel"]["mels"] == 16
+    assert (about["frames"], about["layers"], about["width"]) == (True, False, ENCODER.width)
+    assert about["hop_seconds"] == pytest.approx(0.16)
+
+
+def test_long_files_come_by_blocks_and_equal_whole_ones(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed([folder], tmp_path / "whole.parquet", frames=True)
+    whole, streamed = [], []
+    real = module.blocks
+
+    def in_short_blocks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
+        streamed.append(path.name)
+        return real(path, seconds=0.3, sample_rate=sample_rate)
+
+    def whole_file(path: Path, sample_rate: int) -> np.ndarray:
+        whole.append(path.name)
+        return read(path, sample_rate)
+
+    monkeypatch.setattr(module, "LONG_SECONDS", 1.0)
+    monkeypatch.setattr(module, "blocks", in_short_blocks)
+    monkeypatch.setattr(module, "read", whole_file)
+    result = embed([folder], tmp_path / "blocks.parquet", frames=True)
+    assert "stereo_44k.wav" in streamed
+    assert "short_8k.aiff" in whole
+    assert {Path(path).name for path, _ in result.skipped} == BAD_NAMES
+    one, other = rows_of(tmp_path / "whole.parquet"), rows_of(tmp_path / "blocks.parquet")
+    assert [row["path"] for row in one] == [row["path"] for row in other]
+    for left, right in zip(one, other, strict=True):
+        assert left["duration"] == right["duration"]
+        assert left["vector"] == pytest.approx(right["vector"], abs=1e-5)
+
+
+def test_a_long_file_that_breaks_in_the_middle_is_left_out_alone(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.blocks
+
+    def breaks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
+        for number, block in enumerate(real(path, seconds=0.3, sample_rate=sample_rate)):
+            if path.name == "stereo_44k.wav" and number == 4:
+                raise AudioError(f"{path}: damaged at 1.20 s")
+            yield block
+
+    monkeypatch.setattr(module, "LONG_SECONDS", 1.0)
+    monkeypatch.setattr(module, "blocks", breaks)
+    result = embed([folder], tmp_path / "v.parquet")
+    assert (str(folder / "stereo_44k.wav"), f"{folder / 'stereo_44k.wav'}: damaged at 1.20 s") in result.skipped
+    assert {Path(row["path"]).name for row in rows_of(tmp_path / "v.parquet")} == {
+        Path(name).name for name in GOOD_NAMES - {"stereo_44k.wav"}
+    }
+
+
+def test_reading_ahead_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(12):
+        write_sound(tmp_path / "sounds" / f"{number:02}.wav", 16_000, 0.5, seed=number)
+    begun: list[str] = []
+    monkeypatch.setattr(module, "AHEAD_SECONDS", 2.0)
+    monkeypatch.setattr(module, "read", lambda path, rate: (begun.append(path.name), read(path, rate))[1])
+    with ThreadPoolExecutor(1) as pool:
+        paths = sorted((tmp_path / "sounds").iterdir())
+        clips = module._Clips(paths, RATE, pool, module.Embedded())
+        for number, blocks in enumerate(clips):
+            pool.submit(int).result()  # all that was handed to the pool is done
+            assert len(begun) <= number + 5
+            assert sum(len(block) for block in blocks) == 8000
+        monkeypatch.setattr(module, "AHEAD_FILES", 2)
+        begun.clear()
+        next(iter(clips))
+        pool.submit(int).result()
+        assert len(begun) == 3
+
+
+def test_background_reading_ends_with_its_reader() -> None:
+    open_now, made = [True], []
+
+    def source() -> Iterator[np.ndarray]:
+        try:
+            for number in range(100):
+                made.append(number)
+                yield np.full(3, number, np.float32)
+        finally:
+            open_now[0] = False
+
+    with ThreadPoolExecutor(1) as pool:
+        blocks = module._in_background(source(), pool)
+        assert not made  # nothing is read before the first is wanted
+        assert [next(blocks)[0], next(blocks)[0]] == [0, 1]
+        blocks.close()
+        assert len(made) <= 3  # one ahead
+        assert open_now == [False]
+
+        def fails() -> Iterator[np.ndarray]:
+            yield np.zeros(3, np.float32)
+            raise AudioError("x.wav: damaged")
+
+        blocks = module._in_background(fails(), pool)
+        next(blocks)
+        with pytest.raises(AudioError, match="damaged"):
+            next(blocks)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 120.0])
+def test_no_thread_and_no_file_is_left(
+    seconds: float, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LONG_SECONDS", seconds)
+    before = threading.active_count()
+
+    def stops(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_write", stops)
+        with pytest.raises(KeyboardInterrupt):
+            embed([folder], tmp_path / "v.parquet", batch_size=1)
+    assert threading.active_count() == before
+    assert not list(tmp_path.iterdir())
+    embed([folder], tmp_path / "v.parquet")
+    assert threading.active_count() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["v.parquet"]
+
+
+def test_nothing_to_embed(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(MatpacError, match=r"not one of 2 files could be embedded; the first: .*empty"):
+        embed([folder / "empty.wav", folder / "text.wav"], tmp_path / "v.parquet")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(MatpacError, match="none: no sound files there"):
+        embed([tmp_path / "none"], tmp_path / "v.parquet")
+    with pytest.raises(MatpacError, match=r"missing\.wav: no such file"):
+        embed([tmp_path / "missing.wav"], tmp_path / "v.parquet")
+    with pytest.raises(MatpacError, match="there is no folder"):
+        embed([folder], tmp_path / "missing" / "v.parquet")
+    with pytest.raises(MatpacError, match="a batch of 0 chunks"):
+        embed([folder], tmp_path / "v.parquet", batch_size=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["none"]
+
+
+def test_names_that_are_not_utf8(folder: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "s\udcffound.wav"
+    odd.write_bytes((folder / "short_8k.wav").read_bytes())
+    embed([odd], tmp_path / "v.parquet")
+    assert rows_of(tmp_path / "v.parquet")[0]["path"] == str(tmp_path / "s\ufffdound.wav")

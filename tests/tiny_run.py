@@ -1,0 +1,131 @@
+"""The smallest run that is one: a recipe of a second, its sounds, and what it leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matpac.pretext.classification import HeadConfig
+from matpac.pretext.objective import ObjectiveConfig
+from matpac.pretext.predictor import PredictorConfig
+from matpac.recipes import OptimizerConfig, Recipe, ScheduleConfig
+from matpac.tensor_files import read_tensors
+from matpac.training.console import Finished
+from matpac.training.options import RunOptions
+from matpac.training.pretrain import pretrain
+from matpac.vit import EncoderConfig
+from sound_files import write_sound
+
+BATCH = 4
+
+
+def tiny_recipe(hypotheses: int = 3, alpha: float = 0.5, **changes: Any) -> Recipe:
+    recipe = Recipe(
+        objective=ObjectiveConfig(
+            encoder=EncoderConfig(width=16, depth=1, heads=1, frames=48),
+            predictor=PredictorConfig(width=16, depth=1, heads=1, hypotheses=hypotheses),
+            head=HeadConfig(hidden=16, bottleneck=8, classes=12),
+            alpha=alpha,
+        ),
+        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_epochs=1),
+        schedule=ScheduleConfig(
+            encoder_decay_start=0.9, encoder_decay_end=0.99, head_decay_start=0.9, teacher_temperature_epochs=2
+        ),
+        epochs=3,
+        batch_size=BATCH,
+    )
+    return replace(recipe, **changes)
+
+
+def as_arguments(recipe: Recipe) -> list[str]:
+    """The recipe as options of the command line, on top of `--recipe tiny`."""
+    o = recipe.objective
+    values = {
+        "--objective.encoder.width": o.encoder.width,
+        "--objective.encoder.depth": o.encoder.depth,
+        "--objective.encoder.heads": o.encoder.heads,
+        "--objective.encoder.frames": o.encoder.frames,
+        "--objective.predictor.width": o.predictor.width,
+        "--objective.predictor.depth": o.predictor.depth,
+        "--objective.predictor.heads": o.predictor.heads,
+        "--objective.predictor.hypotheses": o.predictor.hypotheses,
+        "--objective.head.hidden": o.head.hidden,
+        "--objective.head.bottleneck": o.head.bottleneck,
+        "--objective.head.classes": o.head.classes,
+        "--epochs": recipe.epochs,
+        "--batch_size": recipe.batch_size,
+    }
+    return ["--recipe", "tiny", *(str(part) for pair in values.items() for part in pair)]
+
+
+def make_sounds(folder: Path, count: int = 8) -> Path:
+    for number in range(count):
+        write_sound(folder / f"{number}.wav", 16_000, 0.7 + 0.05 * number, seed=number)
+    return folder
+
+
+def options(data: Path, output: Path, **changes: Any) -> RunOptions:
+    defaults: dict[str, Any] = {"accelerator": "cpu", "workers": 0, "log_every": 1, "checkpoint_every": 2}
+    return RunOptions(data=str(data), output=str(output), **{**defaults, **changes})
+
+
+def run(data: Path, output: Path, recipe: Recipe | None = None, **changes: Any) -> Finished:
+    return pretrain(recipe or tiny_recipe(), options(data, output, **changes), "tiny")
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return sorted((folder / "checkpoints").iterdir())
+
+
+def last_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """All tensors of the newest checkpoint: model, optimizer."""
+    newest = checkpoints(folder)[-1]
+    return read_tensors(newest / "model.safetensors")[0], read_tensors(newest / "optimizer.safetensors")[0]
+
+
+def assert_same(one: Path, other: Path, tolerance: float | None = None) -> None:
+    """The newest checkpoints of two runs hold the same tensors: to the bit, or to a tolerance."""
+    assert checkpoints(one)[-1].name == checkpoints(other)[-1].name
+    for left, right in zip(last_state(one), last_state(other), strict=True):
+        assert left.keys() == right.keys()
+        assert left
+        for name in left:
+            if tolerance is None:
+                assert torch.equal(left[name], right[name]), name
+            else:
+                ours, theirs = _comparable(name, left[name]), _comparable(name, right[name])
+                torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def _comparable(name: str, tensor: Tensor) -> Tensor:
+    """Without the biases of keys: attention does not depend on them, so that their gradient is rounding alone,
+    which AdamW brings up to the size of a step."""
+    return tensor.view(3, -1)[[0, 2]] if name.endswith("qkv.bias") else tensor
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def start(arguments: list[str], launcher: tuple[str, ...] = (), **environment: str) -> "subprocess.Popen[str]":
+    """`matpac …` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, *launcher, "-m", "matpac", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def call(arguments: list[str], launcher: tuple[str, ...] = ()) -> tuple[int, str]:
+    """Exit code and standard error of `matpac …`."""
+    process = start(arguments, launcher)
+    _, errors = process.communicate(timeout=300)
+    return process.returncode, errors

@@ -1,0 +1,288 @@
+"""Real runs of a tiny recipe on small sound files, in this process."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import matpac
+from matpac import audio
+from matpac.data.files import DataError
+from matpac.logmel import LogMel
+from matpac.recipes import Recipe
+from matpac.training.guard import TrainingError
+from matpac.training.monitors import Speed
+from matpac.training.pretrain import Training
+from matpac.training.run import RunError
+from sound_files import make_mixed_folder, make_sound
+from tiny_run import assert_same, checkpoints, last_state, lines, make_sounds, run, tiny_recipe
+
+STEPS = 6  # 8 clips, batches of 4, 3 epochs
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_sounds(tmp_path_factory.mktemp("sounds"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    assert run(sounds, folder).complete
+    return folder
+
+
+class Killed(Exception):
+    """Stands for a kill: nothing in the project handles it."""
+
+
+def killed_at(
+    step: int, monkeypatch: pytest.MonkeyPatch, sounds: Path, folder: Path, resume: bool = False
+) -> None:
+    """A run that ends in the middle of a step, with nothing of its own to tidy up."""
+    advance = Training.advance
+
+    def until(self: Training, *arguments: object) -> object:
+        result = advance(self, *arguments)  # type: ignore[arg-type]
+        if self.step == step:
+            raise Killed
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "advance", until)
+        with pytest.raises(Killed):
+            run(sounds, folder, resume=resume)
+
+
+# --- it learns ---------------------------------------------------------------------------------------------
+
+
+RECIPES = {
+    "matpac++": tiny_recipe(),
+    "matpac": tiny_recipe(hypotheses=1),
+    "prediction alone": tiny_recipe(alpha=1.0),
+    "classification alone": tiny_recipe(alpha=0.0),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_loss_falls_on_few_clips(name: str, sounds: Path, tmp_path: Path) -> None:
+    recipe = RECIPES[name]
+    # a teacher that stands still, since a moving one moves the task
+    still = replace(
+        recipe.schedule, encoder_decay_start=1.0, encoder_decay_end=1.0, head_decay_start=1.0, head_decay_end=1.0
+    )
+    run(sounds, tmp_path / "run", replace(recipe, schedule=still, epochs=50), checkpoint_every=100)
+    losses = [line["loss"] for line in lines(tmp_path / "run" / "metrics.jsonl")]
+    assert len(losses) == 100
+    assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_log_lines_have_the_monitors_of_their_task(name: str, sounds: Path, tmp_path: Path) -> None:
+    recipe = RECIPES[name]
+    run(sounds, tmp_path / "run", replace(recipe, epochs=1))
+    found = lines(tmp_path / "run" / "metrics.jsonl")
+    always = {
+        *("step", "loss", "gradient/norm", "targets/deviation", "predictions/deviation", "learning_rate"),
+        *("temperature/multiple_choice", "temperature/teacher", "decay/encoder", "decay/head"),
+        *("speed/clips_per_second", "speed/seconds_per_step"),
+    }
+    alpha, hypotheses = recipe.objective.alpha, recipe.objective.predictor.hypotheses
+    prediction = {"loss/prediction"} if alpha > 0 else set()
+    classes = {"loss/classification", "classes/perplexity", "classes/agreement"} if alpha < 1 else set()
+    wins = {f"wins/{number}" for number in range(hypotheses)} if hypotheses > 1 else set()
+    for line in found:
+        assert line.keys() == always | prediction | classes | wins
+        assert all(np.isfinite(value) for value in line.values())
+        parts = alpha * line.get("loss/prediction", 0) + (1 - alpha) * line.get("loss/classification", 0)
+        assert line["loss"] == pytest.approx(parts, rel=1e-5)
+        if wins:
+            assert sum(line[name] for name in wins) == pytest.approx(1)
+
+
+def test_what_a_run_leaves(unbroken: Path) -> None:
+    assert [line["step"] for line in lines(unbroken / "metrics.jsonl")] == list(range(1, STEPS + 1))
+    assert list((unbroken / "tensorboard").glob("events.out.tfevents.*"))
+    assert {path.name for path in checkpoints(unbroken)} >= {"step-00000004", "step-00000006"}
+    encoder = matpac.load(unbroken)
+    assert encoder.card.step == STEPS
+    assert encoder.encoder.config == tiny_recipe().objective.encoder
+    weights, _ = last_state(unbroken)
+    assert torch.equal(encoder.encoder.cls_token, weights["student.cls_token"])
+    assert encoder.scene(make_sound(16_000, 1.0)[:, 0], 16_000).shape == (1, encoder.width)
+
+
+def test_two_runs_of_one_seed_are_the_same(unbroken: Path, sounds: Path, tmp_path: Path) -> None:
+    run(sounds, tmp_path / "again", workers=1)
+    assert_same(unbroken, tmp_path / "again")
+    run(sounds, tmp_path / "other", seed=1)
+    with pytest.raises(AssertionError):
+        assert_same(unbroken, tmp_path / "other")
+
+
+def test_accumulated_batches_equal_whole_ones(unbroken: Path, sounds: Path, tmp_path: Path) -> None:
+    run(sounds, tmp_path / "run", accumulate=2)
+    assert_same(unbroken, tmp_path / "run", tolerance=1e-5)
+
+
+# --- broken off and gone on with ---------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=8, derandomize=True)
+@given(kills=st.lists(st.integers(1, STEPS - 1), min_size=1, max_size=3).map(sorted))
+def test_killed_anywhere_and_resumed_equals_unbroken(
+    kills: list[int], unbroken: Path, sounds: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("killed") / "run"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for number, step in enumerate(kills):
+            # the step killed at may be done already, and is then not come to again
+            if number and checkpoints(folder) and int(checkpoints(folder)[-1].name[5:]) >= step:
+                continue
+            killed_at(step, monkeypatch, sounds, folder, resume=number > 0)
+            (folder / "checkpoints").mkdir(exist_ok=True)
+    assert run(sounds, folder, resume=True).complete
+    assert_same(unbroken, folder)
+    assert [line["step"] for line in lines(folder / "metrics.jsonl")] == list(range(1, STEPS + 1))
+
+
+def test_resuming_a_finished_run_does_nothing(unbroken: Path, sounds: Path, tmp_path: Path) -> None:
+    shutil.copytree(unbroken, tmp_path / "run")
+    assert run(sounds, tmp_path / "run", resume=True).complete
+    assert_same(unbroken, tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == (unbroken / "metrics.jsonl").read_text()
+
+
+def test_another_corpus_is_refused(tmp_path: Path) -> None:
+    sounds = make_sounds(tmp_path / "sounds")
+    run(sounds, tmp_path / "run", replace(tiny_recipe(), epochs=1))
+    make_sounds(sounds, 9)
+    with pytest.raises(RunError, match="the corpus is not the one that this run began with"):
+        run(sounds, tmp_path / "run", resume=True)
+
+
+# --- what goes wrong ---------------------------------------------------------------------------------------
+
+
+def test_bad_files_are_named_and_the_run_goes_on(tmp_path: Path) -> None:
+    bad = make_mixed_folder(tmp_path / "mixed")
+    finished = run(tmp_path / "mixed", tmp_path / "run", replace(tiny_recipe(), epochs=8))
+    assert finished.complete
+    found = {Path(line["path"]).name: line["reason"] for line in lines(tmp_path / "run" / "left_out.jsonl")}
+    assert found.keys() == {"empty.wav", "text.wav", "click.wav", "cut.flac"}
+    assert "empty file" in found["empty.wav"]
+    assert "damaged or cut short" in found["cut.flac"]  # its header is good: only training meets it
+    assert finished.left_out == 4 == len(lines(tmp_path / "run" / "left_out.jsonl"))
+    assert bad["cut.flac"].exists()
+
+
+def test_each_bad_file_is_named_once_across_a_break(tmp_path: Path) -> None:
+    make_mixed_folder(tmp_path / "mixed")
+    recipe = replace(tiny_recipe(), epochs=8)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(Speed, "count", _raise_after(5))
+        with pytest.raises(Killed):
+            run(tmp_path / "mixed", tmp_path / "run", recipe)
+    run(tmp_path / "mixed", tmp_path / "run", recipe, resume=True)
+    paths = [line["path"] for line in lines(tmp_path / "run" / "left_out.jsonl")]
+    assert len(paths) == len(set(paths)) == 4
+
+
+def _raise_after(calls: int):
+    left = iter(range(calls))
+
+    def count(self: Speed) -> None:
+        if next(left, None) is None:
+            raise Killed
+
+    return count
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, calls = LogMel.forward, iter(range(100))
+
+    def spoilt(self: LogMel, waveforms: torch.Tensor) -> torch.Tensor:
+        return forward(self, waveforms) * (float("nan") if next(calls) == 4 else 1)
+
+    monkeypatch.setattr(LogMel, "forward", spoilt)
+    with pytest.raises(TrainingError, match="step 5: the loss is nan") as error:
+        run(sounds, tmp_path / "run")
+    assert str(tmp_path / "run" / "checkpoints" / "step-00000004") in str(error.value)
+    assert str(error.value).count(".wav") == 4
+    weights, moments = last_state(tmp_path / "run")
+    assert all(torch.isfinite(tensor).all() for tensor in [*weights.values(), *moments.values()])
+
+
+def test_a_gradient_that_is_not_finite_spoils_no_checkpoint(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = Training.advance
+
+    def spoilt(self: Training, *arguments: object) -> object:
+        result = advance(self, *arguments)  # type: ignore[arg-type]
+        return replace(result, norm=torch.tensor(float("inf"))) if self.step == 4 else result
+
+    monkeypatch.setattr(Training, "advance", spoilt)
+    with pytest.raises(TrainingError, match=r"step 4: .* norm inf"):
+        run(sounds, tmp_path / "run")
+    assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-00000002"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_corpus_that_became_unreadable_is_one_clear_line(workers: int, tmp_path: Path) -> None:
+    sounds = make_sounds(tmp_path / "sounds")
+    read_crop = audio.read_crop
+
+    def fails(path: str, *arguments: object) -> np.ndarray:
+        raise audio.AudioError(f"{path}: damaged")
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(audio, "read_crop", fails)
+        with pytest.raises(DataError) as error:
+            run(sounds, tmp_path / "run", workers=workers)
+    assert audio.read_crop is read_crop
+    assert str(error.value).startswith("10 clips in a row can't be decoded; check the corpus: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "count", "message"),
+    [
+        (tiny_recipe(), 0, "no sound file"),
+        (tiny_recipe(), 3, "too few clips for one batch: there are 3, a batch has 4"),
+    ],
+)
+def test_a_start_that_fails_does_not_block_the_next(
+    recipe: Recipe, count: int, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "sounds").mkdir()
+    make_sounds(tmp_path / "sounds", count)
+    with pytest.raises(DataError, match=message):
+        run(tmp_path / "sounds", tmp_path / "run", recipe)
+    make_sounds(tmp_path / "sounds", 4)
+    assert run(tmp_path / "sounds", tmp_path / "run", recipe).complete
+
+
+def test_short_clips_can_be_dropped(sounds: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    longer = replace(recipe.objective, encoder=replace(recipe.objective.encoder, frames=80))  # 0.815 s
+    recipe = replace(recipe, objective=longer, short="drop")
+    run(sounds, tmp_path / "run", recipe)
+    dropped = {Path(line["path"]).name for line in lines(tmp_path / "run" / "left_out.jsonl")}
+    assert dropped == {"0.wav", "1.wav", "2.wav"}  # 0.7, 0.75, 0.8 s
+
+
+def test_a_run_that_lies_there_is_refused(unbroken: Path, sounds: Path) -> None:
+    before = last_state(unbroken)[0]
+    with pytest.raises(RunError, match="a run lies there already; go on with --resume"):
+        run(sounds, unbroken)
+    after = last_state(unbroken)[0]
+    assert all(torch.equal(before[name], after[name]) for name in before)

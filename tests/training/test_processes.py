@@ -1,0 +1,134 @@
+"""`matpac pretrain` as people start it: processes of its own, killed, stopped, and several at once."""
+
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+import torch
+
+from matpac.training.command import parse
+from sound_files import cut_file, write_sound
+from tiny_run import as_arguments, assert_same, call, checkpoints, lines, make_sounds, run, start, tiny_recipe
+
+RECIPE = replace(tiny_recipe(), epochs=10)
+
+
+def arguments(data: Path, output: Path, *more: str, epochs: float = RECIPE.epochs) -> list[str]:
+    given = ["pretrain", *as_arguments(replace(RECIPE, epochs=epochs))]
+    run_options = ["--log_every", "5", "--checkpoint_every", "5", "--accelerator", "cpu"]
+    return [*given, "--data", str(data), "--output", str(output), *run_options, *more]
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven clips, and one whose header promises more than it has: only training finds that out."""
+    folder = make_sounds(tmp_path_factory.mktemp("sounds"), 7)
+    whole = write_sound(folder.parent / "whole.flac", 16_000, 1.5, seed=9)
+    cut_file(whole, folder / "cut.flac")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one_process(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run by one process: this one, by the recipe that the command line would make."""
+    folder = tmp_path_factory.mktemp("one") / "run"
+    _, recipe, _ = parse(arguments(sounds, folder)[1:])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the processes have
+    run(sounds, folder, recipe, log_every=5, checkpoint_every=5)
+    torch.set_num_threads(threads)
+    return folder
+
+
+def wait_for_checkpoint(process: "Popen[str]", folder: Path) -> None:
+    deadline = time.monotonic() + 200
+    while not list(folder.glob("checkpoints/step-*/state.json")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "no checkpoint came"
+        time.sleep(0.02)
+
+
+def test_killed_and_resumed_equals_unbroken(sounds: Path, tmp_path: Path) -> None:
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+    process = start(arguments(sounds, broken, epochs=60))
+    wait_for_checkpoint(process, broken)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert int(checkpoints(broken)[-1].name[5:]) < 120, "killed too late to tell"
+    assert call(["pretrain", "--resume", "--output", str(broken)])[0] == 0
+    assert call(arguments(sounds, unbroken, epochs=60))[0] == 0
+    assert_same(unbroken, broken)
+    assert [line["step"] for line in lines(broken / "metrics.jsonl")] == list(range(5, 121, 5))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_saves_and_says_how_to_go_on(
+    number: signal.Signals, sounds: Path, tmp_path: Path
+) -> None:
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+    process = start(arguments(sounds, broken, epochs=60))
+    wait_for_checkpoint(process, broken)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=200)
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    *_, stopped, go_on = said.strip().splitlines()
+    step = int(checkpoints(broken)[-1].name[5:])
+    assert step < 120, "stopped too late to tell"
+    assert f"stopped and saved at step {step} of 120" in stopped
+    command = go_on.removeprefix("go on: matpac ")
+    assert command == f"pretrain --resume --output {broken}"
+    if number is signal.SIGINT:
+        assert call(command.split())[0] == 0
+        assert call(arguments(sounds, unbroken, epochs=60))[0] == 0
+        assert_same(unbroken, broken)
+
+
+TORCHRUN = (
+    "-m",
+    "torch.distributed.run",
+    "--nproc-per-node",
+    "2",
+    "--master-port",
+    "0",
+    "--rdzv-backend",
+    "c10d",
+    "--rdzv-endpoint",
+    "localhost:0",
+)
+
+
+def test_two_processes_of_torchrun_equal_one(one_process: Path, sounds: Path, tmp_path: Path) -> None:
+    code, said = call(arguments(sounds, tmp_path / "two"), TORCHRUN)
+    assert code == 0, said
+    assert said.count("steps done") == 1  # only the first process speaks
+    assert_same(one_process, tmp_path / "two", tolerance=1e-5)
+    assert [line["step"] for line in lines(tmp_path / "two" / "metrics.jsonl")] == [5, 10, 15, 20]
+    for one, two in zip(
+        lines(one_process / "metrics.jsonl"), lines(tmp_path / "two" / "metrics.jsonl"), strict=True
+    ):
+        assert one["loss"] == pytest.approx(two["loss"], abs=1e-4)
+
+
+def test_two_processes_started_by_itself_equal_one(one_process: Path, sounds: Path, tmp_path: Path) -> None:
+    code, said = call(arguments(sounds, tmp_path / "two", "--devices", "2"))
+    assert code == 0, said
+    assert_same(one_process, tmp_path / "two", tolerance=1e-5)
+    left_out = [lines(folder / "left_out.jsonl") for folder in (one_process, tmp_path / "two")]
+    assert [len(files) for files in left_out] == [1, 1]  # whichever process met it
+    assert left_out[0][0]["path"] == left_out[1][0]["path"] == str(sounds / "cut.flac")
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_nothing_to_train_on_is_one_clear_line(count: int, tmp_path: Path) -> None:
+    (tmp_path / "sounds").mkdir()
+    make_sounds(tmp_path / "sounds", count)
+    code, said = call(arguments(tmp_path / "sounds", tmp_path / "run"))
+    assert code == 2
+    assert said.startswith("matpac pretrain: ")
+    assert ("no sound file" if not count else "too few clips for one batch") in said
+    assert said.count("\n") == 1
