@@ -114,12 +114,13 @@ def lines(path: Path) -> list[dict]:
 
 
 def start(arguments: list[str], launcher: tuple[str, ...] = (), **environment: str) -> "subprocess.Popen[str]":
-    """`matpac …` as a process of its own."""
+    """`matpac …` as a process of its own, in a group of its own, as a terminal or a scheduler starts it."""
     return subprocess.Popen(
         [sys.executable, *launcher, "-m", "matpac", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
 

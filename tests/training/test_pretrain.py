@@ -1,5 +1,6 @@
 """Real runs of a tiny recipe on small sound files, in this process."""
 
+import multiprocessing
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -251,6 +252,7 @@ def test_a_corpus_that_became_unreadable_is_one_clear_line(workers: int, tmp_pat
     assert audio.read_crop is read_crop
     assert str(error.value).startswith("10 clips in a row can't be decoded; check the corpus: ")
     assert "\n" not in str(error.value)
+    assert not multiprocessing.active_children()  # and the reading process has ended with it
 
 
 @pytest.mark.parametrize(

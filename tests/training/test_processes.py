@@ -1,5 +1,6 @@
 """`matpac pretrain` as people start it: processes of its own, killed, stopped, and several at once."""
 
+import os
 import signal
 import time
 from dataclasses import replace
@@ -72,7 +73,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(
     broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
     process = start(arguments(sounds, broken, epochs=60))
     wait_for_checkpoint(process, broken)
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # as a terminal and a scheduler do: the readers of files get it too
     _, said = process.communicate(timeout=200)
     assert process.returncode == 0, said
     assert "Traceback" not in said
@@ -93,8 +94,6 @@ TORCHRUN = (
     "torch.distributed.run",
     "--nproc-per-node",
     "2",
-    "--master-port",
-    "0",
     "--rdzv-backend",
     "c10d",
     "--rdzv-endpoint",
@@ -112,6 +111,16 @@ def test_two_processes_of_torchrun_equal_one(one_process: Path, sounds: Path, tm
         lines(one_process / "metrics.jsonl"), lines(tmp_path / "two" / "metrics.jsonl"), strict=True
     ):
         assert one["loss"] == pytest.approx(two["loss"], abs=1e-4)
+
+
+def test_two_processes_asked_to_stop_save_together(sounds: Path, tmp_path: Path) -> None:
+    process = start(arguments(sounds, tmp_path / "two", epochs=500), TORCHRUN)
+    wait_for_checkpoint(process, tmp_path / "two")
+    os.killpg(process.pid, signal.SIGINT)  # comes a second time from torchrun, which then reports itself as failed
+    _, said = process.communicate(timeout=200)
+    step = int(checkpoints(tmp_path / "two")[-1].name[5:])
+    assert f"stopped and saved at step {step} of 1,000" in said
+    assert "KeyboardInterrupt" not in said
 
 
 def test_two_processes_started_by_itself_equal_one(one_process: Path, sounds: Path, tmp_path: Path) -> None:

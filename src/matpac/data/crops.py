@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 
 import numpy as np
 import torch
@@ -227,12 +228,15 @@ def crop_loader(dataset: RandomCrops, batches: StepBatches, workers: int) -> Dat
     )
 
 
+def _outlive_once(number: int, frame: FrameType | None) -> None:
+    """Schedulers send SIGTERM to all processes; the main one can't save if this one dies. The next one ends it."""
+    signal.signal(number, signal.SIG_DFL)
+
+
 def _set_up_worker(worker: int) -> None:
     """A wish to stop is the main process's to handle; C libraries don't write over the progress."""
-    # Ctrl-C, and the SIGTERM of schedulers, go to all processes: the main one still needs this one to save and
-    # end, and torch ends it by its queue.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _outlive_once)
     # libmpg123 complains on the standard error at harmless places (the first frames after a seek), thousands of
     # times an hour. What can't be decoded comes back as a failure; Python's messages and crashes stay visible.
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)

@@ -1,7 +1,7 @@
 """What is evaluated: anything that turns waveforms into one vector each."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from matpac.vit import Encoder, EncoderConfig
 from matpac.waveforms import as_clips
 
 
+@runtime_checkable
 class FrozenEncoder(Protocol):
     """The one interface of evaluation, so that comparisons are fair. `Embedder` has it."""
 

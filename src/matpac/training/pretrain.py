@@ -1,7 +1,7 @@
 """Pre-training: one page of loop, on any device and any number of processes (Lightning Fabric)."""
 
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,7 +126,11 @@ def pretrain(recipe: Recipe, options: RunOptions, name: str = "") -> Finished:
     every = max(500, plan.steps // 100) if options.checkpoint_every == "auto" else options.checkpoint_every
 
     watch, speed = LossWatch(run, scaled=scales_gradients(fabric)), Speed(recipe.batch_size)
-    with StopSignal() as stop, TrainingConsole(fabric.is_global_zero, plan.steps, training.step) as console:
+    with (
+        closing(loader),
+        StopSignal() as stop,
+        TrainingConsole(fabric.is_global_zero, plan.steps, training.step) as console,
+    ):
         console.say(introduction(plan, options, corpus, training.step, str(fabric.device)))
         for batches in loader:
             run.leave_out(failure for batch in batches for failure in batch.failures)

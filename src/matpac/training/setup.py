@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -78,7 +78,7 @@ def adamw(objective: nn.Module, config: OptimizerConfig, fused: bool = True) -> 
 
 def step_loader(
     recipe: Recipe, options: RunOptions, plan: Plan, clips: list[Clip], fabric: "Fabric", first_step: int
-) -> Iterator[list[CropBatch]]:
+) -> Generator[list[CropBatch], None, None]:
     """The micro-batches of this process, step by step, from `first_step` on.
 
     Raises:
@@ -102,14 +102,21 @@ def step_loader(
     return _by_steps(loader, plan.steps - first_step, options.accumulate)
 
 
-def _by_steps(loader: Iterable[CropBatch], steps: int, accumulate: int) -> Iterator[list[CropBatch]]:
+def _by_steps(loader: Iterable[CropBatch], steps: int, accumulate: int) -> Generator[list[CropBatch], None, None]:
     batches = iter(loader)
     for _ in range(steps):
         try:
-            yield [next(batches) for _ in range(accumulate)]
+            step = [next(batches) for _ in range(accumulate)]
         except DataError as error:
             # out of a reading process it comes inside a whole traceback as text, its own message last
-            raise DataError(str(error).rpartition(f"{DataError.__name__}: ")[2].strip()) from None
+            failure = str(error).rpartition(f"{DataError.__name__}: ")[2].strip()
+            error.__traceback__ = None  # torch lets it refer to itself, and with it to the reading processes
+            break
+        yield step
+    else:
+        return
+    del batches, loader  # ends the reading processes now: left to a garbage collection it takes ten seconds
+    raise DataError(failure)
 
 
 def count_workers(options: RunOptions, device: torch.device) -> int:

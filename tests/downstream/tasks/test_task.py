@@ -148,6 +148,7 @@ BROKEN = [
     ("nsynth", "nsynth-test/examples.json", "}\n}", "", "not valid JSON"),
     ("nsynth", "nsynth-test/examples.json", "instrument_family_str", "family", "has no instrument_family_str"),
     ("openmic", "openmic-2018-aggregated-labels.csv", "000001_0", "999999_0", "000001_0 of the parti"),
+    ("openmic", "openmic-2018-aggregated-labels.csv", "0.5,", "half,", "is 'half', not a number"),
     ("mtt", "annotations_final.csv", "mp3_path", "path", "has no column 'mp3_path'"),
     ("mtt", "annotations_final.csv", '"c/', '"g/', "is in none of the folders 0 to f"),
     ("fsd50k", "FSD50K.ground_truth/dev.csv", "Bark", "Brak", "label 'Brak' is none of the 3 classes"),
@@ -183,3 +184,11 @@ def test_cut_or_empty_metadata(tmp_path, name):
 def test_all_names_of_the_protocol():
     protocol = "esc50 us8k gtzan nsynth openmic mtt fsd50k mtg_genre mtg_instrument mtg_moodtheme mtg_top50"
     assert list(TASKS) == [*protocol.split(), "folder", "table"]
+
+
+def test_text_that_is_not_utf8(tmp_path):
+    for name in ("esc50", "mtt"):
+        corpora.MAKERS[name](tmp_path)
+        (tmp_path / METADATA[name]).write_bytes(b"\xff\xfe")
+        with pytest.raises(TaskError, match=f"{name}: .*not UTF-8 text"):
+            read_task(name, tmp_path)

@@ -57,9 +57,16 @@ def read_rows(task: str, file: Path, columns: Sequence[str], delimiter: str = ",
 
 
 def read_lines(task: str, file: Path, delimiter: str = ",") -> list[list[str]]:
-    """Rows of a table without a header; empty lines are none. Raises TaskError where there is no row."""
-    with file.open(encoding="utf-8-sig", newline="") as text:
-        rows = [row for row in csv.reader(text, delimiter=delimiter) if any(row)]
+    """Rows of a table without a header; empty lines are none.
+
+    Raises:
+        TaskError: there is no row, or the text is not UTF-8.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            rows = [row for row in csv.reader(text, delimiter=delimiter) if any(row)]
+    except UnicodeDecodeError as error:
+        raise TaskError(f"{task}: {file}: not UTF-8 text (byte {error.start}); convert it") from error
     if not rows:
         raise TaskError(f"{task}: {file}: is empty; download it again")
     return rows

@@ -37,7 +37,7 @@ def read_openmic(root: Path) -> Task:
             outside.add(row["sample_key"])
             continue
         place = clip[row["sample_key"]], number[row["instrument"]]
-        labels[place], known[place] = float(row["relevance"]) >= RELEVANT, True
+        labels[place], known[place] = _relevance(file, row) >= RELEVANT, True
     silent = np.flatnonzero(~known.any(axis=1))
     if silent.size:
         raise TaskError(
@@ -57,3 +57,13 @@ def read_openmic(root: Path) -> Task:
 def _keys(root: Path, part: str) -> list[str]:
     file = metadata_file("openmic", root, f"partitions/split01_{part}.csv")
     return [row[0] for row in read_lines("openmic", file)]
+
+
+def _relevance(file: Path, row: dict[str, str]) -> float:
+    try:
+        return float(row["relevance"])
+    except ValueError as error:
+        raise TaskError(
+            f"openmic: {file}: relevance of {row['sample_key']} is {row['relevance']!r}, not a number; "
+            "download it again"
+        ) from error
