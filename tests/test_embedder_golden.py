@@ -170,3 +170,15 @@ def test_softmax_only_where_classes_exclude_each_other():
     logits = several.logits(noise, RATE)
     close(several.probabilities(noise, RATE), (1 / (1 + np.exp(-logits.numpy()))), 1e-6)
     close(one.probabilities(noise, RATE).sum(1), np.ones(2, np.float32), 1e-6)
+
+
+@pytest.mark.parametrize("clips", [1, 3, 4, 8])
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_clips_that_end_with_a_full_chunk(encoder, clips, chunks):
+    """Where a clip's last chunk fills the last batch, its end is known only after that batch was given out."""
+    config = encoder.logmel.config
+    samples = config.samples(chunks * encoder.encoder.config.frames)
+    waveforms = [np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32) for seed in range(clips)]
+    together = encoder.scene(waveforms, RATE)
+    for waveform, scene in zip(waveforms, together, strict=True):
+        torch.testing.assert_close(encoder.scene(waveform, RATE)[0], scene, atol=1e-5, rtol=1e-5)

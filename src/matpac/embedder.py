@@ -5,6 +5,7 @@ Exactly as the papers do it ("precise" inference), with chunks batched across cl
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -259,7 +260,9 @@ class Embedder(nn.Module):
         first = 0
         if batch_size is None:
             batch_size = BATCH_SIZE if self.device.type == "cpu" else BATCH_SIZE_ACCELERATOR
-        for group in batches(self._cut(clips, counts, failed), self.encoder.config.steps, batch_size, WAITING):
+        groups = batches(self._cut(clips, counts, failed), self.encoder.config.steps, batch_size, WAITING)
+        # the empty group: the last clip's end is known only after its last chunk was taken
+        for group in chain(groups, [[]]):
             for chunk, result in zip(group, self._run(group, which, mean), strict=True):
                 if counts[chunk.clip] != 0:  # its clip may have failed meanwhile
                     done.setdefault(chunk.clip, {})[chunk.index] = result
@@ -267,9 +270,7 @@ class Embedder(nn.Module):
                 parts = done.pop(first, {})
                 yield [parts[index] for index in range(len(parts))] if counts[first] else None
                 first += 1
-        for count in counts[first:]:
-            assert not count, "a clip with chunks was left over"
-            yield None
+        assert first == len(counts), f"clip {first} was left over"
 
     def _cut(
         self, clips: Iterable[Iterable[np.ndarray]], counts: list[int | None], failed: Failed | None
@@ -298,6 +299,8 @@ class Embedder(nn.Module):
     @torch.inference_mode()
     def _run(self, chunks: list[Chunk], which: list[int], mean: bool) -> list:
         """Tokens of chunks of one length: per chunk [layer, T, width], or their sum over time and T."""
+        if not chunks:
+            return []
         bands, width = self.encoder.config.bands, self.encoder.config.width
         logmel = chunk_logmel(chunks, self.logmel, self.device)
         if which == [self.depth - 1]:
