@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from matpac.checkpoint.published import read_published
 from matpac.pretext import Objective, ObjectiveConfig, Temperatures
 from matpac.pretext.classification import HeadConfig
 from matpac.pretext.masking import Split, visible_count
 from matpac.pretext.predictor import PredictorConfig
-from matpac.published import read_published
 from matpac.schedules import exponential, linear
 from matpac.vit import EncoderConfig
 
@@ -99,6 +99,8 @@ def test_training_follows_the_published_code(golden, file, hypotheses, temperatu
         optimizer.zero_grad()
         output.loss.backward()
 
+        assert output.prediction is not None
+        assert output.classification is not None
         close(output.prediction, data[f"step{step}/loss_pred"], f"prediction loss of step {step}")
         close(output.classification, data[f"step{step}/loss_cls"], f"classification loss of step {step}")
         close(output.loss, data[f"step{step}/loss"], f"loss of step {step}")
@@ -107,7 +109,9 @@ def test_training_follows_the_published_code(golden, file, hypotheses, temperatu
             found = {n: p.grad for n, p in objective.named_parameters() if p.requires_grad}
             assert found.keys() == expected.keys()
             for name, grad in expected.items():
-                close(found[name], grad, f"gradient of {name}")
+                mine = found[name]
+                assert mine is not None
+                close(mine, grad, f"gradient of {name}")
         optimizer.step()
         center_batch = output.center_batch
 

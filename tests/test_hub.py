@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from local_server import COMMIT, local_server
 from matpac import hub
 from matpac.hub import Published, cache_folder, choose, hub_file, published_file
-from matpac.receipts import DownloadError
+from matpac.hub.receipts import DownloadError
 
 WEIGHTS = b"weights"
 
@@ -20,7 +20,7 @@ def caches(tmp_path, monkeypatch):
     monkeypatch.setenv("MATPAC_CACHE", str(tmp_path / "matpac"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("matpac.download.PAUSE", 0.0)
+    monkeypatch.setattr("matpac.hub.downloads.PAUSE", 0.0)
 
 
 @pytest.fixture

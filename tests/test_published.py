@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from matpac.checkpoint import load_file
-from matpac.published import CheckpointError, read_published
+from matpac.checkpoint.published import CheckpointError, read_published
 from matpac.vit import EncoderConfig
 from published_files import published_state
 
@@ -18,7 +18,7 @@ RATE = 16_000
 
 
 def slow_embedding(state: dict[str, Tensor], waveform: np.ndarray, chunk: int) -> Tensor:
-    """Section 7 of docs/method.md once more, from its formulas alone: [layer, time, 5 · width], low bands first."""
+    """Section 7 of docs/method.md once more, from its formulas: [layer, time, 5 · width], low bands first."""
     windows = np.lib.stride_tricks.sliding_window_view(waveform.astype(np.float64), 400)[::160]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
     power = np.abs(np.fft.rfft(windows * hann)) ** 2

@@ -72,13 +72,14 @@ def test_layers_end_with_the_encoders_output():
     layers = encoder.layers(logmel, [0, 1, 2])
     assert layers.shape == (2, 3, 20, 32)
     torch.testing.assert_close(layers[:, -1], encoder(logmel))
-    block = encoder.transformer.blocks[0](encoder.with_cls(encoder.patch_tokens(logmel)))
+    first = encoder.transformer.get_submodule("blocks.0")
+    block = first(encoder.with_cls(encoder.patch_tokens(logmel)))
     torch.testing.assert_close(layers[:, 0], block[:, 1:])
 
 
 def test_start_is_xavier():
     encoder = Encoder(EncoderConfig(width=128, depth=1, heads=2))
-    weight = encoder.transformer.blocks[0].mlp.fc1.weight
+    weight = encoder.transformer.get_parameter("blocks.0.mlp.fc1.weight")
     bound = math.sqrt(6 / (128 + 512))
     assert 0.95 * bound < weight.abs().max() <= bound
     assert encoder.patch_embed.weight.abs().max() <= math.sqrt(6 / (256 + 128))

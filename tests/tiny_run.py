@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matpac.checkpoint.tensor_files import read_tensors
 from matpac.pretext.classification import HeadConfig
 from matpac.pretext.objective import ObjectiveConfig
 from matpac.pretext.predictor import PredictorConfig
 from matpac.recipes import OptimizerConfig, Recipe, ScheduleConfig
-from matpac.tensor_files import read_tensors
 from matpac.training.console import Finished
 from matpac.training.options import RunOptions
 from matpac.training.pretrain import pretrain

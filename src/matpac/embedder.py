@@ -6,7 +6,7 @@ Exactly as the papers do it ("precise" inference), with chunks batched across cl
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -146,6 +146,20 @@ class Embedder(nn.Module):
             shape = (0, self.width) if layers is None else (0, len(self._which(layers)), self.width)
             return torch.empty(shape)
         return torch.stack(scenes)
+
+    @overload
+    def frames(
+        self, waveform: np.ndarray | Tensor, sample_rate: int, layers: Layers = ..., batch_size: int | None = ...
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def frames(
+        self,
+        waveform: Sequence[np.ndarray | Tensor],
+        sample_rate: int,
+        layers: Layers = ...,
+        batch_size: int | None = ...,
+    ) -> tuple[list[Tensor], list[Tensor]]: ...
 
     def frames(
         self, waveform: Waveforms, sample_rate: int, layers: Layers = None, batch_size: int | None = None

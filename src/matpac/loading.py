@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from matpac.checkpoint import load_file, load_folder
+from matpac.checkpoint.published import CheckpointError
 from matpac.embedder import Embedder
 from matpac.hub import PUBLISHED, WEIGHTS, hub_file, published_file
-from matpac.published import CheckpointError
 
 HUB = "hub:"
 

@@ -130,8 +130,10 @@ def test_teacher_starts_apart_with_the_last_layer_of_the_head_shared():
     assert objective.head is not None
     assert objective.teacher.head is not None
     student, teacher = objective.student.transformer, objective.teacher.transformer
-    assert not torch.equal(student.blocks[0].mlp.fc1.weight, teacher.blocks[0].mlp.fc1.weight)
-    assert not torch.equal(objective.head.mlp[0].weight, objective.teacher.head.mlp[0].weight)
+    first = "blocks.0.mlp.fc1.weight"
+    assert not torch.equal(student.get_parameter(first), teacher.get_parameter(first))
+    mine, its = objective.head.get_parameter("mlp.0.weight"), objective.teacher.head.get_parameter("mlp.0.weight")
+    assert not torch.equal(mine, its)
     assert torch.equal(objective.head.direction, objective.teacher.head.direction)
 
 

@@ -26,6 +26,7 @@ from matpac.downstream.heads import (
     cross_entropy_gradient,
     draw_start,
     fit_scaler,
+    linear,
 )
 from matpac.downstream.metrics import Score, accuracy, mean_average_precision
 from matpac.downstream.splits import Kind, Split, check_probe_input
@@ -261,7 +262,7 @@ def _logits(
 ) -> Float[np.ndarray, "rate part class"]:
     """What heads of one group say of some clips, a block of clips at a time."""
     blocks = [
-        torch.addmm(bias.flatten(), rows(block[None], np.array([group]))[0], weight.flatten(0, 1).T)
+        linear(rows(block[None], np.array([group])), weight.flatten(0, 1)[None], bias.flatten()[None])[0]
         for block in index.split(ROWS_AT_ONCE)
     ]
     return torch.cat(blocks).view(len(index), *bias.shape).transpose(0, 1).cpu().numpy()

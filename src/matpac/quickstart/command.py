@@ -51,7 +51,8 @@ def run_quickstart(arguments: list[str]) -> int:
         prog="matpac quickstart",
         description="Make a small corpus of synthetic sounds, pre-train the tiny MATPAC++ recipe on its "
         "unlabelled part, probe the frozen encoder on its labelled parts, and write a report and vectors. About "
-        "ten minutes on two cores. Interrupted, it goes on where it was. Exit code: 0 when all is done, 2 for an error.",
+        "ten minutes on two cores. Interrupted, it goes on where it was. Exit code: 0 when all is done, 2 for an "
+        "error.",
     )
     parser.add_class_arguments(QuickstartOptions)
     options = QuickstartOptions(**vars(parser.parse_args(arguments)))

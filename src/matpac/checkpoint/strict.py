@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from matpac.published import CheckpointError
+from matpac.checkpoint.published import CheckpointError
 
 Config = TypeVar("Config")
 

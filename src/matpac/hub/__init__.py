@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from matpac.download import DownloadError, check, download
+from matpac.hub.downloads import DownloadError, check, download
 
 RELEASE = "https://github.com/aurianworld/matpac/releases/download/Initial_release"
 

@@ -11,7 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from matpac.receipts import BLOCK, DownloadError, Receipt, beside, check, read_receipt, sha256_of, write_receipt
+from matpac.hub.receipts import (
+    BLOCK,
+    DownloadError,
+    Receipt,
+    beside,
+    check,
+    read_receipt,
+    sha256_of,
+    write_receipt,
+)
 
 LARGEST = 8 * 2**30
 """Bytes; ours: ViT-B with all its training state is 1 GB, and a server must not fill the disk."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matpac.published import CheckpointError
+from matpac.checkpoint.published import CheckpointError
 
 KEY = "matpac"
 """Of our description, JSON, in the metadata of a safetensors header."""

@@ -17,11 +17,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from matpac.embedder import Card, Embedder, Tagger
-from matpac.logmel import LogMelConfig
-from matpac.published import CheckpointError, read_published
-from matpac.strict import check_fields, config_from, fill
-from matpac.tensor_files import (
+from matpac.checkpoint.published import CheckpointError, read_published
+from matpac.checkpoint.strict import check_fields, config_from, fill
+from matpac.checkpoint.tensor_files import (
     is_safetensors,
     is_torch_file,
     read_safetensors,
@@ -30,6 +28,8 @@ from matpac.tensor_files import (
     what_else,
     write_tensors,
 )
+from matpac.embedder import Card, Embedder, Tagger
+from matpac.logmel import LogMelConfig
 from matpac.vit import Encoder, EncoderConfig
 
 __all__ = [

@@ -1,0 +1,170 @@
+"""Encoders by name: what each gives, and that keys tell different vectors apart."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import matpac
+from downstream.hear_modules import GOOD, importable
+from matpac import AudioError
+from matpac.checkpoint import save
+from matpac.checkpoint.published import CheckpointError
+from matpac.downstream.encoders import (
+    EncoderError,
+    FrozenEncoder,
+    LogMelStatistics,
+    NamedEncoder,
+    embedder_key,
+    named_embedder,
+    open_encoder,
+    untrained,
+    weights_digest,
+)
+from matpac.logmel import LogMel, LogMelConfig
+from matpac.vit import SIZES
+from tiny_encoder import tiny
+
+
+def noise(*lengths: int) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    return [0.1 * random.standard_normal(length).astype(np.float32) for length in lengths]
+
+
+def test_a_saved_encoder_is_what_load_opens(tmp_path: Path) -> None:
+    embedder = tiny()
+    spec = str(save(embedder, tmp_path / "mine.safetensors"))
+    named = open_encoder(spec)
+    assert (named.name, named.layers) == (spec, 2)
+    clips = noise(16_000, 9_000)
+    torch.testing.assert_close(named.embed(clips), matpac.load(spec).embed(clips))
+    assert named.key == embedder_key(embedder)
+
+
+def test_layers_are_those_of_scene() -> None:
+    named = named_embedder("tiny", tiny())
+    clips = noise(16_000, 9_000)
+    layers = named.embed_layers(clips)
+    assert layers.shape == (2, named.layers, 16)
+    torch.testing.assert_close(layers[:, -1], named.embed(clips))
+    torch.testing.assert_close(layers[1], tiny_scene_of(named, clips[1])[0])
+
+
+def tiny_scene_of(named: NamedEncoder, clip: np.ndarray) -> torch.Tensor:
+    assert isinstance(named.encoder, matpac.Embedder)
+    return named.encoder.scene(clip, 16_000, layers="all")
+
+
+def test_random_encoders_are_drawn_by_size_and_seed() -> None:
+    named = open_encoder("random:tiny")
+    assert named.layers == SIZES["tiny"].depth
+    clips = noise(16_000)
+    expected = untrained(SIZES["tiny"], LogMelConfig(), 0).embed(clips)
+    torch.testing.assert_close(named.embed(clips), expected)
+    assert open_encoder("random:tiny:0").key == named.key
+    assert open_encoder("random:tiny:1").key != named.key
+    assert open_encoder("random:small").encoder.embed(clips).shape == (1, 5 * 384)
+
+
+def test_logmel_statistics_are_mean_and_deviation() -> None:
+    named = open_encoder("logmel")
+    assert (named.name, named.layers) == ("logmel", 0)
+    (clip,) = noise(8_000)
+    spectrogram = LogMel()(torch.from_numpy(clip)[None])[0].double().numpy()
+    expected = np.concatenate([spectrogram.mean(1), spectrogram.std(1)])
+    np.testing.assert_allclose(named.embed([clip])[0].numpy(), expected, atol=1e-5)
+    with pytest.raises(EncoderError, match="logmel: gives no vectors of its layers"):
+        named.embed_layers([clip])
+    with pytest.raises(AudioError, match=r"clip 1: 6\.2 ms of sound is shorter than one window"):
+        named.embed(noise(800, 100))
+    assert named.embed([]).shape == (0, 160)
+
+
+def test_keys_change_with_weights_and_settings_alone() -> None:
+    embedder = tiny()
+    key = embedder_key(embedder)
+    headed = tiny(classes=3)
+    headed.encoder.load_state_dict(embedder.encoder.state_dict())
+    assert embedder_key(headed) == key  # the vectors are the same
+    louder = matpac.Embedder(embedder.encoder, LogMelConfig(mels=16, mean=-7.0))
+    assert embedder_key(louder) != key
+    with torch.no_grad():
+        next(iter(embedder.encoder.parameters())).view(-1)[0] += 1e-3
+    assert embedder_key(embedder) != key
+
+
+def test_the_digest_sees_names_kinds_shapes_and_bytes() -> None:
+    state = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
+    same = {"b": torch.ones(1), "a": torch.zeros(3, 2).T}
+    assert weights_digest(same) == weights_digest(state)
+    others = [
+        {"a": torch.zeros(3, 2), "b": torch.ones(1)},
+        {"a": torch.zeros(2, 3, dtype=torch.int32), "b": torch.ones(1)},
+        {"c": torch.zeros(2, 3), "b": torch.ones(1)},
+        {"a": torch.zeros(2, 3), "b": torch.tensor([1.0 + 2**-23])},
+    ]
+    assert len({weights_digest(other) for other in [state, *others]}) == 5
+
+
+def test_hear_by_name(tmp_path: Path) -> None:
+    with importable(tmp_path, "hear_by_name", GOOD) as module:
+        named = open_encoder(f"hear:{module}")
+        assert (named.name, named.layers, named.encoder.sample_rate) == (f"hear:{module}", 0, 8_000)
+        assert named.embed(noise(4_000)).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "told"),
+    [
+        ("random:huge", EncoderError, "random:huge: no size 'huge'; there are tiny, small, base"),
+        ("random:tiny:x", EncoderError, "seed 'x' is no whole number from 0 up"),
+        ("random:tiny:-1", EncoderError, "seed '-1'"),
+        ("hear:no_such_module_here", EncoderError, "no_such_module_here can't be imported"),
+        ("hear:", EncoderError, "no module named"),
+        ("logmels", CheckpointError, "no published name"),
+    ],
+)
+def test_wrong_names_are_told(spec: str, error: type[Exception], told: str) -> None:
+    with pytest.raises(error) as caught:
+        open_encoder(spec)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (2,), (2, 1, 4), (2, 0)])
+def test_a_wrong_shape_is_one_clear_error(shape: tuple[int, ...]) -> None:
+    class Wrong:
+        sample_rate = 16_000
+
+        def embed(self, clips: object) -> torch.Tensor:
+            return torch.zeros(shape)
+
+    assert isinstance(Wrong(), FrozenEncoder)
+    named = NamedEncoder("wrong", Wrong(), "0")
+    with pytest.raises(EncoderError, match=r"^wrong: gave a tensor of shape \[.*\] for 2 clips") as caught:
+        named.embed(noise(100, 100))
+    assert str(list(shape)) in str(caught.value)
+
+
+def test_what_is_no_tensor_is_named() -> None:
+    class Wrong:
+        sample_rate = 16_000
+
+        def embed(self, clips: object) -> list[float]:
+            return [1.0]
+
+    with pytest.raises(EncoderError, match="wrong: gave a list for 1 clips"):
+        NamedEncoder("wrong", Wrong(), "0").embed(noise(100))  # pyright: ignore[reportArgumentType]
+
+
+def test_an_encoder_with_layers_of_its_own() -> None:
+    class Layered(LogMelStatistics):
+        depth = 2
+
+        def embed_layers(self, clips: list[np.ndarray]) -> torch.Tensor:
+            return torch.stack([0 * self.embed(clips), self.embed(clips)], dim=1)
+
+    named = NamedEncoder("layered", Layered(), "0", 2)
+    assert named.embed_layers(noise(800, 900)).shape == (2, 2, 160)
+    with pytest.raises(EncoderError, match=r"shape \[2, 2, 160\] for 2 clips instead of \[2, 3, width\]"):
+        NamedEncoder("layered", Layered(), "0", 3).embed_layers(noise(800, 900))

@@ -1,0 +1,267 @@
+"""A task's features: equal to one clip at a time, bounded in memory, open about what was left out."""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from downstream.hear_modules import GOOD, importable
+from downstream.made_task import EMBEDDER, LOGMEL, RATE, TINY, Mean, named, never, one_at_a_time, task_of
+from downstream.tasks import corpora
+from matpac import MatpacError, read
+from matpac.downstream import clips as clips_module
+from matpac.downstream import feature_cache, features, streaming
+from matpac.downstream.clips import Clips
+from matpac.downstream.encoders import (
+    EncoderError,
+    NotFiniteError,
+    open_encoder,
+)
+from matpac.downstream.features import embed_task, embed_tokens, frame_count
+from matpac.downstream.tasks import TaskError, read_task
+
+
+@pytest.mark.parametrize("corpus", ["us8k", "fsd50k", "openmic", "gtzan", "mtt", "folder"])
+def test_corpora_embed_as_one_clip_at_a_time(corpus: str, tmp_path: Path) -> None:
+    corpora.MAKERS[corpus](tmp_path / "corpus")
+    task = read_task(corpus, tmp_path / "corpus")
+    if task.unit_seconds is not None and task.unit_seconds > 5:  # nearly all of it would be zeros
+        task = replace(task, unit_seconds=0.5)
+    for encoder in (TINY, LOGMEL):
+        found = embed_task(task, encoder, tmp_path / "cache")
+        assert isinstance(found.vectors, np.memmap)
+        assert found.vectors.dtype == np.float32
+        unreadable = {"gtzan": ["jazz.00001.wav"], "mtt": ["empty.mp3"]}.get(corpus, [])
+        new = found.task.missing[len(task.missing) :]
+        assert [Path(path).name for path, _ in new] == unreadable
+        assert found.task.total == task.total
+        expected = one_at_a_time(found.task, encoder)
+        np.testing.assert_allclose(found.vectors, expected, atol=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    lengths=st.lists(st.floats(0.03, 1.5), min_size=3, max_size=9),
+    unit=st.none() | st.floats(0.1, 1.0),
+    encoder=st.sampled_from(["tiny", "layers", "logmel", "mean"]),
+    block=st.integers(1, 4),
+)
+def test_any_lengths_embed_as_one_clip_at_a_time(
+    lengths: list[float], unit: float | None, encoder: str, block: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("any")
+    task = task_of(root / "sounds", lengths, unit)
+    which = {"tiny": TINY, "layers": TINY, "logmel": LOGMEL, "mean": named(Mean())}[encoder]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feature_cache, "BLOCK_ROWS", block)
+        patch.setattr(streaming, "BATCH_CLIPS", 1 + block)
+        found = embed_task(task, which, root / "cache", layers=encoder == "layers")
+    expected = one_at_a_time(task, which, encoder == "layers")
+    assert found.vectors.shape == expected.shape
+    np.testing.assert_allclose(found.vectors, expected, atol=1e-5)
+
+
+def test_long_clips_come_by_blocks_and_equal_whole_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_of(tmp_path / "sounds", [0.5, 3.0, 1.2, 0.4])
+    monkeypatch.setattr(clips_module, "LONG_SECONDS", 1.0)
+    monkeypatch.setattr(streaming, "BATCH_SECONDS", 1.0)
+    for encoder in (TINY, LOGMEL):
+        found = embed_task(task, encoder, tmp_path / "cache")
+        np.testing.assert_allclose(found.vectors, one_at_a_time(task, encoder), atol=1e-5)
+
+
+def test_hear_modules_are_embedded(tmp_path: Path) -> None:
+    task = task_of(tmp_path / "sounds", [0.3, 0.5, 0.4, 0.3])
+    with importable(tmp_path, "hear_features", GOOD) as name:
+        encoder = open_encoder(f"hear:{name}")
+        found = embed_task(task, encoder, tmp_path / "cache")
+        np.testing.assert_allclose(found.vectors, one_at_a_time(task, encoder), atol=1e-5)
+
+
+def test_only_the_unit_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_of(tmp_path / "sounds", [2.0, 0.1, 0.2], 0.2)
+    monkeypatch.setattr(clips_module, "read", never)
+    monkeypatch.setattr(clips_module, "blocks", never)
+    assert embed_task(task, TINY, tmp_path / "cache").vectors.shape == (3, 16)
+
+
+def test_unreadable_clips_are_named_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_of(tmp_path / "sounds", [0.3, 0.3, 0.02, 0.3, 0.3, 0.3])
+    Path(task.paths[4]).write_bytes(b"")
+    for encoder, short in ((TINY, True), (LOGMEL, True), (named(Mean()), False)):
+        found = embed_task(task, encoder, tmp_path / "cache")
+        reasons = dict(found.task.missing)
+        assert list(reasons) == [task.paths[number] for number in ([2, 4] if short else [4])]
+        assert reasons[task.paths[4]].startswith("empty file")
+        if short:
+            assert reasons[task.paths[2]].startswith("20.0 ms of sound is shorter than one window (25 ms)")
+        np.testing.assert_allclose(found.vectors, one_at_a_time(found.task, encoder), atol=1e-5)
+        with monkeypatch.context() as patch:
+            patch.setattr(features, "_fill", never)
+            assert embed_task(task, encoder, tmp_path / "cache").task.missing == found.task.missing
+
+
+def test_a_file_that_vanished_is_looked_for_again(tmp_path: Path) -> None:
+    task = task_of(tmp_path / "sounds", [0.3] * 6)
+    aside = Path(task.paths[0]).rename(tmp_path / "aside.wav")
+    found = embed_task(task, TINY, tmp_path / "cache")
+    assert [path for path, _ in found.task.missing] == [task.paths[0]]
+    aside.rename(task.paths[0])
+    assert embed_task(task, TINY, tmp_path / "cache").task.missing == []
+
+
+def test_no_clip_at_all(tmp_path: Path) -> None:
+    task = task_of(tmp_path / "sounds", [0.3] * 3)
+    for path in task.paths:
+        Path(path).write_bytes(b"no sound")
+    for _ in range(2):
+        with pytest.raises(
+            MatpacError, match=r"made, mean: not one of 3 clips can be used; the first, .*000.wav: "
+        ):
+            embed_task(task, named(Mean()), tmp_path / "cache")
+
+
+def test_a_part_without_clips_is_told(tmp_path: Path) -> None:
+    task = task_of(tmp_path / "sounds", [0.3] * 3)
+    Path(task.paths[1]).write_bytes(b"no sound")
+    with pytest.raises(TaskError, match=r"its valid part has no clip .*001\.wav: not a sound file"):
+        embed_task(task, named(Mean()), tmp_path / "cache")
+
+
+class Nan(Mean):
+    """NaN for the clip whose file is 0.35 s long."""
+
+    def one(self, clip: np.ndarray) -> Tensor:
+        return super().one(clip) * (float("nan") if len(clip) == 2_800 else 1)
+
+
+class ToldNan(Nan):
+    """Sees it itself, as HEAR encoders do."""
+
+    def embed(self, clips: Sequence[np.ndarray | Tensor]) -> Tensor:
+        found = super().embed(clips)
+        for number in np.flatnonzero(found.isnan().any(1).numpy()).tolist():
+            raise NotFiniteError("inner", number)
+        return found
+
+
+@pytest.mark.parametrize("kind", [Nan, ToldNan])
+def test_nan_is_told_with_encoder_and_clip(kind: type[Mean], tmp_path: Path) -> None:
+    task = task_of(tmp_path / "sounds", [0.3, 0.3, 0.3, 0.35])
+    Path(task.paths[0]).write_bytes(b"no sound, so that numbers in the list are not those of the task")
+    with pytest.raises(NotFiniteError) as caught:
+        embed_task(task, named(kind()), tmp_path / "cache")
+    assert str(caught.value).startswith(f"mean: NaN or infinity in its vector of {task.paths[3]}")
+
+
+def test_float16_overflow_is_told(tmp_path: Path) -> None:
+    class Large(Mean):
+        def one(self, clip: np.ndarray) -> Tensor:
+            return torch.tensor([7e4, 1.0])
+
+    task = task_of(tmp_path / "sounds", [0.3] * 3)
+    assert embed_task(task, named(Large()), tmp_path / "cache").vectors[0, 0] == 7e4
+    with pytest.raises(EncoderError, match=r"000\.wav reaches 7e\+04, and float16 ends at 65504; use float32"):
+        embed_task(task, named(Large()), tmp_path / "cache", dtype="float16")
+
+
+def test_widths_that_change_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Changing(Mean):
+        def one(self, clip: np.ndarray) -> Tensor:
+            return torch.zeros(len(self.asked))
+
+    monkeypatch.setattr(streaming, "BATCH_CLIPS", 1)
+    task = task_of(tmp_path / "sounds", [0.3] * 3)
+    with pytest.raises(EncoderError, match=r"mean: its vector of .*001\.wav has shape \[2\], those before \[1\]"):
+        embed_task(task, named(Changing()), tmp_path / "cache")
+
+
+def test_no_layers_and_no_readers(tmp_path: Path) -> None:
+    task = task_of(tmp_path / "sounds", [0.3] * 3)
+    with pytest.raises(EncoderError, match="logmel: gives no vectors of its layers"):
+        embed_task(task, LOGMEL, tmp_path / "cache", layers=True)
+    with pytest.raises(MatpacError, match="0 threads"):
+        embed_task(task, LOGMEL, tmp_path / "cache", readers=0)
+
+
+def test_reading_ahead_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_of(tmp_path / "sounds", [0.5] * 12)
+    begun: list[str] = []
+    real = clips_module.read
+    monkeypatch.setattr(clips_module, "read", lambda path, rate: (begun.append(path.name), real(path, rate))[1])
+    monkeypatch.setattr(clips_module, "AHEAD_SECONDS", 2.0)
+    with ThreadPoolExecutor(1) as pool:
+        for number, blocks in enumerate(Clips(task.paths, RATE, None, pool)):
+            pool.submit(int).result()  # all that was handed to the pool is done
+            assert len(begun) <= number + 5
+            assert sum(map(len, blocks)) == 8_000
+        assert begun == [Path(path).name for path in task.paths]
+        begun.clear()
+        monkeypatch.setattr(clips_module, "AHEAD_CLIPS", 2)
+        next(iter(Clips(task.paths, RATE, None, pool)))
+        pool.submit(int).result()
+        assert len(begun) == 3
+
+
+def test_no_thread_is_left_after_an_error(tmp_path: Path) -> None:
+    task = task_of(tmp_path / "sounds", [0.35] * 3)
+    before = threading.active_count()
+    with pytest.raises(NotFiniteError):
+        embed_task(task, named(Nan()), tmp_path / "cache")
+    assert threading.active_count() == before
+
+
+@settings(max_examples=40, deadline=None)
+@given(samples=st.integers(0, 5 * RATE))
+def test_frame_count_is_what_the_embedder_gives(samples: int) -> None:
+    clip = np.zeros(samples, np.float32)
+    (found,) = EMBEDDER.frame_sequences([[clip]], failed=lambda number, error: None)
+    assert frame_count(samples, EMBEDDER) == (0 if found is None else len(found))
+
+
+@pytest.mark.parametrize("unit", [None, 0.5])
+def test_tokens_are_the_frames(unit: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_cache, "BLOCK_ROWS", 2)
+    task = task_of(tmp_path / "sounds", [0.3, 1.1, 0.4, 0.9, 0.2, 0.5], unit)
+    Path(task.paths[2]).write_bytes(b"no sound")
+    found = embed_tokens(task, TINY, tmp_path / "cache")
+    assert found.frames.dtype == np.float16
+    assert isinstance(found.frames, np.memmap)
+    assert len(found.frames) == len(found.lengths) == len(found.task.paths) == 5
+    assert found.frames.shape[1] >= found.lengths.max()
+    for path, frames, length in zip(found.task.paths, found.frames, found.lengths, strict=True):
+        clip = read(path)
+        if unit is not None:
+            clip = np.pad(clip[:8_000], (0, max(0, 8_000 - len(clip))))
+        expected = EMBEDDER.frames(clip, RATE)[0][0]
+        assert length == len(expected)
+        np.testing.assert_allclose(frames[:length], expected, atol=4e-3)
+        assert not frames[length:].any()
+    monkeypatch.setattr(features, "_fill", never)
+    again = embed_tokens(task, TINY, tmp_path / "cache")
+    np.testing.assert_array_equal(again.frames, found.frames)
+    np.testing.assert_array_equal(again.lengths, found.lengths)
+
+
+def test_tokens_beyond_the_budget_are_refused(tmp_path: Path) -> None:
+    task = task_of(tmp_path / "sounds", [0.3] * 3, 0.5)
+    size = 3 * frame_count(8_000, EMBEDDER) * EMBEDDER.width * 2
+    with pytest.raises(MatpacError, match=r"made, tiny: 3 clips × 3 frames × 16 numbers in float16 take .* GiB"):
+        embed_tokens(task, TINY, tmp_path / "cache", budget_bytes=size - 1)
+    assert embed_tokens(task, TINY, tmp_path / "cache", budget_bytes=size).frames.nbytes == size
+    with pytest.raises(MatpacError, match="budget"):  # in the cache or not
+        embed_tokens(task, TINY, tmp_path / "cache", budget_bytes=size - 1)
+
+
+def test_tokens_need_an_embedder(tmp_path: Path) -> None:
+    task = task_of(tmp_path / "sounds", [0.3] * 3)
+    with pytest.raises(EncoderError, match="logmel: only matpac's own encoders give tokens"):
+        embed_tokens(task, LOGMEL, tmp_path / "cache")
