@@ -132,6 +132,13 @@ def embed(arguments: list[str]) -> int:
     return _name_left_out([reason for _, reason in result.skipped])
 
 
+def probe(arguments: list[str]) -> int:
+    """`matpac probe`: encoders on tasks."""
+    from matpac.probing.command import run_probe
+
+    return run_probe(arguments)
+
+
 def quickstart(arguments: list[str]) -> int:
     """`matpac quickstart`: the whole way on made-up sounds."""
     from matpac.quickstart.command import run_quickstart
@@ -170,6 +177,7 @@ COMMANDS: dict[str, tuple[str, Command]] = {
     "pretrain": ("pre-train an encoder on a folder or table of sounds", pretrain),
     "stats": ("measure the log-mel mean and deviation of a corpus", stats),
     "embed": ("turn sound files into vectors", embed),
+    "probe": ("evaluate frozen encoders on labelled sounds", probe),
 }
 
 

@@ -1,0 +1,130 @@
+"""`matpac probe`: parse, run, write, show."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from matpac.downstream.encoders import open_encoder
+from matpac.downstream.probe import ProbeConfig
+from matpac.downstream.tasks import TASKS, Task, TaskError, read_task
+from matpac.errors import MatpacError
+from matpac.probing.page import write_page
+from matpac.probing.records import write_records
+from matpac.probing.run import Outcome, run_probes
+
+DESCRIPTION = """Linear probes of frozen encoders, one protocol for all.
+
+  matpac probe --encoder matpac++ --encoder logmel --task esc50 --root ESC-50 --output results
+  matpac probe --encoder runs/mine --task folder --root MY_SOUNDS --output results
+  matpac probe --encoder matpac++ --task all --root CORPORA --output results
+
+Encoders: whatever `matpac embed` takes, random:tiny, random:small, random:base, logmel, or
+hear:MODULE[:WEIGHTS] for any module that follows HEAR.
+Exit code: 0 when every task was probed, 1 when some were left out (each is named), 2 for an error."""
+
+TASK_HELP = (
+    f"one of {', '.join(TASKS)}, or all; may be given again. `folder` is a folder of class folders, `table` a "
+    "CSV, TSV or Parquet of path, label or labels, and split"
+)
+ROOT_HELP = (
+    "where the corpus lies. Given once for each --task, or once for all: then each task is looked for in the "
+    "root's folder of its name (root/esc50, …)"
+)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A task and where it lies."""
+
+    task: str
+    root: Path
+
+
+def run_probe(arguments: list[str]) -> int:
+    """Parse and run; returns the exit code."""
+    parser = ArgumentParser(prog="matpac probe", description=DESCRIPTION)
+    parser.add_argument("--encoder", action="append", required=True, help="may be given again, to compare")
+    parser.add_argument("--task", action="append", required=True, help=TASK_HELP)
+    parser.add_argument("--root", action="append", required=True, help=ROOT_HELP)
+    parser.add_argument("--output", required=True, help="folder for results.json, results.csv and report.html")
+    parser.add_argument("--cache", help="folder of vectors kept between calls (default: OUTPUT/cache)")
+    parser.add_argument("--seeds", type=list[int], default=[42, 43, 44], help="of the probes, as [42,43,44]")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps, for the encoders")
+    options = parser.parse_args(arguments)
+
+    output = Path(options.output)
+    output.mkdir(parents=True, exist_ok=True)
+    tasks, left_out = read_tasks(find_corpora(options.task, options.root), every="all" in options.task)
+    encoders = [open_encoder(spec, options.device) for spec in dict.fromkeys(options.encoder)]
+    outcome = run_probes(
+        encoders,
+        tasks,
+        Path(options.cache) if options.cache else output / "cache",
+        ProbeConfig(seeds=tuple(options.seeds)),
+        say=lambda text: print(text, flush=True),
+        done=lambda outcome: write_records(outcome.records, output),
+    )
+    write_page(outcome, output / "report.html", ["matpac", "probe", *arguments])
+    show(outcome)
+    print(f"\n{output / 'report.html'} shows it all; records: {output / 'results.json'}, {output / 'results.csv'}")
+    for reason in left_out:
+        print(f"left out: {reason}")
+    return 1 if left_out else 0
+
+
+def find_corpora(tasks: list[str], roots: list[str]) -> list[Corpus]:
+    """Pair tasks with roots.
+
+    Raises:
+        MatpacError: they do not pair.
+    """
+    names = (
+        list(dict.fromkeys(name for name in TASKS if name not in ("folder", "table"))) if "all" in tasks else tasks
+    )
+    if len(roots) == len(names) and "all" not in tasks:
+        return [Corpus(name, Path(root)) for name, root in zip(names, roots, strict=True)]
+    if len(roots) != 1:
+        raise MatpacError(
+            f"{len(names)} tasks and {len(roots)} roots: give one --root for each --task, or one in all"
+        )
+    return [Corpus(name, Path(roots[0]) / name) for name in names]
+
+
+def read_tasks(corpora: list[Corpus], every: bool) -> tuple[list[Task], list[str]]:
+    """The tasks; with `every`, those that are not there are named instead of raised.
+
+    Raises:
+        TaskError: a task asked for by name cannot be read, or none of all is there.
+    """
+    tasks, left_out = [], []
+    for corpus in corpora:
+        try:
+            tasks.append(read_task(corpus.task, corpus.root))
+        except TaskError as error:
+            if not every:
+                raise
+            left_out.append(f"{corpus.task}: {error}")
+    if not tasks:
+        raise TaskError(f"no task could be read; the first: {left_out[0]}")
+    return tasks, left_out
+
+
+def show(outcome: Outcome) -> None:
+    """The table at the terminal, and what the differences are worth."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Linear probes, test %, mean ± 95 % interval over seeds")
+    table.add_column("task")
+    table.add_column("metric")
+    for name in outcome.encoders:
+        table.add_column(name, justify="right")
+    for task in outcome.tasks:
+        row = [outcome.linear.get((task, name)) for name in outcome.encoders]
+        metric = next(cell.record.metric for cell in row if cell is not None)
+        table.add_row(task, metric, *("–" if cell is None else cell.record.result().score for cell in row))
+    console = Console()
+    console.print(table)
+    for task, _, _, test in outcome.comparisons():
+        console.print(f"{task}: {test.verdict}", highlight=False)
