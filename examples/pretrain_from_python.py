@@ -1,6 +1,6 @@
 """Pre-train from Python: a recipe, one number of it changed, and the encoder that comes out.
 
-    python examples/pretrain_from_python.py FOLDER RUN [STEPS]
+python examples/pretrain_from_python.py FOLDER RUN [STEPS]
 """
 
 import sys

@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -9,17 +10,18 @@ import torch
 from jsonargparse import ArgumentParser
 
 from matpac import __version__
-from matpac.data.synthetic import Corpus, CorpusConfig, make_corpus
-from matpac.downstream.encoders import FrozenEncoder, LogMelStatistics, untrained
+from matpac.data.synthetic import CorpusConfig, make_corpus
+from matpac.downstream.encoders import named_embedder, open_encoder, untrained
 from matpac.downstream.probe import ProbeConfig
-from matpac.downstream.tasks import read_table
+from matpac.downstream.tasks import Task, read_table
 from matpac.embed_files import EmbedOptions, embed_files
 from matpac.loading import load
-from matpac.quickstart.evaluate import Evaluation, evaluate
+from matpac.probing.command import show
+from matpac.probing.records import write_records
+from matpac.probing.run import Outcome, run_probes
 from matpac.quickstart.masks import predict_masked
 from matpac.quickstart.page import Story, write_page
 from matpac.recipes import Recipe, tiny
-from matpac.report import Result
 from matpac.training.options import RunOptions
 from matpac.training.pretrain import pretrain
 
@@ -60,7 +62,7 @@ def run_quickstart(arguments: list[str]) -> int:
     return 0
 
 
-def quickstart(options: QuickstartOptions) -> Evaluation:
+def quickstart(options: QuickstartOptions) -> Outcome:
     """Everything, in order; returns the scores.
 
     Raises:
@@ -78,15 +80,14 @@ def quickstart(options: QuickstartOptions) -> Evaluation:
     if not finished.complete:
         raise KeyboardInterrupt
     say("3/5  probing frozen vectors on labelled, held-out sounds")
-    evaluation = probe(corpus, run, recipe, options.seed)
-    evaluation.write(folder / "results.json")
+    tasks = [read_table(task.table) for task in corpus.tasks]
+    outcome = probe(tasks, folder, recipe, options.seed)
     say("4/5  embedding the test clips")
-    embed_test_clips(corpus, run, folder / "vectors.parquet")
+    embed_test_clips(tasks, run, folder / "vectors.parquet")
     say("5/5  drawing the report")
     assert finished.checkpoint is not None
-    tasks = [read_table(task.table) for task in corpus.tasks]
     story = Story(
-        evaluation,
+        outcome,
         tasks,
         (PRETRAINED, UNTRAINED, STATISTICS),
         run / "metrics.jsonl",
@@ -97,9 +98,9 @@ def quickstart(options: QuickstartOptions) -> Evaluation:
         next_commands(folder),
     )
     page = write_page(story, folder / "report.html")
-    show(evaluation)
+    show(outcome)
     say(f"\n{page} shows it all; {(time.monotonic() - began) / 60:.1f} min\n\nNext:\n{next_commands(folder)}")
-    return evaluation
+    return outcome
 
 
 def corpus_config(options: QuickstartOptions) -> CorpusConfig:
@@ -113,42 +114,28 @@ def corpus_config(options: QuickstartOptions) -> CorpusConfig:
     )
 
 
-def probe(corpus: Corpus, run: Path, recipe: Recipe, seed: int) -> Evaluation:
+def probe(tasks: Sequence[Task], folder: Path, recipe: Recipe, seed: int) -> Outcome:
     """The trained encoder, the same one untrained, and features that need no learning."""
-    encoders: dict[str, FrozenEncoder] = {
-        PRETRAINED: load(run),
-        UNTRAINED: untrained(recipe.objective.encoder, recipe.logmel, seed),
-        STATISTICS: LogMelStatistics(recipe.logmel),
-    }
-    return evaluate(encoders, [read_table(task.table) for task in corpus.tasks], ProbeConfig(), say)
-
-
-def embed_test_clips(corpus: Corpus, run: Path, output: Path) -> None:
-    """Vectors of all test clips as one table, by the code behind `matpac embed`."""
-    clips = [
-        task.paths[number]
-        for task in (read_table(task.table) for task in corpus.tasks)
-        for number in task.splits[0].test
+    encoders = [
+        named_embedder(PRETRAINED, load(folder / "run")),
+        named_embedder(UNTRAINED, untrained(recipe.objective.encoder, recipe.logmel, seed)),
+        replace(open_encoder("logmel"), name=STATISTICS),
     ]
+    return run_probes(
+        encoders,
+        tasks,
+        folder / "cache",
+        ProbeConfig(),
+        say,
+        done=lambda outcome: write_records(outcome.records, folder),
+    )
+
+
+def embed_test_clips(tasks: Sequence[Task], run: Path, output: Path) -> None:
+    """Vectors of all test clips as one table, by the code behind `matpac embed`."""
+    clips = [task.paths[number] for task in tasks for number in task.splits[0].test]
     result = embed_files(clips, load(run), EmbedOptions(str(output)))
     say(f"{output}: {result.files} vectors")
-
-
-def show(evaluation: Evaluation) -> None:
-    """The table at the terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
-    results = {(result.task, result.encoder): result for result in evaluation.results}
-    table = Table(title="Linear probes of frozen vectors, test %, mean ± 95 % interval over seeds")
-    table.add_column("task")
-    table.add_column("metric")
-    for name in (PRETRAINED, UNTRAINED, STATISTICS):
-        table.add_column(name, justify="right")
-    for task in dict.fromkeys(task for task, _ in results):
-        row: list[Result] = [results[task, name] for name in (PRETRAINED, UNTRAINED, STATISTICS)]
-        table.add_row(task, row[0].metric, *(result.score for result in row))
-    Console().print(table)
 
 
 def facts(options: QuickstartOptions, recipe: Recipe, steps: int, seconds: float) -> dict[str, object]:

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matpac.downstream.compare import paired_test
+import numpy as np
+
+from matpac.downstream.metrics import accuracy
 from matpac.downstream.tasks import Task
-from matpac.quickstart.evaluate import Evaluation, chance
+from matpac.probing.run import Outcome
 from matpac.quickstart.masks import MaskedClip
 from matpac.report import (
     Cell,
@@ -27,7 +29,7 @@ from matpac.report import (
 class Story:
     """What the page tells of."""
 
-    evaluation: Evaluation
+    outcome: Outcome
     tasks: Sequence[Task]
     encoders: Sequence[str]
     metrics: Path
@@ -44,20 +46,21 @@ def write_page(story: Story, path: Path) -> Path:
         "A small encoder, pre-trained here on made-up sounds without labels, beside the same encoder untrained "
         "and beside plain log-mel statistics.",
     )
+    results = [cell.record.result() for cell in story.outcome.linear.values()]
     report.section("What the vectors are worth")
     report.text(
         "Linear probes on frozen vectors of labelled clips that pre-training never saw: one linear layer is "
         "trained for each task; its learning rate and length are chosen on validation clips, the same way for "
         "every encoder. Intervals are 95 % over three seeds of the probe."
     )
-    report.table(results_table(story.evaluation.results))
+    report.table(results_table(results))
     report.figure(
-        score_intervals(story.evaluation.results, colours),
+        score_intervals(results, colours),
         "Test scores; a line is the 95 % interval over seeds.",
         "Scores of the three encoders on every task, with intervals.",
     )
     report.table(comparison_table(story), fold="Is the difference beyond the noise? Paired over seeds")
-    report.table(details_table(story.evaluation.results), fold="Seeds, learning rates and clips")
+    report.table(details_table(results), fold="Seeds, learning rates and clips")
 
     report.section("How it learned")
     lines = [json.loads(line) for line in story.metrics.read_text().splitlines()]
@@ -80,7 +83,9 @@ def write_page(story: Story, path: Path) -> Path:
         if task.kind == "single":
             test = task.splits[0].test
             labels = [task.classes[number] for number in task.labels[test]]
-            vectors = {name: story.evaluation.vectors[task.name, name][test] for name in story.encoders}
+            vectors = {
+                name: np.asarray(story.outcome.linear[task.name, name].vectors[test]) for name in story.encoders
+            }
             report.figure(
                 projections(vectors, labels, colours=colours),
                 f"t-SNE of the test clips of {task.name}, coloured by label.",
@@ -95,16 +100,24 @@ def write_page(story: Story, path: Path) -> Path:
 
 def comparison_table(story: Story) -> Table:
     """The pre-trained encoder against each of the others, task by task."""
-    first, *others = story.encoders
-    rows = []
-    for task in story.tasks:
-        scores = story.evaluation.probes[task.name, first].scores
-        for other in others:
-            test = paired_test(scores, story.evaluation.probes[task.name, other].scores, (first, other))
-            rows.append([Cell(task.name), Cell(other), Cell(test.verdict), Cell(f"{100 * chance(task):.1f}")])
+    guesses = {task.name: f"{100 * chance(task):.1f}" for task in story.tasks}
+    rows = [
+        [task, other, test.verdict, guesses[task]]
+        for task, first, other, test in story.outcome.comparisons()
+        if first == story.encoders[0]
+    ]
     return Table(
-        ["task", f"{first} against", "paired test over seeds", "chance, %"],
-        rows,
+        ["task", f"{story.encoders[0]} against", "paired test over seeds", "chance, %"],
+        [[Cell(text) for text in row] for row in rows],
         "Three seeds of the probe on one split and one pre-training: the test says whether the probes differ, not "
         "whether another pre-training would.",
     )
+
+
+def chance(task: Task) -> float:
+    """What guessing scores: the largest class, or the mean share of positives."""
+    test = task.labels[task.splits[0].test]
+    if task.kind == "multi":
+        return float(test.mean())
+    scores = np.tile(np.bincount(task.labels[task.splits[0].train], minlength=len(task.classes)), (len(test), 1))
+    return accuracy(scores.astype(np.float32), test).value

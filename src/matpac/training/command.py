@@ -2,7 +2,6 @@
 
 import argparse
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from matpac.errors import MatpacError
 from matpac.recipes import RECIPES, Recipe
 from matpac.training.options import RunOptions
 from matpac.training.run import read_config
+from matpac.training.settings import check_unchanged
 
 DESCRIPTION = """Pre-train an encoder on your sounds.
 
@@ -28,9 +28,6 @@ Exit code: 0 when the last step was done or the run was stopped and saved, 2 for
 HELP = "matpac pretrain --help tells the options"
 
 DEFAULT_RECIPE = "matpac++"
-
-FREE = {"resume", "output", "devices", "nodes", "workers", "log_every", "checkpoint_every", "keep", "accelerator"}
-"""Options that a resumed run may change: they decide where and how it runs, not what it computes."""
 
 
 def run_pretrain(arguments: list[str]) -> int:
@@ -93,29 +90,13 @@ def _parse_resumed(arguments: list[str], output: str, recipe_asked: str) -> tupl
     name = kept.get("name", "")
     parser = _full_parser(name, {**kept["recipe"], **kept["options"], "resume": True})
     recipe, options = _build(parser, arguments)
-    before = {**_flat(kept["recipe"]), **_flat(kept["options"])}
-    now = {**_flat(json.loads(json.dumps(asdict(recipe)))), **_flat(asdict(options))}
-    changed = [
-        f"{key} {before[key]} → {now[key]}" for key in now if key not in FREE and before.get(key) != now[key]
-    ]
     if recipe_asked not in ("", name):
-        changed.append(f"recipe {name} → {recipe_asked}")
-    if changed:
         raise MatpacError(
-            f"{output}: a resumed run keeps its settings, and these differ: {'; '.join(changed)}; "
-            "leave them away, or start another run"
+            f"{output}: a resumed run keeps its settings, and this differs: recipe {name} → {recipe_asked}; "
+            "leave --recipe away, or start another run"
         )
+    check_unchanged(kept, recipe, options)
     return name, recipe, options
-
-
-def _flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):

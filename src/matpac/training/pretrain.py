@@ -20,7 +20,8 @@ from matpac.training.guard import LossWatch, StopSignal
 from matpac.training.monitors import Speed, monitor
 from matpac.training.options import RunOptions
 from matpac.training.processes import agree_to_stop, mean_over_processes, scales_gradients, start_fabric
-from matpac.training.run import Run
+from matpac.training.run import Run, read_config
+from matpac.training.settings import check_unchanged
 from matpac.training.setup import adamw, find_clips, fingerprint, step_loader, step_splits
 
 if TYPE_CHECKING:  # Fabric takes a second to import
@@ -115,6 +116,8 @@ def pretrain(recipe: Recipe, options: RunOptions, name: str = "") -> Finished:
     began = time.monotonic()
     fabric = start_fabric(options)
     run = Run(Path(options.output), options.resume, options.keep, first=fabric.is_global_zero)
+    if options.resume:
+        check_unchanged(read_config(run.folder), recipe, options)
     corpus = find_clips(recipe, options, run, fabric)
     training = Training(recipe, options, fabric, run, corpus)
     plan = training.plan

@@ -1,0 +1,173 @@
+"""Hours of labelled sound for evidence, rendered by programs that every Debian has.
+
+    apt-get install fluidsynth fluid-soundfont-gm espeak-ng sox
+    python benchmarks/corpus.py --output FOLDER [--scale 4] [--only words] [--clips 100] [--seed 0] [--workers 2]
+
+FOLDER/<task>.csv (columns path, label or labels, split, group) lists the clips in FOLDER/<task>/, 16 kHz FLAC, for
+`matpac probe --task table --root FOLDER/<task>.csv`. FOLDER/pretrain/ holds unlabelled clips whose programs,
+voices and words no test part uses. Every clip goes through a random room, equaliser, noise and level. The plan is
+the seed's alone; started again, it makes what is not there yet. At scale 1: about 7 hours of sound.
+"""
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from rendered import music, noises, speech
+from rendered.clips import Clip, Content, blocks
+from rendered.render import SOUNDFONT, RenderError, missing_programs, render_block
+
+TASKS: dict[str, tuple[int, Callable[[int, int], list[Clip]]]] = {
+    "notes_family": (1152, music.family_clips),
+    "notes_pitch": (1008, music.pitch_clips),
+    "pieces_instruments": (720, music.instrument_clips),
+    "pieces_tempo": (600, music.tempo_clips),
+    "speech_voice": (720, speech.voice_clips),
+    "speech_language": (768, speech.language_clips),
+    "words": (1200, speech.word_clips),
+    "noises": (700, noises.noise_clips),
+}
+"""Clips at scale 1, and the function that plans them from seed and number."""
+
+PRETRAIN = "pretrain"
+PRETRAIN_CLIPS, PRETRAIN_SECONDS = 900, 6.0
+
+SEVERAL = ("pieces_instruments", "noises")
+"""Tasks with several labels a clip."""
+
+BLOCK = 40
+"""Clips a worker makes at a time: one fluidsynth, a few seconds of work."""
+
+FORMAT = 1
+"""Raised with every change that makes other sounds of the same seed."""
+
+
+def plan(task: str, seed: int, scale: float = 1.0, clips: int | None = None) -> list[Clip]:
+    """All clips of a task (or of `pretrain`), in order."""
+    if task == PRETRAIN:
+        return _pretraining(seed, clips or round(PRETRAIN_CLIPS * scale))
+    count, draw = TASKS[task]
+    return draw(seed, clips or round(count * scale))
+
+
+def _pretraining(seed: int, clips: int) -> list[Clip]:
+    planned = []
+    for number in range(clips):
+        key = (seed, 9, 0, number)
+        rng = np.random.default_rng([*key, 1])
+        kinds: list[Callable[[], Content]] = [
+            lambda rng=rng: music.pretraining_music(rng, seed),
+            lambda rng=rng: speech.pretraining_speech(rng),
+            lambda rng=rng: noises.pretraining_noises(rng),
+        ]
+        content = kinds[number % 3]()
+        path = f"{PRETRAIN}/{number:05d}.flac"
+        planned.append(Clip(path, (), PRETRAIN, path, key, PRETRAIN_SECONDS, content))
+    return planned
+
+
+def table(task: str, clips: Sequence[Clip]) -> str:
+    """The task's CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "labels" if task in SEVERAL else "label", "split", "group"])
+    writer.writerows([clip.path, ";".join(clip.labels), clip.part, clip.group] for clip in clips)
+    return text.getvalue()
+
+
+def make(folder: Path, task: str, clips: Sequence[Clip], soundfont: Path, workers: int) -> int:
+    """Render what is not there yet, then write the table; returns how many clips were made."""
+    (folder / task).mkdir(parents=True, exist_ok=True)
+    todo = {clip.path for clip in clips if not (folder / clip.path).exists()}
+    jobs = [block for block in blocks(clips, BLOCK) if any(clip.path in todo for clip in block)]
+    if jobs:
+        with (
+            _progress(task, len(todo)) as advance,
+            ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool,
+        ):
+            running = [pool.submit(render_block, folder, job, soundfont) for job in jobs]
+            try:
+                for job in as_completed(running):
+                    advance(job.result())
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # else an interrupt would wait for all of them
+                raise
+    if task != PRETRAIN:
+        _write_text(folder / f"{task}.csv", table(task, clips))
+    return len(todo)
+
+
+@contextmanager
+def _progress(task: str, total: int) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        line = bar.add_task(task, total=total)
+        yield lambda done: bar.advance(line, done)
+
+
+def _write_text(path: Path, text: str) -> None:
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def claim(folder: Path, made_of: dict[str, object]) -> None:
+    """Mark the folder with what its sounds depend on; raise RenderError where it holds something else."""
+    marker = folder / "corpus.json"
+    if marker.exists():
+        found = json.loads(marker.read_text(encoding="utf-8"))
+        if found != made_of:
+            raise RenderError(
+                f"{folder} holds a corpus of {found}, not {made_of}; name another folder or remove it"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise RenderError(f"{folder} holds other files; name an empty or a new folder")
+    _write_text(marker, json.dumps(made_of, indent=2) + "\n")
+
+
+def main() -> None:
+    """Render the corpus, task by task."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--scale", type=float, default=1.0, help="of every part's number of clips")
+    parser.add_argument("--clips", type=int, help="of each part, instead of --scale; rounded to whole rounds")
+    parser.add_argument("--only", choices=[*TASKS, PRETRAIN], action="append", help="may be given several times")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--soundfont", type=Path, default=SOUNDFONT, help="of General MIDI")
+    options = parser.parse_args()
+    try:
+        if lines := missing_programs(options.soundfont):
+            raise RenderError("\n".join(lines))
+        size = {"scale": options.scale, "clips": options.clips}
+        claim(
+            options.output, {"format": FORMAT, "seed": options.seed, **size, "soundfont": options.soundfont.name}
+        )
+        for task in options.only or [*TASKS, PRETRAIN]:
+            started = time.perf_counter()
+            clips = plan(task, options.seed, options.scale, options.clips)
+            made = make(options.output, task, clips, options.soundfont, options.workers)
+            hours = sum(clip.seconds for clip in clips) / 3600
+            seconds = time.perf_counter() - started
+            print(f"{task:20} {len(clips):5} clips {hours:5.2f} h, {made} made in {seconds:.0f} s", flush=True)
+    except RenderError as error:
+        sys.exit(f"corpus.py: {error}")
+
+
+if __name__ == "__main__":
+    main()

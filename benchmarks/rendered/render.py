@@ -1,0 +1,131 @@
+"""Clips to sound files: fluidsynth for a block of pieces at once, espeak-ng, noises; then a random recording."""
+
+import io
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from matpac.audio import SAMPLE_RATE
+from matpac.data.synthetic.recording import record
+
+from .clips import Clip, Music, Noises, Speech
+from .midi import midi_bytes
+from .noises import mix_noises
+
+PACKAGES = {"fluidsynth": "fluidsynth", "espeak-ng": "espeak-ng", "sox": "sox"}
+"""Debian packages of the programs."""
+
+SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
+"""Where Debian's package fluid-soundfont-gm puts it."""
+
+SYNTH_RATE = 32_000
+"""Hz. Rendered above the corpus's rate, so that notes sampled without a filter fold over less."""
+
+TAIL = 1000
+"""Milliseconds between the end of a clip and the next one: more than fluidsynth's player is ever late."""
+
+SILENT = 1e-4
+"""Root mean square below which a clip is taken as a failure to render."""
+
+
+class RenderError(RuntimeError):
+    """A program or the soundfont is missing or failed; the message says what to install."""
+
+
+def missing_programs(soundfont: Path = SOUNDFONT) -> list[str]:
+    """What has to be installed, a line each."""
+    lines = [
+        f"{program} is not installed: apt-get install {package}"
+        for program, package in PACKAGES.items()
+        if shutil.which(program) is None
+    ]
+    if not soundfont.is_file():
+        lines.append(f"{soundfont} is not there: apt-get install fluid-soundfont-gm, or name another --soundfont")
+    return lines
+
+
+def _run(command: list[str], **options: object) -> bytes:
+    done = subprocess.run(command, capture_output=True, **options)  # type: ignore[call-overload]
+    if done.returncode:
+        raise RenderError(
+            f"{command[0]} failed ({done.returncode}): {done.stderr.decode(errors='replace')[-500:]}"
+        )
+    return done.stdout
+
+
+def play(pieces: list[tuple[Music, float]], soundfont: Path) -> list[np.ndarray]:
+    """Each piece as its length in seconds of mono float32 at the corpus's rate; one fluidsynth for all."""
+    apart = round(max(seconds for _, seconds in pieces) * 1000) + TAIL
+    with tempfile.TemporaryDirectory() as folder:
+        midi, sound = Path(folder) / "block.mid", Path(folder) / "block.wav"
+        midi.write_bytes(midi_bytes([music.notes for music, _ in pieces], apart))
+        options = ["-R", "0", "-C", "0", "-g", "0.4", "-r", str(SYNTH_RATE), "-T", "wav", "-O", "float"]
+        _run(["fluidsynth", "-ni", *options, "-F", str(sound), str(soundfont), str(midi)])
+        stereo, rate = soundfile.read(sound, dtype="float32", always_2d=True)
+    assert rate == SYNTH_RATE
+    mono = stereo.mean(axis=1)
+    step = apart * SYNTH_RATE // 1000
+    cuts = [mono[n * step :][: round(seconds * SYNTH_RATE)] for n, (_, seconds) in enumerate(pieces)]
+    return [
+        _fit(soxr.resample(cut, SYNTH_RATE, SAMPLE_RATE), round(seconds * SAMPLE_RATE))
+        for cut, (_, seconds) in zip(cuts, pieces, strict=True)
+    ]
+
+
+def say(speech: Speech) -> np.ndarray:
+    """Mono float32 at the corpus's rate, however long it takes to say."""
+    voice = f"{speech.language}+{speech.variant}"
+    options = ["-v", voice, "-s", str(speech.speed), "-p", str(speech.pitch), "--stdout"]
+    content = _run(["espeak-ng", *options, speech.text])
+    sound, rate = soundfile.read(io.BytesIO(content), dtype="float32")
+    return soxr.resample(sound, rate, SAMPLE_RATE)
+
+
+def _fit(sound: np.ndarray, samples: int, start: int = 0) -> np.ndarray:
+    """Exactly so many samples: silence before `start` and after the end."""
+    out = np.zeros(samples, dtype=np.float32)
+    part = sound[: samples - start]
+    out[start : start + part.size] = part
+    return out
+
+
+def render_block(folder: Path, clips: list[Clip], soundfont: Path) -> int:
+    """Write the clips' files that are not there, 16-bit FLAC at 16 kHz; returns how many.
+
+    Music is played whole whatever is missing: fluidsynth's sound depends a little on what it played before.
+    """
+    music = [clip for clip in clips if isinstance(clip.content, Music)]
+    played = (
+        play([(c.content, c.seconds) for c in music if isinstance(c.content, Music)], soundfont) if music else []
+    )
+    ready = {clip.path: sound for clip, sound in zip(music, played, strict=True)}
+    missing = [clip for clip in clips if not (folder / clip.path).exists()]
+    for clip in missing:
+        rng = np.random.default_rng(clip.seed)
+        samples = round(clip.seconds * SAMPLE_RATE)
+        if isinstance(clip.content, Speech):
+            said = say(clip.content)
+            dry = _fit(said, samples, int(rng.integers(0, max(1, samples - said.size))))
+        elif isinstance(clip.content, Noises):
+            dry = mix_noises(rng, clip.content, samples)
+        else:
+            dry = ready[clip.path]
+        loudness = float(np.sqrt(np.mean(np.square(dry))))
+        if loudness < SILENT:
+            raise RenderError(f"{clip.path}: silent ({loudness:.1e}) though it should hold {clip.content}")
+        _write(folder / clip.path, record(rng, dry))
+    return len(missing)
+
+
+def _write(path: Path, sound: np.ndarray) -> None:
+    """Whole or not at all."""
+    content = io.BytesIO()
+    soundfile.write(content, sound, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_bytes(content.getvalue())
+    unfinished.replace(path)

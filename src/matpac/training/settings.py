@@ -1,0 +1,41 @@
+"""What a resumed run has to keep of the settings it began with."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from matpac.recipes import Recipe
+from matpac.training.options import RunOptions
+from matpac.training.run import RunError
+
+FREE = {"resume", "output", "devices", "nodes", "workers", "log_every", "checkpoint_every", "keep", "accelerator"}
+"""Options that a resumed run may change: they decide where and how it runs, not what it computes."""
+
+
+def check_unchanged(kept: Mapping[str, Any], recipe: Recipe, options: RunOptions) -> None:
+    """Compare with the configuration of the run folder (`read_config`).
+
+    Raises:
+        RunError: a setting that decides what is computed differs; names all that do.
+    """
+    before = {**_flat(kept["recipe"]), **_flat(kept["options"])}
+    now = {**_flat(json.loads(json.dumps(asdict(recipe)))), **_flat(asdict(options))}
+    changed = [
+        f"{key} {before.get(key)} → {now[key]}" for key in now if key not in FREE and before.get(key) != now[key]
+    ]
+    if changed:
+        raise RunError(
+            f"{options.output}: a resumed run keeps its settings, and these differ: {'; '.join(changed)}; "
+            "leave them away, or start another run"
+        )
+
+
+def _flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,206 @@
+"""The rendered corpus: its plan, its MIDI, its splits, and where the programs are there, its sounds."""
+
+# pyright: reportMissingImports=false
+# benchmarks/ is a folder of scripts: its modules are found by the path appended below
+import csv
+import io
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+import corpus
+from rendered import music, speech
+from rendered.clips import Music, Note, Speech
+from rendered.midi import midi_bytes, variable_length
+from rendered.noises import NOISES
+from rendered.render import missing_programs
+
+from matpac.downstream.tasks.table import read_table
+
+ALL = [*corpus.TASKS, corpus.PRETRAIN]
+MISSING = missing_programs()
+
+
+def read_midi(content: bytes) -> list[tuple[int, bytes]]:
+    """Time in ms and message of every event, by the standard's grammar, written apart from the writer."""
+    magic, size, kind, tracks, ticks = struct.unpack(">4sIHHH", content[:14])
+    assert (magic, size, kind, tracks, ticks) == (b"MThd", 6, 0, 1, 1000)
+    assert content[14:18] == b"MTrk"
+    assert int.from_bytes(content[18:22], "big") == len(content) - 22
+    place, now, events = 22, 0, []
+    while place < len(content):
+        delta = 0
+        while True:
+            byte = content[place]
+            place += 1
+            delta = delta * 128 + byte % 128
+            if byte < 128:
+                break
+        now += delta
+        status = content[place]
+        length = 3 + content[place + 2] if status == 0xFF else 2 if status >> 4 == 0xC else 3
+        events.append((now, content[place : place + length]))
+        place += length
+    return events
+
+
+@given(st.integers(0, 2**28 - 1))
+def test_variable_length_reads_back(number: int) -> None:
+    written = variable_length(number)
+    assert all(byte >= 128 for byte in written[:-1])
+    assert written[-1] < 128
+    assert sum((byte % 128) << (7 * place) for place, byte in enumerate(reversed(written))) == number
+
+
+NOTES = st.lists(
+    st.builds(
+        Note,
+        program=st.just(5),
+        pitch=st.integers(0, 127),
+        velocity=st.integers(1, 127),
+        start=st.integers(0, 999),
+        length=st.integers(1, 2000),
+        channel=st.integers(0, 15),
+    ),
+    max_size=8,
+)
+
+
+@settings(deadline=None)
+@given(st.lists(NOTES, min_size=1, max_size=4))
+def test_midi_holds_every_note_in_its_scene(scenes: list[list[Note]]) -> None:
+    events = read_midi(midi_bytes(scenes, 1000))
+    on = sorted((time, m[0] % 16, m[1], m[2]) for time, m in events if m[0] >> 4 == 9)
+    expected = [(n * 1000 + x.start, x.channel, x.pitch, x.velocity) for n, s in enumerate(scenes) for x in s]
+    assert on == sorted(expected)
+    assert sum(m[0] >> 4 == 8 for _, m in events) == len(expected)
+    for number in range(len(scenes)):
+        silenced = {m[0] % 16 for time, m in events if m[0] >> 4 == 0xB and m[1] == 120 and time == number * 1000}
+        assert silenced == set(range(16))
+    assert events[-1] == (len(scenes) * 1000, b"\xff\x2f\x00")
+
+
+def test_midi_refuses_what_it_cannot_say() -> None:
+    with pytest.raises(ValueError, match="different programs"):
+        midi_bytes([[Note(1, 60, 80, 0, 100), Note(2, 60, 80, 0, 100)]], 1000)
+    with pytest.raises(ValueError, match="pitch=128"):
+        midi_bytes([[Note(1, 128, 80, 0, 100)]], 1000)
+
+
+@pytest.mark.parametrize("task", ALL)
+def test_plan_is_the_seeds_and_no_clip_repeats(task: str) -> None:
+    clips = corpus.plan(task, 3, clips=120)
+    assert clips == corpus.plan(task, 3, clips=120)
+    assert [c.content for c in clips] != [c.content for c in corpus.plan(task, 4, clips=120)]
+    assert len({clip.path for clip in clips}) == len({clip.seed for clip in clips}) == len(clips)
+
+
+@pytest.mark.parametrize("task", corpus.TASKS)
+def test_every_part_has_every_class_and_no_group_crosses(task: str) -> None:
+    clips = corpus.plan(task, 0)
+    groups: dict[str, set[str]] = {}
+    for part in ("train", "valid", "test"):
+        mine = [clip for clip in clips if clip.part == part]
+        groups[part] = {clip.group for clip in mine}
+        assert {x for clip in mine for x in clip.labels} == {x for clip in clips for x in clip.labels}
+    assert not groups["train"] & groups["test"]
+    assert not groups["valid"] & (groups["train"] | groups["test"])
+
+
+def test_sources_of_the_test_parts_are_used_nowhere_else() -> None:
+    """Programs, and (voice, or word of a sentence) pairs, looked up in what is played and said."""
+    clips = [clip for task in ALL for clip in corpus.plan(task, 0)]
+    programs: dict[bool, set[int]] = {True: set(), False: set()}
+    voices: dict[bool, set[str]] = {True: set(), False: set()}
+    words: dict[bool, set[tuple[str, str]]] = {True: set(), False: set()}
+    for clip in clips:
+        test = clip.part == "test"
+        if isinstance(clip.content, Music):
+            programs[test] |= {note.program for note in clip.content.notes if note.channel != music.DRUMS}
+        elif isinstance(clip.content, Speech):
+            if not clip.path.startswith("speech_voice"):
+                voices[test].add(clip.content.variant)
+            if not clip.path.startswith("words"):
+                said = {(clip.content.language, word) for word in clip.content.text.split() if not word.isdigit()}
+                words[test] |= said
+    for kinds in (programs, voices, words):
+        assert kinds[True]
+        assert not kinds[True] & kinds[False]
+    assert not set(speech.VOICES) & {voice for part in speech.SPEAKERS.values() for voice in part}
+
+
+def test_pieces_play_what_their_labels_say() -> None:
+    for clip in corpus.plan("pieces_instruments", 0, clips=240):
+        assert isinstance(clip.content, Music)
+        played = {n.program // 8 for n in clip.content.notes if n.channel != music.DRUMS}
+        assert {music.FAMILIES[family] for family in played} == set(clip.labels), clip.path
+
+
+def test_folder_of_another_corpus_is_refused(tmp_path: Path) -> None:
+    corpus.claim(tmp_path / "new", {"seed": 1})
+    corpus.claim(tmp_path / "new", {"seed": 1})
+    with pytest.raises(corpus.RenderError, match="name another folder"):
+        corpus.claim(tmp_path / "new", {"seed": 2})
+    (tmp_path / "own.txt").write_text("mine")
+    with pytest.raises(corpus.RenderError, match="other files"):
+        corpus.claim(tmp_path, {"seed": 1})
+
+
+def test_missing_programs_name_their_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    lines = missing_programs(tmp_path / "no.sf2")
+    assert len(lines) == 4
+    assert any("apt-get install fluidsynth" in line for line in lines)
+    assert any("no.sf2" in line and "fluid-soundfont-gm" in line for line in lines)
+
+
+def test_tables_name_the_labels() -> None:
+    clips = corpus.plan("noises", 0, clips=30)
+    rows = list(csv.DictReader(io.StringIO(corpus.table("noises", clips))))
+    assert [row["labels"].split(";") for row in rows] == [list(clip.labels) for clip in clips]
+    assert {row["split"] for row in rows} == {"train", "valid", "test"}
+
+
+@pytest.mark.parametrize("kind", sorted(set(NOISES) - {"machine"}))
+def test_noises_sound_and_differ_by_seed(kind: str) -> None:
+    one, same, other = (NOISES[kind](np.random.default_rng(seed), 40_000) for seed in (1, 1, 2))
+    assert one.shape == (40_000,)
+    assert one.dtype == np.float32
+    assert np.isfinite(one).all()
+    assert np.sqrt(np.mean(one**2)) > 1e-3
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.skipif(bool(MISSING), reason="; ".join(MISSING))
+def test_renders_whole_clips_the_same_twice_and_goes_on(tmp_path: Path) -> None:
+    for task in ALL:
+        clips = corpus.plan(task, 0, clips=20 if task != corpus.PRETRAIN else 3)[:3]
+        for run in ("one", "two"):
+            corpus.make(tmp_path / run, task, clips, corpus.SOUNDFONT, workers=1)
+        for clip in clips:
+            sound, rate = soundfile.read(tmp_path / "one" / clip.path)
+            assert rate == 16_000
+            assert len(sound) == round(clip.seconds * rate)
+            assert (tmp_path / "one" / clip.path).read_bytes() == (tmp_path / "two" / clip.path).read_bytes()
+        (tmp_path / "one" / clips[1].path).unlink()
+        assert corpus.make(tmp_path / "one", task, clips, corpus.SOUNDFONT, workers=1) == 1
+        assert (tmp_path / "one" / clips[1].path).read_bytes() == (tmp_path / "two" / clips[1].path).read_bytes()
+
+
+@pytest.mark.skipif(bool(MISSING), reason="; ".join(MISSING))
+def test_rendered_table_is_read_as_a_task(tmp_path: Path) -> None:
+    clips = corpus.plan("words", 0, clips=20)
+    corpus.make(tmp_path, "words", clips, corpus.SOUNDFONT, workers=1)
+    task = read_table(tmp_path / "words.csv")
+    assert set(task.classes) == set(speech.WORDS)
+    assert len(task.splits) == 1
+    assert len(task.splits[0].train) == sum(clip.part == "train" for clip in clips)
