@@ -38,7 +38,7 @@ class PredictorConfig:
 class Predictor(nn.Module):
     """Puts visible tokens and mask tokens in their places and predicts the latents of the masked ones.
 
-    All hypotheses share the transformer and have one linear layer each, kept as one matrix.
+    All hypotheses share the transformer and have one linear layer each.
     """
 
     positions: Tensor
