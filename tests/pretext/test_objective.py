@@ -114,8 +114,16 @@ def test_mask_ratio_sets_how_much_is_predicted(ratio):
 def test_hypotheses_share_all_but_their_last_layer(hypotheses):
     objective = Objective(replace(CONFIG, predictor=replace(CONFIG.predictor, hypotheses=hypotheses)))
     output = forward(objective)
-    assert len(objective.predictor.hypotheses) == hypotheses
+    assert objective.predictor.hypotheses.out_features == hypotheses * 32
     assert output.winner.max() < hypotheses
+
+
+def test_every_hypothesis_starts_as_a_layer_of_its_own():
+    """Xavier's bound is that of one layer, not of the matrix they share."""
+    config = replace(CONFIG, predictor=replace(CONFIG.predictor, hypotheses=5))
+    weight = Objective(config).predictor.hypotheses.weight
+    bound = (6 / (16 + 32)) ** 0.5
+    assert 0.95 * bound < weight.abs().max() <= bound
 
 
 def test_sizes_frames_and_bands_are_free():

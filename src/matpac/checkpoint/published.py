@@ -69,6 +69,7 @@ _TEACHER_HEAD = [
     (r"last_layer\.weight_g", "teacher.head.gain"),
     (r"last_layer\.weight_v", "teacher.head.direction"),
 ]
+_HYPOTHESES = "predictor.hypotheses"
 _FRONT_END = re.compile(r"log_mel\.MelSpectrogram\.(spectrogram\.window|mel_scale\.fb)")
 _ANCHOR = "student_encoder.norm.weight"
 
@@ -147,7 +148,24 @@ def _sort_tensors(
             unknown.append(name)
     if unknown:
         raise CheckpointError(f"{file}: {len(unknown)} tensors not known here: {_some(unknown)}")
-    return student, head, pretext
+    return student, head, _one_matrix(pretext, file)
+
+
+def _one_matrix(pretext: dict[str, Tensor], file: str) -> dict[str, Tensor]:
+    """The hypotheses' layers, one below the other, as `Predictor` keeps them."""
+    for part in ("weight", "bias"):
+        found = {
+            int(name.split(".")[2]): name for name in pretext if re.fullmatch(rf"{_HYPOTHESES}\.\d+\.{part}", name)
+        }
+        if not found:
+            continue
+        layers = [pretext.pop(found[number]) for number in sorted(found)]
+        if sorted(found) != list(range(len(found))) or len({layer.shape for layer in layers}) > 1:
+            raise CheckpointError(
+                f"{file}: hypotheses {sorted(found)} are not consecutive from 0, or differ in size"
+            )
+        pretext[f"{_HYPOTHESES}.{part}"] = torch.cat(layers)
+    return pretext
 
 
 def _some(names: Collection[str]) -> str:

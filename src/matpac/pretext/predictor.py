@@ -38,7 +38,7 @@ class PredictorConfig:
 class Predictor(nn.Module):
     """Puts visible tokens and mask tokens in their places and predicts the latents of the masked ones.
 
-    All hypotheses share the transformer and have one linear layer each.
+    All hypotheses share the transformer and have one linear layer each; those are rows of one matrix.
     """
 
     positions: Tensor
@@ -52,9 +52,11 @@ class Predictor(nn.Module):
         table = sincos_positions(config.width, encoder.bands, encoder.steps)
         self.register_buffer("positions", table, persistent=False)
         self.transformer = Transformer(config.width, config.depth, config.heads)
-        self.hypotheses = nn.ModuleList(Linear(config.width, encoder.width) for _ in range(config.hypotheses))
+        self.hypotheses = Linear(config.width, config.hypotheses * encoder.width)
         initialise(self.embed)
-        initialise(self.hypotheses)
+        nn.init.zeros_(self.hypotheses.bias)
+        for layer in self.hypotheses.weight.detach().chunk(config.hypotheses):
+            nn.init.xavier_uniform_(layer)
         nn.init.normal_(self.mask_token, std=0.02)  # as in MAE and both papers
 
     def forward(
@@ -72,4 +74,4 @@ class Predictor(nn.Module):
         patches = gather_tokens(torch.cat([x[:, 1:], mask_tokens], dim=1), split.restore())
         x = self.transformer(torch.cat([x[:, :1], patches], dim=1) + self.positions)
         x = gather_tokens(x[:, 1:], split.masked)
-        return torch.stack([head(x) for head in self.hypotheses], dim=2)
+        return self.hypotheses(x).unflatten(-1, (self.config.hypotheses, self.encoder.width))

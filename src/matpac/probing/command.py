@@ -1,14 +1,16 @@
 """`matpac probe`: parse, run, write, show."""
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from matpac.downstream.encoders import open_encoder
 from matpac.downstream.probe import ProbeConfig
 from matpac.downstream.tasks import TASKS, Task, TaskError, read_task
 from matpac.errors import MatpacError
+from matpac.probing.others import LAYER, OTHERS
 from matpac.probing.page import write_page
 from matpac.probing.records import write_records
 from matpac.probing.run import Outcome, run_probes
@@ -27,6 +29,10 @@ TASK_HELP = (
     f"one of {', '.join(TASKS)}, or all; may be given again. `folder` is a folder of class folders, `table` a "
     "CSV, TSV or Parquet of path, label or labels, and split"
 )
+ALSO_HELP = (
+    f"probes beside the linear one, any of {', '.join(OTHERS)}; an encoder that can't (logmel has no layers) "
+    "is told and left out"
+)
 ROOT_HELP = (
     "where the corpus lies. Given once for each --task, or once for all: then each task is looked for in the "
     "root's folder of its name (root/esc50, …)"
@@ -41,17 +47,29 @@ class Corpus:
     root: Path
 
 
+class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the description as they are."""
+
+
 def run_probe(arguments: list[str]) -> int:
     """Parse and run; returns the exit code."""
-    parser = ArgumentParser(prog="matpac probe", description=DESCRIPTION)
+    parser = ArgumentParser(
+        prog="matpac probe", description=DESCRIPTION, formatter_class=_HelpFormatter, exit_on_error=False
+    )
     parser.add_argument("--encoder", action="append", required=True, help="may be given again, to compare")
     parser.add_argument("--task", action="append", required=True, help=TASK_HELP)
     parser.add_argument("--root", action="append", required=True, help=ROOT_HELP)
     parser.add_argument("--output", required=True, help="folder for results.json, results.csv and report.html")
     parser.add_argument("--cache", help="folder of vectors kept between calls (default: OUTPUT/cache)")
     parser.add_argument("--seeds", type=list[int], default=[42, 43, 44], help="of the probes, as [42,43,44]")
+    parser.add_argument("--also", nargs="+", default=[], choices=list(OTHERS), help=ALSO_HELP)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps, for the encoders")
-    options = parser.parse_args(arguments)
+    try:
+        options = parser.parse_args(arguments)
+        config = ProbeConfig(seeds=tuple(options.seeds))
+    except (argparse.ArgumentError, TypeError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise MatpacError(f"{told}; matpac probe --help tells the options") from error
 
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -61,9 +79,10 @@ def run_probe(arguments: list[str]) -> int:
         encoders,
         tasks,
         Path(options.cache) if options.cache else output / "cache",
-        ProbeConfig(seeds=tuple(options.seeds)),
+        config,
         say=lambda text: print(text, flush=True),
         done=lambda outcome: write_records(outcome.records, output),
+        also=list(dict.fromkeys(options.also)),
     )
     write_page(outcome, output / "report.html", ["matpac", "probe", *arguments])
     show(outcome)
@@ -111,20 +130,31 @@ def read_tasks(corpora: list[Corpus], every: bool) -> tuple[list[Task], list[str
 
 
 def show(outcome: Outcome) -> None:
-    """The table at the terminal, and what the differences are worth."""
+    """The tables at the terminal, and what the differences are worth."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title="Linear probes, test %, mean ± 95 % interval over seeds")
-    table.add_column("task")
-    table.add_column("metric")
-    for name in outcome.encoders:
-        table.add_column(name, justify="right")
+    def table(title: str, second: str) -> Table:
+        made = Table("task", second, title=title)
+        for name in outcome.encoders:
+            made.add_column(Text(name), justify="right", overflow="fold")
+        return made
+
+    linear = table("Linear probes, test %, mean ± 95 % interval over seeds", "metric")
     for task in outcome.tasks:
         row = [outcome.linear.get((task, name)) for name in outcome.encoders]
         metric = next(cell.record.metric for cell in row if cell is not None)
-        table.add_row(task, metric, *("–" if cell is None else cell.record.result().score for cell in row))
+        linear.add_row(Text(task), metric, *("–" if cell is None else cell.record.result().score for cell in row))
     console = Console()
-    console.print(table)
+    console.print(linear)
+    scores = {(r.task, r.probe, r.encoder): r.result().score for r in outcome.others if LAYER not in r.probe}
+    if scores:
+        others = table("Other probes, test %", "probe")
+        for task, probe in dict.fromkeys((task, probe) for task, probe, _ in scores):
+            others.add_row(Text(task), probe, *(scores.get((task, probe, name), "–") for name in outcome.encoders))
+        console.print(others)
     for task, _, _, test in outcome.comparisons():
-        console.print(f"{task}: {test.verdict}", highlight=False)
+        console.print(f"{task}: {test.verdict}", highlight=False, markup=False)
+    for line in outcome.not_compared():
+        console.print(line, highlight=False, markup=False)

@@ -2,17 +2,20 @@
 
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from matpac import __version__
+from matpac.downstream.tasks import Task
+from matpac.probing.others_page import add_other_probes
 from matpac.probing.published_scores import published_results
 from matpac.probing.run import Outcome, TaskOutcome
 from matpac.report import (
     Cell,
+    Mark,
     Report,
     Table,
     class_scores,
@@ -26,6 +29,9 @@ from matpac.report import (
 
 MOST_CLASSES = 60
 """Classes up to which a confusion matrix can be read."""
+
+MISSING_SHOWN = 50
+"""Clips that could not be used, shown by name; results.json counts them all."""
 
 HARDEST = 12
 """Clips shown of those that probes get most wrong."""
@@ -52,15 +58,21 @@ def write_page(outcome: Outcome, path: Path, command: Sequence[str]) -> Path:
         report.table(
             Table(["Task", "Paired over seeds and folds"], rows), fold="Is a difference beyond the noise?"
         )
+    for line in outcome.not_compared():
+        report.note(line)
     report.table(details_table(measured), fold="Seeds, learning rates and clips")
     _published(report, outcome)
     for task in outcome.tasks:
-        _task(
-            report,
-            [outcome.linear[task, name] for name in outcome.encoders if (task, name) in outcome.linear],
-            colours,
-        )
+        cells = [found for (name, _), found in outcome.linear.items() if name == task]
+        others = [record for record in outcome.others if record.task == task]
+        report.section(task)
+        _notes(report, cells)
+        add_other_probes(report, [cell.record for cell in cells], others, colours)
+        _task(report, cells, colours)
     report.section("What was run")
+    if outcome.left_out:
+        lines = [[line] for line in outcome.left_out]
+        report.table(Table(["Why"], lines), fold="Probes that were left out")
     report.code(shlex.join(command))
     report.facts(
         {
@@ -74,6 +86,10 @@ def write_page(outcome: Outcome, path: Path, command: Sequence[str]) -> Path:
 
 def _published(report: Report, outcome: Outcome) -> None:
     """Papers' scores on the same tasks, marked as theirs."""
+    published = [result for task in outcome.tasks for result in published_results(task)]
+    if published:
+        measured = [cell.record.result() for (task, _), cell in outcome.linear.items() if published_results(task)]
+        report.table(results_table([*measured, *published]), fold="Beside the published scores, as a table")
     for task in outcome.tasks:
         results = published_results(task)[:PUBLISHED_SHOWN]
         if results:
@@ -90,18 +106,29 @@ def _published(report: Report, outcome: Outcome) -> None:
             )
 
 
-def _task(report: Report, cells: Sequence[TaskOutcome], colours: dict) -> None:
-    """One task: notes, classes, confusion, projection and the hardest clips."""
-    task = cells[0].task
-    report.section(task.name)
-    for note in task.notes:
+def _notes(report: Report, cells: Sequence[TaskOutcome]) -> None:
+    """What the task's reader has to say, and the clips that an encoder could not use."""
+    for note in dict.fromkeys(note for cell in cells for note in cell.task.notes):
         report.note(note)
-    if task.missing:
-        rows = [[Path(path).name, reason] for path, reason in task.missing[:50]]
+    users: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        for clip in cell.task.missing:
+            users.setdefault(clip, []).append(cell.encoder)
+    if users:
+        rows = [
+            [Path(path).name, reason, "all" if len(names) == len(cells) else ", ".join(names)]
+            for (path, reason), names in list(users.items())[:MISSING_SHOWN]
+        ]
+        clips = len({path for path, _ in users})
         report.table(
-            Table(["Clip", "Why"], rows), fold=f"{len(task.missing)} of {task.total} clips could not be used"
+            Table(["Clip", "Why", "Encoders"], rows), fold=f"{clips} of {cells[0].task.total} clips not used"
         )
+
+
+def _task(report: Report, cells: Sequence[TaskOutcome], colours: Mapping[str, Mark]) -> None:
+    """One task: classes, confusion, projection and the hardest clips, of the encoder with the best score."""
     best = max(cells, key=lambda cell: cell.record.mean)
+    task = best.task
     scores = [best.record.per_class.get(name) for name in task.classes]
     named = [(name, score) for name, score in zip(task.classes, scores, strict=True) if score is not None]
     if named:
@@ -111,52 +138,67 @@ def _task(report: Report, cells: Sequence[TaskOutcome], colours: dict) -> None:
             f"Scores of single classes, {best.encoder}.",
             f"One bar a class of {task.name}.",
         )
-    if task.kind == "single":
-        predicted, rows = _single_predictions(best)
-        truth = task.labels[rows]
-        if len(task.classes) <= MOST_CLASSES:
-            matrix = np.zeros((len(task.classes), len(task.classes)), np.int64)
-            np.add.at(matrix, (truth, predicted.argmax(1)), 1)
-            report.figure(
-                confusion(matrix, task.classes),
-                f"What {best.encoder} takes for what, over all test parts (first seed).",
-                f"Confusion matrix of {task.name}.",
-            )
-        report.table(_hardest(best, predicted, rows), fold=f"Hardest clips of {best.encoder}")
-        shown = np.unique(np.concatenate([split.test for split in task.splits]))
-        labels = [task.classes[number] for number in task.labels[shown]]
-        vectors = {
-            cell.encoder: np.asarray(cell.vectors[shown], np.float32)
-            for cell in cells
-            if len(cell.vectors) == len(task.paths)
-        }
+    probabilities, rows = _predictions(best)
+    if task.kind == "single" and len(task.classes) <= MOST_CLASSES:
+        matrix = np.zeros((len(task.classes), len(task.classes)), np.int64)
+        np.add.at(matrix, (task.labels[rows], probabilities.argmax(1)), 1)
         report.figure(
-            projections(vectors, labels, colours=colours),
-            f"t-SNE of the test clips of {task.name}.",
-            f"Clips of {task.name} as points, one panel an encoder.",
+            confusion(matrix, task.classes),
+            f"What {best.encoder} takes for what, over all test parts (first seed).",
+            f"Confusion matrix of {task.name}.",
         )
+    report.table(_hardest(best, probabilities, rows), fold=f"Hardest clips of {best.encoder}")
+    shown = np.unique(rows)
+    vectors = {
+        cell.encoder: np.asarray(cell.vectors[shown], np.float32)
+        for cell in cells
+        if cell.task.paths == task.paths
+    }
+    report.figure(
+        projections(vectors, [_label(task, clip) for clip in shown.tolist()], colours=colours),
+        f"Vectors of the test clips of {task.name} in two dimensions.",
+        f"Clips of {task.name} as points, one panel an encoder.",
+    )
 
 
-def _single_predictions(cell: TaskOutcome) -> tuple[np.ndarray, np.ndarray]:
+def _positives(task: Task, clip: int) -> list[int]:
+    """Numbers of the classes that a clip is known to have."""
+    if task.kind == "single":
+        return [int(task.labels[clip])]
+    return np.flatnonzero(
+        task.labels[clip] if task.known is None else task.labels[clip] & task.known[clip]
+    ).tolist()
+
+
+def _label(task: Task, clip: int) -> str:
+    """What a point is coloured by."""
+    numbers = _positives(task, clip)
+    return task.classes[numbers[0]] if len(numbers) == 1 else "several labels" if numbers else "no label"
+
+
+def _predictions(cell: TaskOutcome) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of the first seed's heads on all test clips, and those clips' numbers."""
-    logits = np.concatenate([fold[0] for fold in cell.probe.predictions])
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True), np.concatenate([s.test for s in cell.task.splits])
+    logits = torch.from_numpy(np.concatenate([fold[0] for fold in cell.probe.predictions])).double()
+    probabilities = logits.softmax(dim=1) if cell.task.kind == "single" else logits.sigmoid()
+    return probabilities.numpy(), np.concatenate([split.test for split in cell.task.splits])
 
 
-def _hardest(cell: TaskOutcome, predicted: np.ndarray, rows: np.ndarray) -> Table:
-    """The test clips whose true class has the least probability."""
+def _hardest(cell: TaskOutcome, probabilities: np.ndarray, rows: np.ndarray) -> Table:
+    """The test clips that have the least probability of a class which they are of."""
     task = cell.task
-    of_truth = predicted[np.arange(len(rows)), task.labels[rows]]
-    table = []
-    for place in np.argsort(of_truth, kind="stable")[:HARDEST]:
-        clip = int(rows[place])
-        table.append(
-            [
-                Path(task.paths[clip]).name,
-                task.classes[int(task.labels[clip])],
-                task.classes[int(predicted[place].argmax())],
-                f"{100 * of_truth[place]:.1f} %",
-            ]
-        )
-    return Table(["Clip", "Is", "Taken for", "Probability of what it is"], table)
+    missed = []
+    for place, clip in enumerate(rows.tolist()):
+        numbers = _positives(task, clip)
+        if numbers:
+            number = min(numbers, key=lambda each: probabilities[place, each])
+            missed.append((float(probabilities[place, number]), place, clip, number))
+    table = [
+        [
+            Path(task.paths[clip]).name,
+            task.classes[number],
+            task.classes[int(probabilities[place].argmax())],
+            f"{100 * probability:.1f} %",
+        ]
+        for probability, place, clip, number in sorted(missed)[:HARDEST]
+    ]
+    return Table(["Clip", "Is", "Most likely, by the probe", "Probability of what it is"], table)

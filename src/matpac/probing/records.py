@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from matpac.downstream.metrics import roc_auc
+from matpac.downstream.neighbours import ProbeScores
 from matpac.downstream.probe import ProbeResult
 from matpac.downstream.tasks import Task
 from matpac.report import Result
@@ -23,16 +25,24 @@ class Record:
     task: str
     encoder: str
     probe: str
+    """`linear`, or one beside it: `knn`, `few_shot_5` (shots), `layer_7` (from 1), `weighting`, `attention`,
+    `prototypes`."""
     metric: str
     mean: float
     ci95: float | None
+    """Half width over seeds (few-shot: over draws); None where there is one run alone."""
     seeds: list[int]
     folds: list[str]
     learning_rate: list[float]
+    """The distinct ones chosen on validation; none for a probe without training."""
     used: int
     total: int
     per_fold: list[float] = field(default_factory=list)
     per_class: dict[str, float | None] = field(default_factory=dict)
+    roc_auc: float | None = None
+    """Macro, mean over seeds and folds, where clips have several labels."""
+    layer_weights: list[float] = field(default_factory=list)
+    """Of `weighting`: what each layer counts, mean over seeds and folds; they sum to 1."""
     seconds: float = 0.0
     encoder_key: str = ""
     notes: list[str] = field(default_factory=list)
@@ -43,15 +53,23 @@ class Record:
 
 
 def make_record(
-    task: Task, encoder: str, key: str, probe: str, found: ProbeResult, seeds: Sequence[int], seconds: float
+    task: Task,
+    encoder: str,
+    key: str,
+    probe: str,
+    found: ProbeResult | ProbeScores,
+    seeds: Sequence[int],
+    seconds: float,
+    layer_weights: Sequence[float] = (),
 ) -> Record:
-    """A record of a trained probe's result."""
+    """A record of a probe's result on the clips of `task`."""
     scored = ~np.isnan(found.per_class)
     counts = scored.sum(axis=(0, 1))
     # a class that no test part has (or that has no positive there) has no score
     classes = np.where(
         counts, np.where(scored, found.per_class, 0).sum(axis=(0, 1)) / np.maximum(counts, 1), np.nan
     )
+    rates = found.learning_rates if isinstance(found, ProbeResult) else np.empty(0)
     return Record(
         task=task.name,
         encoder=encoder,
@@ -61,7 +79,7 @@ def make_record(
         ci95=None if math.isnan(found.ci95) else float(found.ci95),
         seeds=[int(seed) for seed in seeds],
         folds=list(task.fold_names),
-        learning_rate=sorted({float(rate) for rate in np.ravel(found.learning_rates)}),
+        learning_rate=sorted({float(rate) for rate in np.ravel(rates)}),
         used=len(task.paths),
         total=task.total,
         per_fold=[float(score) for score in found.scores.mean(axis=0)],
@@ -69,17 +87,29 @@ def make_record(
             name: None if math.isnan(score) else float(score)
             for name, score in zip(task.classes, classes.tolist(), strict=False)
         },
+        roc_auc=_roc_auc(task, found) if task.kind == "multi" else None,
+        layer_weights=[float(weight) for weight in layer_weights],
         seconds=seconds,
         encoder_key=key,
         notes=list(task.notes),
     )
 
 
+def _roc_auc(task: Task, found: ProbeResult | ProbeScores) -> float | None:
+    """Mean over seeds and folds; None where a test part has no class with both answers."""
+    values = []
+    for split, runs in zip(task.splits, found.predictions, strict=True):
+        known = None if task.known is None else task.known[split.test]
+        values += [roc_auc(run, task.labels[split.test], known).value for run in runs]
+    mean = float(np.mean(values))
+    return None if math.isnan(mean) else mean
+
+
 def write_records(records: Sequence[Record], folder: Path) -> None:
     """results.json and results.csv, each whole or not at all."""
     rows = [asdict(record) for record in records]
     write_text(folder / "results.json", json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
-    columns = ("task", "encoder", "probe", "metric", "mean", "ci95", "used", "total", "seconds")
+    columns = ("task", "encoder", "probe", "metric", "mean", "ci95", "roc_auc", "used", "total", "seconds")
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns)

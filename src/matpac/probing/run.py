@@ -1,8 +1,10 @@
 """Every encoder on every task: embed once, train the probes, compare."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,11 @@ from jaxtyping import Float
 
 from matpac.downstream.compare import PairedTest, paired_test
 from matpac.downstream.encoders import NamedEncoder
-from matpac.downstream.features import embed_task
+from matpac.downstream.features import TaskFeatures, embed_task
 from matpac.downstream.probe import ProbeConfig, ProbeResult, linear_probe
 from matpac.downstream.tasks import Task
+from matpac.errors import MatpacError
+from matpac.probing.others import Subject, other_probes
 from matpac.probing.records import Record, make_record
 
 
@@ -36,6 +40,8 @@ class Outcome:
     """By task and encoder."""
     others: list[Record] = field(default_factory=list)
     """Probes beside the linear one."""
+    left_out: list[str] = field(default_factory=list)
+    """A line for each probe that an encoder or a task does not allow."""
 
     @property
     def records(self) -> list[Record]:
@@ -53,15 +59,31 @@ class Outcome:
         return list(dict.fromkeys(encoder for _, encoder in self.linear))
 
     def comparisons(self) -> list[tuple[str, str, str, PairedTest]]:
-        """Task, first encoder, other encoder, their paired test; for every pair that has the same folds."""
+        """Task, first encoder, other encoder, their paired test; for every pair with the same clips."""
         tests = []
-        for task in self.tasks:
-            names = [name for name in self.encoders if (task, name) in self.linear]
-            for number, first in enumerate(names):
-                for other in names[number + 1 :]:
-                    a, b = self.linear[task, first].probe.scores, self.linear[task, other].probe.scores
-                    tests.append((task, first, other, paired_test(a, b, (first, other))))
+        for one, two in self._pairs():
+            if one.task.paths == two.task.paths:
+                names = (one.encoder, two.encoder)
+                test = paired_test(one.probe.scores, two.probe.scores, names)
+                tests.append((one.record.task, *names, test))
         return tests
+
+    def not_compared(self) -> list[str]:
+        """A line for every pair whose scores are of different clips, so that they can't be paired."""
+        return [
+            f"{one.record.task}: {one.encoder} and {two.encoder} are not compared: they could use different clips "
+            f"({one.record.used} and {two.record.used} of {one.record.total})"
+            for one, two in self._pairs()
+            if one.task.paths != two.task.paths
+        ]
+
+    def _pairs(self) -> list[tuple[TaskOutcome, TaskOutcome]]:
+        """Any two encoders on one task."""
+        return [
+            pair
+            for task in self.tasks
+            for pair in combinations([found for (name, _), found in self.linear.items() if name == task], 2)
+        ]
 
 
 def run_probes(
@@ -71,8 +93,9 @@ def run_probes(
     config: ProbeConfig,
     say: Callable[[str], None],
     done: Callable[[Outcome], None] | None = None,
+    also: Sequence[str] = (),
 ) -> Outcome:
-    """Linear probes of all encoders on all tasks.
+    """Linear probes of all encoders on all tasks, and probes beside them.
 
     Args:
         encoders: what is compared.
@@ -81,29 +104,63 @@ def run_probes(
         config: numbers of the probe.
         say: takes a line for every result.
         done: is called after every result, so that nothing is lost when a later one fails.
+        also: names of `matpac.probing.others.OTHERS`.
 
     Raises:
         MatpacError: a task or an encoder that cannot be used; what was done before is kept.
     """
+    _require_names("tasks", [task.name for task in tasks])
+    _require_names("encoders", [named.name for named in encoders])
     outcome = Outcome()
     for task in tasks:
         for named in encoders:
             began = time.monotonic()
             features = embed_task(task, named, cache)
             embedded = time.monotonic() - began
-            usable = features.task
-            probe = linear_probe(
-                features.vectors, usable.labels, usable.splits, config, kind=usable.kind, known=usable.known
-            )
-            seconds = time.monotonic() - began
-            record = make_record(usable, named.name, named.key, "linear", probe, config.seeds, seconds)
-            outcome.linear[task.name, named.name] = TaskOutcome(
-                usable, named.name, record, probe, features.vectors
-            )
+            with _named(task, named):
+                found = _linear(features, named, config, began)
+            outcome.linear[task.name, named.name] = found
+            record = found.record
             say(
                 f"{task.name}: {named.name} {record.result().score} % {record.metric} "
-                f"({record.used}/{record.total} clips; embedding {embedded:.0f} s, probing {probe.seconds:.0f} s)"
+                f"({record.used}/{record.total} clips; embedding {embedded:.0f} s, "
+                f"probing {found.probe.seconds:.0f} s)"
             )
             if done is not None:
                 done(outcome)
+            if also:
+                with _named(task, named):
+                    records, left_out = other_probes(Subject(task, named, features, cache, config), also, say)
+                outcome.others += records
+                outcome.left_out += left_out
+                if done is not None:
+                    done(outcome)
     return outcome
+
+
+def _linear(features: TaskFeatures, named: NamedEncoder, config: ProbeConfig, began: float) -> TaskOutcome:
+    usable = features.task
+    probe = linear_probe(
+        features.vectors, usable.labels, usable.splits, config, kind=usable.kind, known=usable.known
+    )
+    seconds = time.monotonic() - began
+    record = make_record(usable, named.name, named.key, "linear", probe, config.seeds, seconds)
+    return TaskOutcome(usable, named.name, record, probe, features.vectors)
+
+
+@contextmanager
+def _named(task: Task, named: NamedEncoder) -> Iterator[None]:
+    """Of features and labels that do not fit a probe, tell whose they are."""
+    try:
+        yield
+    except ValueError as error:
+        raise MatpacError(f"{task.name}, {named.name}: {error}") from error
+
+
+def _require_names(what: str, names: Sequence[str]) -> None:
+    """Results go by name, and so do rows of tables."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise MatpacError(
+            f"two {what} are called {', '.join(twice)}; rename one, or probe them one after the other"
+        )

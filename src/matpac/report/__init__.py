@@ -1,10 +1,12 @@
 """Reports for people: blocks and figures from plain numbers, written as one HTML file that stands alone.
 
-`style` (one look, SVG) → `curves`, `figures`, `spectrogram`, `results` (figures, tables) → `page` (the file).
+`style` (one look, SVG) → `curves`, `layers_curve`, `figures`, `spectrogram`, `results` (figures, tables) → `page`
+(the file).
 """
 
 from matpac.report.curves import loss_curves
 from matpac.report.figures import class_scores, confusion, project, projection, projections
+from matpac.report.layers_curve import layers_curve
 from matpac.report.page import Report
 from matpac.report.results import Cell, Result, Table, details_table, results_table, score_intervals
 from matpac.report.spectrogram import mask_figure
@@ -19,6 +21,7 @@ __all__ = [
     "Table",
     "Cell",
     "loss_curves",
+    "layers_curve",
     "project",
     "projection",
     "projections",
