@@ -160,12 +160,15 @@ def test_resuming_a_finished_run_does_nothing(unbroken: Path, sounds: Path, tmp_
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == (unbroken / "metrics.jsonl").read_text()
 
 
-def test_another_corpus_is_refused(tmp_path: Path) -> None:
+def test_other_settings_and_another_corpus_are_refused(tmp_path: Path) -> None:
     sounds = make_sounds(tmp_path / "sounds")
-    run(sounds, tmp_path / "run", replace(tiny_recipe(), epochs=1))
+    recipe = replace(tiny_recipe(), epochs=1)
+    run(sounds, tmp_path / "run", recipe)
+    with pytest.raises(RunError, match=r"a resumed run keeps its settings.*epochs 1 → 2"):
+        run(sounds, tmp_path / "run", replace(recipe, epochs=2), resume=True)
     make_sounds(sounds, 9)
     with pytest.raises(RunError, match="the corpus is not the one that this run began with"):
-        run(sounds, tmp_path / "run", resume=True)
+        run(sounds, tmp_path / "run", recipe, resume=True)
 
 
 # --- what goes wrong ---------------------------------------------------------------------------------------
