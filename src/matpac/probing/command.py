@@ -1,6 +1,7 @@
 """`matpac probe`: parse, run, write, show."""
 
 import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def run_probe(arguments: list[str]) -> int:
     show(outcome)
     print(f"\n{output / 'report.html'} shows it all; records: {output / 'results.json'}, {output / 'results.csv'}")
     for reason in left_out:
-        print(f"left out: {reason}")
+        print(f"left out: {reason}", file=sys.stderr)
     return 1 if left_out else 0
 
 
@@ -123,7 +124,7 @@ def read_tasks(corpora: list[Corpus], every: bool) -> tuple[list[Task], list[str
         except TaskError as error:
             if not every:
                 raise
-            left_out.append(f"{corpus.task}: {error}")
+            left_out.append(str(error))
     if not tasks:
         raise TaskError(f"no task could be read; the first: {left_out[0]}")
     return tasks, left_out

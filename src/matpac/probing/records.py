@@ -69,6 +69,8 @@ def make_record(
     classes = np.where(
         counts, np.where(scored, found.per_class, 0).sum(axis=(0, 1)) / np.maximum(counts, 1), np.nan
     )
+    # probes know no class beyond the last one that a clip has
+    unheard = [math.nan] * (len(task.classes) - len(classes))
     rates = found.learning_rates if isinstance(found, ProbeResult) else np.empty(0)
     return Record(
         task=task.name,
@@ -85,7 +87,7 @@ def make_record(
         per_fold=[float(score) for score in found.scores.mean(axis=0)],
         per_class={
             name: None if math.isnan(score) else float(score)
-            for name, score in zip(task.classes, classes.tolist(), strict=False)
+            for name, score in zip(task.classes, [*classes.tolist(), *unheard], strict=True)
         },
         roc_auc=_roc_auc(task, found) if task.kind == "multi" else None,
         layer_weights=[float(weight) for weight in layer_weights],

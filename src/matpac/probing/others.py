@@ -1,0 +1,189 @@
+"""Probes beside the linear one: neighbours, few examples, layers, and tokens. Never instead of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from matpac.downstream.encoders import NamedEncoder
+from matpac.downstream.features import TaskFeatures, TokenFeatures, embed_task, embed_tokens
+from matpac.downstream.layers import layer_weighting_probe, per_layer_probes
+from matpac.downstream.neighbours import FewShotConfig, ProbeScores, few_shot, nearest_neighbours
+from matpac.downstream.probe import ProbeConfig, ProbeResult
+from matpac.downstream.tasks import Task
+from matpac.downstream.tokens import attention_probe, prototype_probe
+from matpac.embedder import Embedder
+from matpac.errors import MatpacError
+from matpac.probing.records import Record, make_record
+
+LAYER = "layer_"
+"""Begins the name of a layer's probe; layers count from 1, the last is what the linear probe sees."""
+
+
+class LeftOutError(MatpacError):
+    """A probe that this encoder or this task does not allow; the message tells why."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One encoder on one task, and what its probes are trained with."""
+
+    task: Task
+    """With all its clips."""
+    named: NamedEncoder
+    features: TaskFeatures
+    """What the linear probe sees."""
+    cache: Path
+    config: ProbeConfig
+
+    def record(
+        self,
+        task: Task,
+        probe: str,
+        found: ProbeResult | ProbeScores,
+        seeds: Sequence[int] | None = None,
+        weights: Float[np.ndarray, "seed fold layer"] | None = None,
+    ) -> Record:
+        """A record of this encoder; the probe's own time is its `seconds`."""
+        return make_record(
+            task,
+            self.named.name,
+            self.named.key,
+            probe,
+            found,
+            self.config.seeds if seeds is None else seeds,
+            found.seconds,
+            layer_weights=[] if weights is None else weights.mean(axis=(0, 1)).tolist(),
+        )
+
+
+def other_probes(
+    subject: Subject, also: Sequence[str], say: Callable[[str], None]
+) -> tuple[list[Record], list[str]]:
+    """The probes `also` (names of `OTHERS`) of one encoder on one task, and a line for each that was left out.
+
+    Args:
+        subject: encoder, task and settings.
+        also: which ones.
+        say: takes a line for every probe that is done or left out.
+
+    Raises:
+        MatpacError: features that can't be computed.
+        ValueError: features that no probe can be trained on.
+    """
+    records: list[Record] = []
+    left_out: list[str] = []
+
+    def leave_out(what: str) -> None:
+        left_out.append(f"{subject.task.name}, {subject.named.name}: {what}")
+        say(left_out[-1])
+
+    for name in also:
+        try:
+            found = OTHERS[name](subject, leave_out)
+        except LeftOutError as error:
+            leave_out(f"{name} left out: {error}")
+            continue
+        records += found
+        told = ", ".join(f"{record.probe} {record.result().score} %" for record in found)
+        if told:
+            say(f"{subject.task.name}: {subject.named.name} {told}")
+    return records, left_out
+
+
+def fewest_examples(task: Task) -> int:
+    """Training clips of the class that has the fewest, over folds; classes without any do not count."""
+    fewest = []
+    for split in task.splits:
+        if task.kind == "single":
+            counts = np.bincount(task.labels[split.train])
+        else:
+            positive = task.labels[split.train].astype(bool)
+            counts = (positive if task.known is None else positive & task.known[split.train]).sum(axis=0)
+        fewest.append(int(counts[counts > 0].min()))
+    return min(fewest)
+
+
+def _knn(subject: Subject, leave_out: Callable[[str], None]) -> list[Record]:
+    task = subject.features.task
+    found = nearest_neighbours(
+        subject.features.vectors, task.labels, task.splits, kind=task.kind, known=task.known
+    )
+    return [subject.record(task, "knn", found, seeds=[])]
+
+
+def _few_shot(subject: Subject, leave_out: Callable[[str], None]) -> list[Record]:
+    task, wanted = subject.features.task, FewShotConfig()
+    fewest = fewest_examples(task)
+    shots = tuple(shot for shot in wanted.shots if shot <= fewest)
+    if too_many := [str(shot) for shot in wanted.shots if shot > fewest]:
+        leave_out(f"few_shot left out with {' and '.join(too_many)} shots: a class has {fewest} training clips")
+    if not shots:
+        return []
+    config = FewShotConfig(shots, wanted.draws, wanted.seed)
+    found = few_shot(subject.features.vectors, task.labels, task.splits, config, kind=task.kind, known=task.known)
+    return [subject.record(task, f"few_shot_{shot}", scores, [config.seed]) for shot, scores in found.items()]
+
+
+def _layers(subject: Subject, leave_out: Callable[[str], None]) -> list[Record]:
+    layered = _layered(subject)
+    task = layered.task
+    curve = per_layer_probes(
+        layered.vectors, task.labels, task.splits, subject.config, kind=task.kind, known=task.known
+    )
+    return [subject.record(task, f"{LAYER}{layer}", result) for layer, result in enumerate(curve.results, start=1)]
+
+
+def _weighting(subject: Subject, leave_out: Callable[[str], None]) -> list[Record]:
+    layered = _layered(subject)
+    task = layered.task
+    found = layer_weighting_probe(
+        layered.vectors, task.labels, task.splits, subject.config, kind=task.kind, known=task.known
+    )
+    return [subject.record(task, "weighting", found.result, weights=found.weights)]
+
+
+def _attention(subject: Subject, leave_out: Callable[[str], None]) -> list[Record]:
+    tokens = _tokens(subject)
+    task = tokens.task
+    found = attention_probe(
+        tokens.frames, task.labels, task.splits, tokens.lengths, subject.config, task.kind, task.known
+    )
+    return [subject.record(task, "attention", found)]
+
+
+def _prototypes(subject: Subject, leave_out: Callable[[str], None]) -> list[Record]:
+    tokens = _tokens(subject)
+    task = tokens.task
+    found = prototype_probe(
+        tokens.frames, task.labels, task.splits, tokens.lengths, subject.config, task.kind, task.known
+    )
+    return [subject.record(task, "prototypes", found.result)]
+
+
+OTHERS: dict[str, Callable[[Subject, Callable[[str], None]], list[Record]]] = {
+    "knn": _knn,
+    "few_shot": _few_shot,
+    "layers": _layers,
+    "weighting": _weighting,
+    "attention": _attention,
+    "prototypes": _prototypes,
+}
+"""By name, what gives the records of a probe; its second argument takes a line for what it leaves out."""
+
+
+def _layered(subject: Subject) -> TaskFeatures:
+    if not subject.named.layers:
+        raise LeftOutError("this encoder gives no vectors of its layers")
+    return embed_task(subject.task, subject.named, subject.cache, layers=True)
+
+
+def _tokens(subject: Subject) -> TokenFeatures:
+    if not isinstance(subject.named.encoder, Embedder):
+        raise LeftOutError("this encoder gives no tokens")
+    try:
+        return embed_tokens(subject.task, subject.named, subject.cache)
+    except MatpacError as error:  # tokens that do not fit the budget; all else failed for the vectors already
+        raise LeftOutError(str(error)) from error
