@@ -1,22 +1,30 @@
-"""How much memory does an hour of audio take, as scenes and as frames, with ViT-B?
+"""How much memory does a long file take, and does it grow with the file? ViT-B, by every way there is.
 
-    python benchmarks/memory.py [--minutes 60]
+    python benchmarks/memory.py [--minutes 60 | --hours 10] [--size base] [--cases load,embed,…]
 
-Each case runs in a process of its own, whose peak resident size is read from the operating system. The hour is one
-16 kHz FLAC of noise; random weights. The first row is the price of PyTorch and of the weights.
+Each case runs in a process of its own: its peak resident size comes from the operating system, its growth from a
+line through the resident sizes after every batch of the second half (Linux only). The sound is one 16 kHz FLAC of
+noise; the weights are random, in a file that `matpac.load` reads, as in real use. The last two cases are given the
+whole waveform in memory, and the last one gives all frames back.
 """
 
 import argparse
+import json
 import resource
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
 """Of ru_maxrss: bytes on macOS, KiB on Linux."""
+
+PAGES = Path("/proc/self/statm")
 
 
 def write_noise(path: Path, minutes: float) -> None:
@@ -29,42 +37,120 @@ def write_noise(path: Path, minutes: float) -> None:
             file.write(rng.normal(0, 0.1, 60 * 16_000))
 
 
-def run_case(case: str, sound: Path) -> None:
-    """Do one case in this process and print its peak."""
-    from matpac.audio import read
-    from matpac.embed_files import EmbedOptions, embed_files
-    from matpac.embedder import Embedder
-    from matpac.vit import Encoder
+def load(weights: Path, sound: Path) -> None:
+    """The price of PyTorch and of the weights."""
+    import matpac
 
-    embedder = Embedder(Encoder())
-    if case == "weights":
-        embedder.scene(np.zeros(16_000, np.float32), 16_000)
-    elif case == "matpac embed":
-        embed_files([str(sound)], embedder, EmbedOptions(str(sound.with_suffix(".parquet"))))
-    elif case == "scene":
-        embedder.scene(read(sound), 16_000)
-    else:
-        embedder.frames(read(sound), 16_000)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * PEAK_UNIT)
+    matpac.load(weights).scene(np.zeros(16_000, np.float32), 16_000)
+
+
+def embed(weights: Path, sound: Path, frames: bool = False) -> None:
+    """The command: scenes, or frames, to a Parquet file."""
+    from matpac import load
+    from matpac.embed_files import EmbedOptions, embed_files
+
+    embed_files([str(sound)], load(weights), EmbedOptions(str(sound.with_suffix(".parquet")), frames=frames))
+
+
+def embed_frames(weights: Path, sound: Path) -> None:
+    """The command with --frames."""
+    embed(weights, sound, frames=True)
+
+
+def stream(weights: Path, sound: Path) -> None:
+    """Blocks pushed into a stream, frames used and dropped."""
+    import matpac
+    from matpac.audio import blocks
+
+    for _ in matpac.stream(matpac.load(weights), 16_000, blocks(sound)):
+        pass
+
+
+def scene(weights: Path, sound: Path) -> None:
+    """A scene of the whole waveform."""
+    import matpac
+
+    matpac.load(weights).scene(matpac.read(sound), 16_000)
+
+
+def frames(weights: Path, sound: Path) -> None:
+    """All frames of the whole waveform."""
+    import matpac
+
+    matpac.load(weights).frames(matpac.read(sound), 16_000)
+
+
+CASES: dict[str, Callable[[Path, Path], None]] = {
+    "load": load,
+    "embed": embed,
+    "embed-frames": embed_frames,
+    "stream": stream,
+    "scene": scene,
+    "frames": frames,
+}
+
+
+def watched() -> list[tuple[float, float]]:
+    """A list that will hold the minutes of sound embedded and the resident size (MiB) after every batch."""
+    from matpac.chunks import Chunk
+    from matpac.embedder import Embedder
+
+    sizes: list[tuple[float, float]] = []
+    real = Embedder.chunk_frames
+
+    def watch(self: Embedder, chunks: list[Chunk], *options: Any, **named: Any) -> Any:
+        result = real(self, chunks, *options, **named)
+        frames = sum(chunk.frames for chunk in chunks)
+        minutes = (sizes[-1][0] if sizes else 0) + frames * self.logmel.config.hop / self.sample_rate / 60
+        resident = int(PAGES.read_text().split()[1]) * resource.getpagesize() / 2**20
+        sizes.append((minutes, resident))
+        return result
+
+    if PAGES.exists():
+        Embedder.chunk_frames = watch
+    return sizes
+
+
+def run_case(case: str, weights: Path, sound: Path) -> None:
+    """Do one case in this process; print its peak (MiB) and growth (MiB a minute of sound) as JSON."""
+    sizes = watched()
+    CASES[case](weights, sound)
+    half = np.array(sizes[len(sizes) // 2 :])
+    growth = np.polyfit(half[:, 0], half[:, 1], 1)[0] if len(half) > 10 else None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * PEAK_UNIT / 2**20
+    print(json.dumps({"peak": peak, "growth": growth}))
 
 
 def main() -> None:
-    """Run every case and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run the cases and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--hours", type=float, help="instead of minutes")
+    parser.add_argument("--size", default="base", help="tiny, small or base")
+    parser.add_argument("--cases", default=",".join(CASES), help="some of %(default)s")
     parser.add_argument("--case", help="used by the benchmark itself")
-    parser.add_argument("--sound", type=Path, help="used by the benchmark itself")
+    parser.add_argument("--folder", type=Path, help="used by the benchmark itself")
     options = parser.parse_args()
+    minutes = options.minutes if options.hours is None else 60 * options.hours
     if options.case:
-        run_case(options.case, options.sound)
+        run_case(options.case, options.folder / "weights.safetensors", options.folder / "noise.flac")
         return
+    from matpac.checkpoint import save
+    from matpac.embedder import Embedder
+    from matpac.vit import SIZES, Encoder
+
     with tempfile.TemporaryDirectory() as folder:
-        sound = Path(folder) / "noise.flac"
-        write_noise(sound, options.minutes)
-        for case in ("weights", "matpac embed", "scene", "frames"):
-            command = [sys.executable, __file__, "--case", case, "--sound", str(sound)]
+        write_noise(Path(folder) / "noise.flac", minutes)
+        save(Embedder(Encoder(SIZES[options.size])), Path(folder) / "weights.safetensors")
+        print(f"{options.size}, {minutes:g} minutes of sound")
+        for case in options.cases.split(","):
+            command = [sys.executable, __file__, "--case", case, "--folder", folder]
+            began = time.monotonic()
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            print(f"{case:14} {int(done.stdout) / 2**20:8.0f} MiB peak resident", flush=True)
+            found = json.loads(done.stdout)
+            growth = "" if found["growth"] is None else f"{found['growth']:8.3f} MiB a minute of sound"
+            seconds = time.monotonic() - began
+            print(f"{case:14} {found['peak']:8.0f} MiB peak resident {growth} ({seconds:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matpac.chunks import PASSED, Chunk, batches
+from matpac.chunks import PASSED, Chunk, Cutter, batches
+from matpac.logmel import LogMelConfig
 from matpac.vit import PATCH
 
 FULL, BATCH, WAITING = 38, 4, 16
@@ -63,3 +64,26 @@ def test_one_odd_clip_does_not_hold_up_all_others() -> None:
     clips = (chunk(number, 3 if number == 0 else FULL) for number in range(count))
     when = next(n for n, group in enumerate(batches(clips, FULL, BATCH, WAITING)) if group[0].clip == 0)
     assert when <= WAITING * PASSED + 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(samples=st.integers(0, 20_000), sizes=st.lists(st.integers(0, 7_000), min_size=1).filter(any))
+def test_blocks_of_any_size_are_cut_into_the_same_chunks_which_own_their_samples(
+    samples: int, sizes: list[int]
+) -> None:
+    """32 log-mel frames: 5360 samples every 5120."""
+    waveform = np.random.default_rng(samples).normal(size=samples).astype(np.float32)
+    cutter = Cutter(LogMelConfig(), 32, clip=7)
+    chunks, place, turn = [], 0, 0
+    while place < samples:
+        size = sizes[turn % len(sizes)]
+        chunks += cutter.push(waveform[place : place + size])
+        place, turn = place + size, turn + 1
+        assert len(chunks) == max(0, (min(place, samples) - 240) // 5120)  # as soon as they are complete
+    chunks += cutter.finish()
+    for number, found in enumerate(chunks):
+        assert (found.clip, found.index) == (7, number)
+        assert found.samples.base is None
+        assert np.array_equal(found.samples, waveform[number * 5120 :][: 240 + 160 * found.frames])
+    assert sum(found.frames for found in chunks) == (0 if samples < 400 else 1 + (samples - 400) // 160)
+    assert all(found.frames == 32 for found in chunks[:-1])

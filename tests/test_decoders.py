@@ -250,3 +250,12 @@ def test_pyav_names_a_text_and_reads_a_flac_without_length(tmp_path: Path) -> No
 def test_pyav_is_not_imported_before_it_is_needed() -> None:
     code = "import sys, matpac.audio; assert 'av' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("content", [b"nothing", b"a", bytes(100)])
+def test_a_few_bytes_of_anything_are_no_sound_file(content: bytes, tmp_path: Path) -> None:
+    """FFmpeg opens them as raw audio, and fails at its first seek with an error of the operating system."""
+    path = tmp_path / "few.flac"
+    path.write_bytes(content)
+    with pytest.raises(audio.AudioError, match=r"few\.flac: not a sound file"):
+        audio.info(path)

@@ -3,7 +3,6 @@
 import json
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from pyarrow import parquet
 
 import matpac
-from matpac import AudioError, MatpacError, read
+from matpac import AudioError, MatpacError, frame_spool, read, read_ahead
 from matpac import embed_files as module
 from sound_files import GOOD, make_mixed_folder, write_sound
 from tiny_encoder import tiny
@@ -137,7 +136,7 @@ def test_long_files_come_by_blocks_and_equal_whole_ones(
 ) -> None:
     embed([folder], tmp_path / "whole.parquet", frames=True)
     whole, streamed = [], []
-    real = module.blocks
+    real = read_ahead.blocks
 
     def in_short_blocks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
         streamed.append(path.name)
@@ -147,9 +146,9 @@ def test_long_files_come_by_blocks_and_equal_whole_ones(
         whole.append(path.name)
         return read(path, sample_rate)
 
-    monkeypatch.setattr(module, "LONG_SECONDS", 1.0)
-    monkeypatch.setattr(module, "blocks", in_short_blocks)
-    monkeypatch.setattr(module, "read", whole_file)
+    monkeypatch.setattr(read_ahead, "LONG_SECONDS", 1.0)
+    monkeypatch.setattr(read_ahead, "blocks", in_short_blocks)
+    monkeypatch.setattr(read_ahead, "read", whole_file)
     result = embed([folder], tmp_path / "blocks.parquet", frames=True)
     assert "stereo_44k.wav" in streamed
     assert "short_8k.aiff" in whole
@@ -164,7 +163,7 @@ def test_long_files_come_by_blocks_and_equal_whole_ones(
 def test_a_long_file_that_breaks_in_the_middle_is_left_out_alone(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = module.blocks
+    real = read_ahead.blocks
 
     def breaks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
         for number, block in enumerate(real(path, seconds=0.3, sample_rate=sample_rate)):
@@ -172,8 +171,8 @@ def test_a_long_file_that_breaks_in_the_middle_is_left_out_alone(
                 raise AudioError(f"{path}: damaged at 1.20 s")
             yield block
 
-    monkeypatch.setattr(module, "LONG_SECONDS", 1.0)
-    monkeypatch.setattr(module, "blocks", breaks)
+    monkeypatch.setattr(read_ahead, "LONG_SECONDS", 1.0)
+    monkeypatch.setattr(read_ahead, "blocks", breaks)
     result = embed([folder], tmp_path / "v.parquet")
     assert (str(folder / "stereo_44k.wav"), f"{folder / 'stereo_44k.wav'}: damaged at 1.20 s") in result.skipped
     assert {Path(row["path"]).name for row in rows_of(tmp_path / "v.parquet")} == {
@@ -181,60 +180,11 @@ def test_a_long_file_that_breaks_in_the_middle_is_left_out_alone(
     }
 
 
-def test_reading_ahead_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(12):
-        write_sound(tmp_path / "sounds" / f"{number:02}.wav", 16_000, 0.5, seed=number)
-    begun: list[str] = []
-    monkeypatch.setattr(module, "AHEAD_SECONDS", 2.0)
-    monkeypatch.setattr(module, "read", lambda path, rate: (begun.append(path.name), read(path, rate))[1])
-    with ThreadPoolExecutor(1) as pool:
-        paths = sorted((tmp_path / "sounds").iterdir())
-        clips = module._Clips(paths, RATE, pool, module.Embedded())
-        for number, blocks in enumerate(clips):
-            pool.submit(int).result()  # all that was handed to the pool is done
-            assert len(begun) <= number + 5
-            assert sum(len(block) for block in blocks) == 8000
-        monkeypatch.setattr(module, "AHEAD_FILES", 2)
-        begun.clear()
-        next(iter(clips))
-        pool.submit(int).result()
-        assert len(begun) == 3
-
-
-def test_background_reading_ends_with_its_reader() -> None:
-    open_now, made = [True], []
-
-    def source() -> Iterator[np.ndarray]:
-        try:
-            for number in range(100):
-                made.append(number)
-                yield np.full(3, number, np.float32)
-        finally:
-            open_now[0] = False
-
-    with ThreadPoolExecutor(1) as pool:
-        blocks = module._in_background(source(), pool)
-        assert not made  # nothing is read before the first is wanted
-        assert [next(blocks)[0], next(blocks)[0]] == [0, 1]
-        blocks.close()
-        assert len(made) <= 3  # one ahead
-        assert open_now == [False]
-
-        def fails() -> Iterator[np.ndarray]:
-            yield np.zeros(3, np.float32)
-            raise AudioError("x.wav: damaged")
-
-        blocks = module._in_background(fails(), pool)
-        next(blocks)
-        with pytest.raises(AudioError, match="damaged"):
-            next(blocks)
-
-
 @pytest.mark.parametrize("seconds", [1.0, 120.0])
 def test_no_thread_and_no_file_is_left(
     seconds: float, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LONG_SECONDS", seconds)
+    monkeypatch.setattr(read_ahead, "LONG_SECONDS", seconds)
     before = threading.active_count()
 
     def stops(*arguments: object, **options: object) -> None:
@@ -271,3 +221,29 @@ def test_names_that_are_not_utf8(folder: Path, tmp_path: Path) -> None:
     odd.write_bytes((folder / "short_8k.wav").read_bytes())
     embed([odd], tmp_path / "v.parquet")
     assert rows_of(tmp_path / "v.parquet")[0]["path"] == str(tmp_path / "s\ufffdound.wav")
+
+
+def test_frames_of_a_long_file_lie_on_the_disk_until_it_ends(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the file breaks in the middle: nothing of it is in the table, and nothing beside it is left."""
+    embed([folder / "album"], tmp_path / "one.parquet", frames=True, layers=True)
+    write_sound(tmp_path / "long.wav", 16_000, 3.0)
+    monkeypatch.setattr(frame_spool, "SPOOL_BYTES", 1)
+    monkeypatch.setattr(read_ahead, "LONG_SECONDS", 2.5)
+    real = read_ahead.blocks
+
+    def breaks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
+        for number, block in enumerate(real(path, seconds=0.3, sample_rate=sample_rate)):
+            if path.name == "long.wav" and number == 7:
+                raise AudioError(f"{path}: damaged at 2.10 s")
+            yield block
+
+    monkeypatch.setattr(read_ahead, "blocks", breaks)
+    result = embed([tmp_path / "long.wav", folder / "album"], tmp_path / "two.parquet", frames=True, layers=True)
+    assert [reason for _, reason in result.skipped] == [f"{tmp_path / 'long.wav'}: damaged at 2.10 s"]
+    one, two = (parquet.read_table(tmp_path / f"{name}.parquet") for name in ("one", "two"))
+    assert two.drop_columns("vector").equals(one.drop_columns("vector"))
+    vectors = [np.stack(table["vector"].to_numpy()) for table in (one, two)]
+    np.testing.assert_allclose(vectors[1], vectors[0], atol=1e-5)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["long.wav", "one.parquet", "two.parquet"]

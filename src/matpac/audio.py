@@ -11,13 +11,15 @@ import soundfile
 import soxr
 from jaxtyping import Float, Float32
 
-from matpac.decoders import AV_SUFFIXES, AudioError, AudioInfo, import_av, open_decoder
+from matpac.decoders import AV_SUFFIXES, AudioError, AudioInfo, SoundBytes, Source, import_av, open_decoder
 
 __all__ = [
     "AUDIO_SUFFIXES",
     "SAMPLE_RATE",
     "AudioError",
     "AudioInfo",
+    "Resampler",
+    "SoundBytes",
     "blocks",
     "find_audio",
     "info",
@@ -88,13 +90,17 @@ def _audio_below(folder: Path) -> list[Path]:
     return [Path(file) for file in sorted(files)]
 
 
-def info(path: str | Path) -> AudioInfo:
+def info(path: str | Path | SoundBytes) -> AudioInfo:
     """Rate, channels and length of a sound file, from its header alone. Raises AudioError.
 
     The length of an MP3 without a Xing, Info or VBRI header is libsndfile's estimate from the first bit rate.
     """
-    with closing(open_decoder(Path(path))) as sound:
+    with closing(open_decoder(_source(path))) as sound:
         return sound.info
+
+
+def _source(path: str | Path | SoundBytes) -> Source:
+    return Path(path) if isinstance(path, str) else path
 
 
 def to_mono(
@@ -120,7 +126,28 @@ def resample(
     return soxr.resample(waveform, from_rate, to_rate, quality=RESAMPLER)
 
 
-def read(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Float32[np.ndarray, " samples"]:
+class Resampler:
+    """Sound at another rate (Hz) as it comes; put together, the pieces are `resample` of the whole."""
+
+    def __init__(self, from_rate: int, to_rate: int):
+        if from_rate <= 0 or to_rate <= 0:
+            raise ValueError(f"sample rates are positive, not {from_rate} and {to_rate} Hz")
+        self._stream = None
+        if from_rate != to_rate:
+            self._stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality=RESAMPLER)
+
+    def push(
+        self, block: Float32[np.ndarray, " samples"], last: bool = False
+    ) -> Float32[np.ndarray, " resampled"]:
+        """What can be given out after this block: the filter waits for a little of the next, if one comes."""
+        return block if self._stream is None else self._stream.resample_chunk(block, last=last)
+
+    def finish(self) -> Float32[np.ndarray, " resampled"]:
+        """What was still waiting; for a stream whose last block was not pushed as such."""
+        return self.push(np.empty(0, np.float32), last=True)
+
+
+def read(path: str | Path | SoundBytes, sample_rate: int = SAMPLE_RATE) -> Float32[np.ndarray, " samples"]:
     """The whole file, mono, at `sample_rate` (Hz).
 
     Raises AudioError for a file that is missing, empty, no sound file, cut short or damaged (with how much of
@@ -133,17 +160,17 @@ def read(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Float32[np.ndarray
 
 
 def blocks(
-    path: str | Path, seconds: float = 30.0, sample_rate: int = SAMPLE_RATE
+    path: str | Path | SoundBytes, seconds: float = 30.0, sample_rate: int = SAMPLE_RATE
 ) -> Iterator[Float32[np.ndarray, " samples"]]:
     """The file in pieces, mono, at `sample_rate` (Hz), in flat memory; put together they are `read(path)`.
 
     A piece comes from `seconds` of the file; its own length differs a little from piece to piece, since the
     resampler looks ahead. Raises as `read` does, when the damaged place is reached.
     """
-    with closing(open_decoder(Path(path))) as sound:
+    with closing(open_decoder(_source(path))) as sound:
         rate = sound.info.sample_rate
         size = max(1, round(seconds * rate))
-        stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality=RESAMPLER)
+        resampler = Resampler(rate, sample_rate)
         position, more = 0, True
         while more:
             source = _mono_frames(sound.read(size), path, position, rate)
@@ -151,13 +178,13 @@ def blocks(
             position += len(source)
             if position == 0:
                 raise AudioError(f"{path}: no samples in this file; remove it")
-            piece = source if rate == sample_rate else stream.resample_chunk(source, last=not more)
+            piece = resampler.push(source, last=not more)
             if len(piece):
                 yield piece
 
 
 def read_crop(
-    path: str | Path, start: float, samples: int, sample_rate: int = SAMPLE_RATE
+    path: str | Path | SoundBytes, start: float, samples: int, sample_rate: int = SAMPLE_RATE
 ) -> Float32[np.ndarray, " samples"]:
     """`samples` samples (at `sample_rate`, Hz) from `start` seconds on, mono; fewer where the file ends.
 
@@ -170,7 +197,7 @@ def read_crop(
     if start < 0 or samples < 1:
         raise ValueError(f"{path}: a crop starts at 0 s or later and has samples, not {start} s and {samples}")
     first = round(start * sample_rate)
-    with closing(open_decoder(Path(path))) as sound:
+    with closing(open_decoder(_source(path))) as sound:
         rate = sound.info.sample_rate
         reach = 0 if rate == sample_rate else math.ceil(RESAMPLER_REACH * max(1.0, rate / sample_rate))
         period = rate // math.gcd(rate, sample_rate)  # source frames after which both grids of samples meet
@@ -191,7 +218,7 @@ def read_crop(
 
 
 def _mono_frames(
-    frames: Float32[np.ndarray, "frames channels"], path: str | Path, begin: int, rate: int
+    frames: Float32[np.ndarray, "frames channels"], path: str | Path | SoundBytes, begin: int, rate: int
 ) -> Float32[np.ndarray, " frames"]:
     """Mean of the channels of what a decoder gave from frame `begin` on; raises AudioError if not finite."""
     mono = frames.mean(axis=1) if frames.shape[1] > 1 else frames[:, 0]

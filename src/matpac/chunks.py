@@ -44,34 +44,39 @@ class Chunk:
 
 
 class Cutter:
-    """Cuts one clip, given in blocks of any size, into chunks as soon as they are complete."""
+    """Cuts one clip, given in blocks of any size, into chunks as soon as they are complete.
+
+    Chunks own their samples: no long block stays in memory for the chunk that waits for companions.
+    """
 
     def __init__(self, config: LogMelConfig, frames: int, clip: int = 0):
         self.config, self.frames, self.clip = config, frames, clip
         self.index = 0
-        self._blocks: list[np.ndarray] = []
-        self._samples = 0
+        self._samples = np.empty(config.samples(frames), np.float32)
+        self._filled = 0
 
     def push(self, block: Float[np.ndarray, " samples"]) -> Iterator[Chunk]:
         """Take a block and give the chunks that it completes."""
-        self._blocks.append(block)
-        self._samples += len(block)
-        need, advance = self.config.samples(self.frames), self.frames * self.config.hop
-        if self._samples < need:
-            return
-        waveform = np.concatenate(self._blocks)
-        start = 0
-        while len(waveform) - start >= need:
-            yield self._chunk(waveform[start : start + need], self.frames)
-            start += advance
-        # a copy, so that a long block does not stay in memory for its tail
-        self._blocks = [waveform[start:].copy()]
-        self._samples = len(self._blocks[0])
+        used = 0
+        while used < len(block):
+            part = block[used : used + len(self._samples) - self._filled]
+            self._samples[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            used += len(part)
+            if self._filled == len(self._samples):
+                yield self._full_chunk()
 
     def finish(self) -> Iterator[Chunk]:
         """The clip has ended: the last, shorter chunk, if a frame is left."""
-        if frames := self.config.frames(self._samples):
-            yield self._chunk(np.concatenate(self._blocks)[: self.config.samples(frames)], frames)
+        if frames := self.config.frames(self._filled):
+            yield self._chunk(self._samples[: self.config.samples(frames)].copy(), frames)
+
+    def _full_chunk(self) -> Chunk:
+        samples, advance = self._samples, self.frames * self.config.hop
+        self._samples = np.empty(len(samples), np.float32)
+        self._filled = len(samples) - advance  # a window is longer than a hop: the next chunk's first samples
+        self._samples[: self._filled] = samples[advance:]
+        return self._chunk(samples, self.frames)
 
     def _chunk(self, samples: np.ndarray, frames: int) -> Chunk:
         chunk = Chunk(self.clip, self.index, samples, frames)

@@ -3,10 +3,9 @@
 import os
 import sys
 import time
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,19 +22,15 @@ from rich.progress import (
 from torch import Tensor
 
 from matpac import __version__
-from matpac.audio import AudioError, blocks, find_audio, info, read
+from matpac.audio import AudioError, find_audio
 from matpac.embedder import Embedder, Layers
+from matpac.encoder_key import embedder_key
 from matpac.errors import MatpacError
+from matpac.frame_spool import FrameSpool
+from matpac.read_ahead import Clips
+from matpac.shares import Share, this_share
 from matpac.vector_files import VectorFile, open_vector_file
-
-LONG_SECONDS = 120.0
-"""Longer files are read block by block, so that memory does not grow with them; ours."""
-
-AHEAD_SECONDS = 600.0
-"""Sound that may be decoded ahead of the network: 38 MB at 16 kHz; ours."""
-
-AHEAD_FILES = 64
-"""Files that may be decoded ahead, however short; ours."""
+from matpac.vector_parts import open_vector_parts, write_left_out
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,8 @@ class EmbedOptions:
     """What `matpac embed` does with the files it is given.
 
     Args:
-        output: a .parquet or .npz file.
+        output: a .parquet or .npz file; or a folder for Parquet parts, which a later call with the same sources
+            goes on with, and which several processes may write to at once (`matpac.vector_parts`).
         frames: a vector every 160 ms instead of one a clip.
         layers: all blocks' outputs instead of the last one's.
         batch_size: full chunks computed at once.
@@ -60,12 +56,29 @@ class EmbedOptions:
         if self.batch_size is not None and self.batch_size < 1:
             raise MatpacError(f"a batch of {self.batch_size} chunks computes nothing; it takes at least 1")
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether the output is a folder: it is there, ends in a slash, or has no suffix."""
+        path = Path(self.output)
+        return self.output.endswith(("/", os.sep)) or path.is_dir() or not path.suffix
+
 
 @dataclass
 class Embedded:
-    """How it went."""
+    """How it went, in this process.
 
+    Args:
+        share: of the files, that was this process's.
+        files: that were embedded.
+        found: that were in the folder's parts already.
+        seconds_of_audio: of those embedded.
+        seconds: it took.
+        skipped: path and reason of those that have no vectors.
+    """
+
+    share: Share = field(default_factory=Share)
     files: int = 0
+    found: int = 0
     seconds_of_audio: float = 0.0
     seconds: float = 0.0
     skipped: list[tuple[str, str]] = field(default_factory=list)
@@ -74,117 +87,133 @@ class Embedded:
 def embed_files(sources: list[str], embedder: Embedder, options: EmbedOptions) -> Embedded:
     """Embed every sound file below `sources` into one table; what cannot be read is named and left out.
 
+    Where a launcher (torchrun, srun) started several processes, each embeds its share into parts of one folder.
+
     Raises:
-        MatpacError: no sound file there, the output's kind is not known, or not one file could be read.
+        MatpacError: no sound file there, the output's kind is not known, several processes and no folder, parts
+            of another encoder, or not one file could be read.
     """
     paths = find_audio(sources)
     if not paths:
         raise MatpacError(f"{', '.join(sources)}: no sound files there")
     began = time.monotonic()
-    result = Embedded()
-    layers: Layers = "all" if options.layers else None
-    with (
-        open_vector_file(Path(options.output), _describe(embedder, options)) as file,
-        _progress() as progress,
-        ExitStack() as stack,
-    ):
-        pool = ThreadPoolExecutor(options.readers)
-        stack.callback(pool.shutdown, cancel_futures=True)  # what is not begun is not waited for
-        task = progress.add_task("embed", total=len(paths), speed="")
-        clips = _Clips(paths, embedder.sample_rate, pool, result)
-        outputs = (
-            embedder.frame_sequences(clips, layers, options.batch_size, clips.failed)
-            if options.frames
-            else embedder.scenes(clips, layers, options.batch_size, clips.failed)
+    result = Embedded(this_share())
+    about, output = _describe(embedder, options), Path(options.output)
+    if options.is_folder:
+        with open_vector_parts(output, about, result.share.rank) as parts:
+            todo = _missing(paths, parts.done(), result)
+            _embed(todo, embedder, parts, options, result)
+        write_left_out(output, result.share.rank, result.share.count, result.skipped)
+        if not result.files + result.found and result.share.count == 1:
+            raise _not_one(paths, result)
+    elif result.share.count > 1:
+        raise MatpacError(
+            f"{output}: {result.share.count} processes can't write one file; "
+            f"name a folder: {output.with_suffix('')}/"
         )
-        for number, vectors in enumerate(outputs):
-            if vectors is not None:
-                _write(file, embedder, clips, number, vectors, options)
-                result.files += 1
-                result.seconds_of_audio += clips.durations[number]
-            speed = result.seconds_of_audio / (time.monotonic() - began)
-            progress.update(task, advance=1, speed=f"{speed:.0f} s of audio per second")
-        if not result.files:
-            raise MatpacError(
-                f"not one of {len(paths)} files could be embedded; the first: {result.skipped[0][1]}"
-            )
+    else:
+        with open_vector_file(output, about) as file:
+            _embed(paths, embedder, file, options, result)
+            if not result.files:
+                raise _not_one(paths, result)
     result.seconds = time.monotonic() - began
     return result
 
 
-class _Clips:
-    """The files' samples in order, decoded ahead of their use; remembers how long each one was."""
+def _not_one(paths: list[Path], result: Embedded) -> MatpacError:
+    return MatpacError(f"not one of {len(paths)} files could be embedded; the first: {result.skipped[0][1]}")
 
-    def __init__(self, paths: list[Path], sample_rate: int, pool: ThreadPoolExecutor, result: Embedded):
-        self.paths, self.sample_rate, self.pool, self.result = paths, sample_rate, pool, result
+
+def _missing(paths: list[Path], done: dict[str, float], result: Embedded) -> list[Path]:
+    """This process's files that no part has. One that was changed since is named, not embedded a second time."""
+    if len({*map(_text, paths)}) < len(paths):
+        raise MatpacError("two files have names that are no UTF-8 and read alike; rename one of them")
+    missing = []
+    for path in result.share.of(paths):
+        written = done.get(_text(path))
+        if written is None:
+            missing.append(path)
+        elif path.stat().st_mtime <= written:
+            result.found += 1
+        else:
+            reason = f"{path}: changed since its vectors were written; embed it anew into another folder"
+            result.skipped.append((str(path), reason))
+    return missing
+
+
+def _embed(
+    paths: list[Path], embedder: Embedder, file: VectorFile, options: EmbedOptions, result: Embedded
+) -> None:
+    """The files' rows, in their order."""
+    layers: Layers = "all" if options.layers else None
+    began = time.monotonic()
+    with _progress() as progress, ExitStack() as stack:
+        pool = ThreadPoolExecutor(options.readers)
+        stack.callback(pool.shutdown, cancel_futures=True)  # what is not begun is not waited for
+        task = progress.add_task("embed", total=len(paths), speed="")
+        clips = _Measured(Clips(paths, embedder.sample_rate, pool), result)
+        if options.frames:
+            folder = Path(options.output) if options.is_folder else Path(options.output).parent
+            outputs = embedder.frames_into(
+                lambda: FrameSpool(folder), clips, layers, options.batch_size, clips.failed
+            )
+        else:
+            outputs = embedder.scenes(clips, layers, options.batch_size, clips.failed)
+        stack.enter_context(closing(outputs))
+        for number, vectors in enumerate(outputs):
+            if vectors is not None:
+                duration = clips.durations.pop(number)
+                _write(file, embedder, _text(paths[number]), duration, vectors, options)
+                file.end_clip()
+                result.files += 1
+                result.seconds_of_audio += duration
+            speed = result.seconds_of_audio / (time.monotonic() - began)
+            progress.update(task, advance=1, speed=f"{speed:.0f} s of audio per second")
+
+
+class _Measured:
+    """Clips as they come; remembers how long each one was, and the reason where it could not be used."""
+
+    def __init__(self, clips: Clips, result: Embedded):
+        self.clips, self.result = clips, result
         self.durations: dict[int, float] = {}
 
     def __iter__(self) -> Iterator[Iterable[np.ndarray]]:
-        waiting: deque[tuple[int, float, Future]] = deque()
-        ahead = 0.0
-        for number, path in enumerate(self.paths):
-            length = self._length(path)
-            waiting.append((number, length, self.pool.submit(self._start, path, length)))
-            ahead += length
-            while ahead > AHEAD_SECONDS or len(waiting) > AHEAD_FILES:
-                number, length, future = waiting.popleft()
-                ahead -= length
-                yield self._blocks(number, future)
-        for number, _, future in waiting:
-            yield self._blocks(number, future)
+        for number, blocks in enumerate(self.clips):
+            yield self._measure(number, blocks)
 
-    def _length(self, path: Path) -> float:
-        try:
-            return min(info(path).duration, LONG_SECONDS)
-        except AudioError:
-            return 0.0  # `_start` meets the same error, where it is counted and named
-
-    def _start(self, path: Path, length: float) -> Iterable[np.ndarray]:
-        if length < LONG_SECONDS:
-            return [read(path, self.sample_rate)]
-        return _in_background(blocks(path, sample_rate=self.sample_rate), self.pool)
-
-    def _blocks(self, number: int, future: "Future[Iterable[np.ndarray]]") -> Iterator[np.ndarray]:
+    def _measure(self, number: int, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         samples = 0
-        for block in future.result():
+        for block in blocks:
             samples += len(block)
             yield block
-        self.durations[number] = samples / self.sample_rate
+        self.durations[number] = samples / self.clips.sample_rate
 
     def failed(self, number: int, error: AudioError) -> None:
-        path = str(self.paths[number])
+        path = str(self.clips.paths[number])
         reason = str(error).removeprefix(f"clip {number}: ")
         self.result.skipped.append((path, reason if path in reason else f"{path}: {reason}"))
 
 
-def _in_background(source: Iterator[np.ndarray], pool: ThreadPoolExecutor) -> Generator[np.ndarray, None, None]:
-    """The same blocks, the next one being read while the last one is used. Nothing is read before the first."""
-    ahead = pool.submit(next, source, None)
-    try:
-        while (block := ahead.result()) is not None:
-            ahead = pool.submit(next, source, None)
-            yield block
-    finally:  # also where the reader of the blocks gives up in between
-        if not ahead.cancel():
-            wait([ahead])
-        if isinstance(source, Generator):
-            source.close()  # and the file with it
-
-
 def _write(
-    file: VectorFile, embedder: Embedder, clips: _Clips, number: int, vectors: Tensor, options: EmbedOptions
+    file: VectorFile,
+    embedder: Embedder,
+    path: str,
+    duration: float,
+    vectors: Tensor | FrameSpool,
+    options: EmbedOptions,
 ) -> None:
     """Rows of one clip: one, or one a frame, for the last layer or for each."""
-    per_layer = vectors if options.layers else vectors[None]
-    for layer, part in enumerate(per_layer):
-        rows = part if options.frames else part[None]
-        file.write(
-            _text(clips.paths[number]),
-            clips.durations[number],
-            rows.numpy(),
-            layer=layer if options.layers else None,
-            times=embedder.times(len(rows)).numpy() if options.frames else None,
-        )
+    if isinstance(vectors, Tensor):
+        scenes = vectors if options.layers else vectors[None]
+        for layer, scene in enumerate(scenes):
+            file.write(path, duration, scene[None].numpy(), layer if options.layers else None, None)
+        return
+    with vectors as spool:
+        for layer in range(spool.layers):
+            for start, frames in spool.parts(layer):
+                times = embedder.times(len(frames), start).numpy()
+                file.write(path, duration, frames, layer if options.layers else None, times)
 
 
 def _text(path: Path) -> str:
@@ -197,6 +226,7 @@ def _describe(embedder: Embedder, options: EmbedOptions) -> dict[str, object]:
     return {
         "matpac": __version__,
         "encoder": asdict(embedder.card),
+        "encoder_key": embedder_key(embedder),
         "logmel": asdict(embedder.logmel.config),
         "network": asdict(embedder.encoder.config),
         "frames": options.frames,

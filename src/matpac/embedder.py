@@ -3,27 +3,29 @@
 Exactly as the papers do it ("precise" inference), with chunks batched across clips, in flat memory.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from typing import Literal, overload
+from collections.abc import Callable, Generator, Iterable, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar, overload
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from matpac.audio import AudioError
+from matpac.card import Card
 from matpac.chunks import Chunk, Cutter, batches, chunk_logmel
+from matpac.errors import MatpacError
+from matpac.gather import Failed, Frames, Gatherer, Gathering, Mean
 from matpac.logmel import LogMel, LogMelConfig
+from matpac.tags import NO_HEAD, TOP, Head, Tag, class_names, most_probable
+from matpac.tags import Tagger as Tagger  # part of this module's names too
 from matpac.vit import PATCH, Encoder
-from matpac.waveforms import Waveforms, as_clips, too_short
+from matpac.waveforms import Waveforms, as_clips
+
+T = TypeVar("T")
 
 Layers = Literal["all"] | Sequence[int] | None
 """Which blocks' outputs: None for the last alone, "all", or 0-based numbers (negative from the end)."""
-
-Failed = Callable[[int, AudioError], None]
-"""Is told the number of a clip that has no vectors, and why."""
 
 BATCH_SIZE = 4
 """Full chunks a batch on a CPU: larger ones leave the caches and are slower (benchmarks/embed.py)."""
@@ -33,37 +35,6 @@ BATCH_SIZE_ACCELERATOR = 64
 
 WAITING = 16
 """Full batches' worth of short chunks that may wait for companions: 64 chunks of 6 s are 25 MB of samples."""
-
-
-class Tagger(nn.Module):
-    """The published AudioSet head: mean over bands and time, BatchNorm without affine, linear."""
-
-    def __init__(self, width: int, classes: int):
-        super().__init__()
-        self.norm = nn.BatchNorm1d(width, affine=False)
-        self.linear = nn.Linear(width, classes)
-
-    def forward(self, mean: Float[Tensor, "batch width"]) -> Float[Tensor, "batch class"]:
-        return self.linear(self.norm(mean))
-
-
-@dataclass(frozen=True)
-class Card:
-    """What an encoder is, beside its weights.
-
-    Args:
-        name: what it was loaded as.
-        labels: names of the head's classes, in order; empty where unknown or without a head.
-        exclusive: whether one label holds at a time (softmax) or several may (sigmoid).
-        step: of pre-training, where known.
-        source: the format it was read from.
-    """
-
-    name: str = "encoder"
-    labels: tuple[str, ...] = ()
-    exclusive: bool = False
-    step: int | None = None
-    source: str = "matpac"
 
 
 class Embedder(nn.Module):
@@ -76,7 +47,7 @@ class Embedder(nn.Module):
         self,
         encoder: Encoder,
         logmel: LogMelConfig | None = None,
-        head: Tagger | None = None,
+        head: Head | None = None,
         card: Card | None = None,
     ):
         super().__init__()
@@ -113,14 +84,14 @@ class Embedder(nn.Module):
         """Where the weights are."""
         return self.encoder.positions.device
 
-    def times(self, frames: int) -> Float[Tensor, " frame"]:
-        """Centres of the first `frames` frames in seconds, float64: 0.0875, 0.2475, …
+    def times(self, frames: int, start: int = 0) -> Float[Tensor, " frame"]:
+        """Centres of `frames` frames from number `start` on, in seconds, float64: 0.0875, 0.2475, …
 
-        A frame is a patch of 16 log-mel frames: 15 hops and a window of samples.
+        A frame is a patch of 16 log-mel frames: 15 hops and a window of samples (docs/method.md, section 7).
         """
         config = self.logmel.config
         span = ((PATCH - 1) * config.hop + config.window) / config.sample_rate
-        return torch.arange(frames, dtype=torch.float64) * self.hop + span / 2
+        return torch.arange(start, start + frames, dtype=torch.float64) * self.hop + span / 2
 
     def scene(
         self,
@@ -143,7 +114,7 @@ class Embedder(nn.Module):
         clips, _ = as_clips(waveform, sample_rate, self.sample_rate)
         scenes = [scene for scene in self.scenes(([c] for c in clips), layers, batch_size) if scene is not None]
         if not scenes:
-            shape = (0, self.width) if layers is None else (0, len(self._which(layers)), self.width)
+            shape = (0, self.width) if layers is None else (0, len(self.which(layers)), self.width)
             return torch.empty(shape)
         return torch.stack(scenes)
 
@@ -182,7 +153,8 @@ class Embedder(nn.Module):
             return found, times
         if not found:
             return torch.empty(0, 0, self.width), self.times(0)
-        return torch.stack(found), times[0]
+        # a single long clip is not copied
+        return torch.stack(found) if len(found) > 1 else found[0][None], times[0]
 
     def logits(
         self, waveform: Waveforms, sample_rate: int, batch_size: int | None = None
@@ -190,22 +162,68 @@ class Embedder(nn.Module):
         """Logits of the head's classes; `probabilities` turns them into probabilities.
 
         Raises:
-            ValueError: this encoder has no head.
+            MatpacError: this encoder has no head.
             AudioError: as `scene`.
         """
+        return self.scene_logits(self.scene(waveform, sample_rate, batch_size=batch_size))
+
+    def scene_logits(self, scene: Float[Tensor, "batch width"]) -> Float[Tensor, "batch class"]:
+        """Logits of scenes, or of frames, that were computed already (`scene`, `scenes`, `frame_sequences`).
+
+        Raises:
+            MatpacError: this encoder has no head.
+        """
         if self.head is None:
-            raise ValueError(f"{self.card.name} has no head; load a tagger, or fine-tune one")
-        scene = self.scene(waveform, sample_rate, batch_size=batch_size)
-        bands = scene.view(len(scene), self.encoder.config.bands, self.encoder.config.width)
+            raise MatpacError(f"{self.card.name} has no head {NO_HEAD}")
         with torch.inference_mode():
-            return self.head(bands.mean(1).to(self.device)).cpu().clone()
+            return self.head.of_scenes(scene.to(self.device)).cpu().clone()
+
+    def scene_probabilities(self, scene: Float[Tensor, "batch width"]) -> Float[Tensor, "batch class"]:
+        """Softmax of `scene_logits` where classes exclude each other, sigmoid where they do not."""
+        logits = self.scene_logits(scene)
+        return logits.softmax(-1) if self.card.exclusive else logits.sigmoid()
 
     def probabilities(
         self, waveform: Waveforms, sample_rate: int, batch_size: int | None = None
     ) -> Float[Tensor, "batch class"]:
         """Probabilities of the classes: softmax where they exclude each other, sigmoid where they do not."""
-        logits = self.logits(waveform, sample_rate, batch_size)
-        return logits.softmax(-1) if self.card.exclusive else logits.sigmoid()
+        return self.scene_probabilities(self.scene(waveform, sample_rate, batch_size=batch_size))
+
+    @overload
+    def frame_probabilities(
+        self, waveform: np.ndarray | Tensor, sample_rate: int, batch_size: int | None = ...
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def frame_probabilities(
+        self, waveform: Sequence[np.ndarray | Tensor], sample_rate: int, batch_size: int | None = ...
+    ) -> tuple[list[Tensor], list[Tensor]]: ...
+
+    def frame_probabilities(
+        self, waveform: Waveforms, sample_rate: int, batch_size: int | None = None
+    ) -> tuple[Tensor | list[Tensor], Tensor | list[Tensor]]:
+        """Probabilities every 160 ms, the head on each frame as if it were a scene, and the frames' centres.
+
+        `[batch, T, class]` and `[T]` (s) for one waveform or a batch, lists of `[T, class]` and of `[T]` for a
+        list. Raises as `logits`.
+        """
+        frames, times = self.frames(waveform, sample_rate, batch_size=batch_size)
+        if isinstance(frames, list):
+            return [self.scene_probabilities(part) for part in frames], times
+        flat = self.scene_probabilities(frames.flatten(0, 1))
+        return flat.unflatten(0, frames.shape[:2]), times
+
+    def tags(
+        self, waveform: Waveforms, sample_rate: int, top: int | None = TOP, threshold: float | None = None
+    ) -> list[list[Tag]]:
+        """The most probable classes of each clip, best first: at most `top`, each of at least `threshold`.
+
+        A head without label names gives "class 0", "class 1", … by the number of the logit. Raises as `logits`,
+        and MatpacError where `top` or `threshold` is out of range.
+        """
+        probabilities = self.probabilities(waveform, sample_rate)
+        names = class_names(self.card.labels, probabilities.shape[-1])
+        return [most_probable(row, names, top, threshold) for row in probabilities]
 
     def embed(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip width"]:
         """Scenes of waveforms at `sample_rate`: the interface of everything downstream."""
@@ -217,7 +235,7 @@ class Embedder(nn.Module):
         layers: Layers = None,
         batch_size: int | None = None,
         failed: Failed | None = None,
-    ) -> Iterator[Tensor | None]:
+    ) -> Generator[Tensor | None, None, None]:
         """Scenes of many clips, each given as blocks of float32 samples at `sample_rate`, in order.
 
         Clips are read as they are needed and memory stays flat, however many and however long they are.
@@ -229,12 +247,8 @@ class Embedder(nn.Module):
             failed: is told the number of a clip that cannot be read or is too short, and the error; the clip
                 then gives None. Without it the error is raised.
         """
-        for sums in self._clips(clips, self._which(layers), batch_size, failed, mean=True):
-            if sums is None:
-                yield None
-                continue
-            scene = torch.stack([total for total, _ in sums]).sum(0) / sum(steps for _, steps in sums)
-            yield scene[0] if layers is None else scene
+        for scene in self._gather(clips, Mean, self.which(layers), batch_size, failed, sums=True):
+            yield scene if scene is None or layers is not None else scene[0]
 
     def frame_sequences(
         self,
@@ -242,16 +256,35 @@ class Embedder(nn.Module):
         layers: Layers = None,
         batch_size: int | None = None,
         failed: Failed | None = None,
-    ) -> Iterator[Tensor | None]:
+    ) -> Generator[Tensor | None, None, None]:
         """Frames `[T, width]` or `[layer, T, width]` of many clips; otherwise as `scenes`."""
-        for parts in self._clips(clips, self._which(layers), batch_size, failed, mean=False):
-            if parts is None:
-                yield None
-                continue
-            frames = torch.cat(parts, dim=1)
-            yield frames[0] if layers is None else frames
+        for frames in self.frames_into(
+            lambda: Frames(self.encoder.config.steps), clips, layers, batch_size, failed
+        ):
+            yield frames if frames is None or layers is not None else frames[0]
 
-    def _which(self, layers: Layers) -> list[int]:
+    def frames_into(
+        self,
+        gatherer: Callable[[], Gatherer[T]],
+        clips: Iterable[Iterable[np.ndarray]],
+        layers: Layers = None,
+        batch_size: int | None = None,
+        failed: Failed | None = None,
+    ) -> Generator[T | None, None, None]:
+        """What `gatherer()`, a new one for every clip, makes of its frames [layer, T, width]; else as `scenes`.
+
+        For clips whose frames are more than memory holds; there is a layer even where `layers` is None.
+        """
+        yield from self._gather(clips, gatherer, self.which(layers), batch_size, failed, sums=False)
+
+    def save(self, path: str | Path) -> Path:
+        """Write it into a folder or a `.safetensors` file; the same as `matpac.checkpoint.save`."""
+        from matpac.checkpoint import save  # a floor above: this method is a short way there and nothing else
+
+        return save(self, path)
+
+    def which(self, layers: Layers) -> list[int]:
+        """The numbers of the blocks that are meant, from 0. Raises ValueError for one that is not there."""
         if layers is None:
             return [self.depth - 1]
         if layers == "all":
@@ -260,61 +293,35 @@ class Embedder(nn.Module):
             raise ValueError(f"layers must be 'all' or numbers below {self.depth}, not {layers!r}")
         return [layer % self.depth for layer in layers]
 
-    def _clips(
+    def cutter(self, clip: int = 0) -> Cutter:
+        """What cuts a clip into this encoder's chunks."""
+        return Cutter(self.logmel.config, self.encoder.config.frames, clip)
+
+    def full_batch(self, batch_size: int | None = None) -> int:
+        """Full chunks computed at once: as asked for, or what suits the device."""
+        return batch_size or (BATCH_SIZE if self.device.type == "cpu" else BATCH_SIZE_ACCELERATOR)
+
+    def _gather(
         self,
         clips: Iterable[Iterable[np.ndarray]],
+        gatherer: Callable[[], Gatherer[T]],
         which: list[int],
         batch_size: int | None,
         failed: Failed | None,
-        mean: bool,
-    ) -> Iterator[list | None]:
-        """For each clip, in order, what `_run` gave for its chunks, in order; None for one that failed."""
-        counts: list[int | None] = []  # chunks of every clip that was read to its end
-        done: dict[int, dict[int, object]] = {}
-        first = 0
-        if batch_size is None:
-            batch_size = BATCH_SIZE if self.device.type == "cpu" else BATCH_SIZE_ACCELERATOR
-        groups = batches(self._cut(clips, counts, failed), self.encoder.config.steps, batch_size, WAITING)
-        # the empty group: the last clip's end is known only after its last chunk was taken
-        for group in chain(groups, [[]]):
-            for chunk, result in zip(group, self._run(group, which, mean), strict=True):
-                if counts[chunk.clip] != 0:  # its clip may have failed meanwhile
-                    done.setdefault(chunk.clip, {})[chunk.index] = result
-            while first < len(counts) and (counts[first] == 0 or len(done.get(first, ())) == counts[first]):
-                parts = done.pop(first, {})
-                yield [parts[index] for index in range(len(parts))] if counts[first] else None
-                first += 1
-        assert first == len(counts), f"clip {first} was left over"
-
-    def _cut(
-        self, clips: Iterable[Iterable[np.ndarray]], counts: list[int | None], failed: Failed | None
-    ) -> Iterator[Chunk]:
-        """Chunks of all clips. A clip that fails has none: what was computed of it is dropped."""
-        for number, blocks in enumerate(clips):
-            cutter = Cutter(self.logmel.config, self.encoder.config.frames, number)
-            counts.append(None)
-            samples = 0
-            try:
-                for block in blocks:
-                    samples += len(block)
-                    yield from cutter.push(block)
-                last = list(cutter.finish())
-                if not cutter.index:
-                    raise AudioError(f"clip {number}: {too_short(samples, self.logmel.config)}")
-            except AudioError as error:
-                if failed is None:
-                    raise
-                failed(number, error)
-                counts[number] = 0
-                continue
-            counts[number] = cutter.index
-            yield from last
+        sums: bool,
+    ) -> Generator[T | None, None, None]:
+        steps, size = self.encoder.config.steps, self.full_batch(batch_size)
+        yield from Gathering(self.cutter, gatherer, failed).run(
+            clips,
+            lambda chunks: batches(chunks, steps, size, WAITING),
+            lambda chunks: self.chunk_frames(chunks, which, sums),
+        )
 
     @torch.inference_mode()
-    def _run(self, chunks: list[Chunk], which: list[int], mean: bool) -> list:
-        """Tokens of chunks of one length: per chunk [layer, T, width], or their sum over time and T."""
-        if not chunks:
-            return []
+    def chunk_frames(
+        self, chunks: list[Chunk], which: list[int], sums: bool = False
+    ) -> Float[Tensor, "chunk layer *step width"]:
+        """Frames of chunks of one length, or their sums over time, on the CPU."""
         bands, width = self.encoder.config.bands, self.encoder.config.width
         logmel = chunk_logmel(chunks, self.logmel, self.device)
         if which == [self.depth - 1]:
@@ -322,8 +329,4 @@ class Embedder(nn.Module):
         else:
             tokens = self.encoder.layers(logmel, which)
         tokens = tokens.float().view(len(chunks), len(which), bands, -1, width)
-        if mean:
-            sums = tokens.sum(3).flatten(2).cpu()
-            return [(total.clone(), chunks[0].steps) for total in sums]
-        frames = tokens.transpose(2, 3).flatten(3).cpu()
-        return [part.clone() for part in frames]
+        return (tokens.sum(3).flatten(2) if sums else tokens.transpose(2, 3).flatten(3)).cpu()

@@ -12,8 +12,8 @@ from jaxtyping import Float
 
 from matpac.errors import MatpacError
 
-ROW_GROUP_BYTES = 64 * 2**20
-"""Vectors are written to Parquet in groups of about this size: what the writer holds in memory; ours."""
+ROW_GROUP_BYTES = 16 * 2**20
+"""Vectors are written to Parquet in groups of about this size: the writer holds some three times that; ours."""
 
 
 @runtime_checkable
@@ -28,7 +28,11 @@ class VectorFile(Protocol):
         layer: int | None,
         times: Float[np.ndarray, " row"] | None,
     ) -> None:
-        """Append a clip's rows; `times` in seconds where they are frames, `layer` where there are several."""
+        """Append rows of a clip; `times` in seconds where they are frames, `layer` where there are several."""
+        ...
+
+    def end_clip(self) -> None:
+        """All rows of the clip were written."""
         ...
 
 
@@ -101,6 +105,9 @@ class ParquetVectors:
         if self._bytes >= ROW_GROUP_BYTES:
             self._flush()
 
+    def end_clip(self) -> None:
+        """See `VectorFile`; a row group may end anywhere."""
+
     def _flush(self) -> None:
         import pyarrow as pa
         from pyarrow import parquet
@@ -156,6 +163,9 @@ class NpzVectors:
             columns["time"] = times
         for name, column in columns.items():
             self._columns.setdefault(name, []).append(column)
+
+    def end_clip(self) -> None:
+        """See `VectorFile`."""
 
     def close(self) -> None:
         """Write everything."""

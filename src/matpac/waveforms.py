@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float32
 from torch import Tensor
 
 from matpac.audio import AudioError, resample
@@ -40,16 +41,26 @@ def _array(waveform: object) -> np.ndarray:
 
 
 def _clip(row: np.ndarray, number: int, sample_rate: int, target_rate: int) -> np.ndarray:
+    return resample(as_mono(row, f"clip {number}"), sample_rate, target_rate)
+
+
+def as_mono(waveform: np.ndarray | Tensor, name: str) -> Float32[np.ndarray, " samples"]:
+    """One waveform of any accepted kind as float32; no copy where it is that already.
+
+    Raises:
+        AudioError: not one-dimensional, not numbers, or not finite; begins with `name`.
+    """
+    row = _array(waveform)
     if row.ndim != 1:
         raise AudioError(
-            f"clip {number}: shape {row.shape} is not one mono waveform [samples]; "
+            f"{name}: shape {row.shape} is not one mono waveform [samples]; "
             "average its channels, or pass a list of clips"
         )
     if row.dtype in (np.int16, np.int32):
         row = row / float(np.iinfo(row.dtype).max + 1)
     elif not np.issubdtype(row.dtype, np.floating):
-        raise AudioError(f"clip {number}: {row.dtype} is no waveform; pass floats in [-1, 1], int16 or int32")
-    row = resample(np.ascontiguousarray(row, np.float32), sample_rate, target_rate)
+        raise AudioError(f"{name}: {row.dtype} is no waveform; pass floats in [-1, 1], int16 or int32")
+    row = np.ascontiguousarray(row, np.float32)
     if not np.isfinite(row).all():
-        raise AudioError(f"clip {number}: holds values that are not finite")
+        raise AudioError(f"{name}: holds values that are not finite")
     return row

@@ -4,18 +4,30 @@ from pathlib import Path
 
 import soundfile
 
-from matpac.decoders.base import AudioError, AudioInfo, Decoder
+from matpac.decoders.base import AudioError, AudioInfo, Decoder, SoundBytes, Source
 from matpac.decoders.ffmpeg import AV_SUFFIXES, AvDecoder, import_av
 from matpac.decoders.sndfile import SndfileDecoder
 
-__all__ = ["AV_SUFFIXES", "AudioError", "AudioInfo", "Decoder", "import_av", "open_decoder"]
+__all__ = [
+    "AV_SUFFIXES",
+    "AudioError",
+    "AudioInfo",
+    "Decoder",
+    "SoundBytes",
+    "Source",
+    "import_av",
+    "open_decoder",
+]
 
 FORMAT_NOT_RECOGNISED = 1  # SF_ERR_UNRECOGNISED_FORMAT of sndfile.h
 UNKNOWN_LENGTH = 2**62  # frames; libsndfile says more for a FLAC that was written to a pipe
 
 
-def open_decoder(path: Path) -> Decoder:
-    """Opens a sound file: by libsndfile if it can, else by PyAV if that is installed. Raises AudioError."""
+def open_decoder(path: Source) -> Decoder:
+    """Opens a sound file: by libsndfile if it can, else by PyAV if that is installed. Raises AudioError.
+
+    A sound that is no file of its own is opened by libsndfile alone.
+    """
     _check_file(path)
     try:
         sound = SndfileDecoder(path)
@@ -25,6 +37,8 @@ def open_decoder(path: Path) -> Decoder:
         reason, unknown = "its header has no length", False
     except soundfile.LibsndfileError as error:
         reason, unknown = error.error_string.strip(), error.code == FORMAT_NOT_RECOGNISED
+    if not isinstance(path, Path):
+        raise AudioError(f"{path}: not a sound that libsndfile reads from inside another file ({reason})")
     av = import_av()
     if av is not None:
         return AvDecoder(path, av)
@@ -40,7 +54,11 @@ def open_decoder(path: Path) -> Decoder:
     raise AudioError(f"{path}: damaged or of an unusual kind ({reason}); convert it to FLAC or install matpac[av]")
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Source) -> None:
+    if not isinstance(path, Path):
+        if path.size == 0:
+            raise AudioError(f"{path}: empty (0 bytes); remove it")
+        return
     if not path.exists():
         raise AudioError(f"{path}: no such file; check the path")
     if not path.is_file():

@@ -1,6 +1,8 @@
-"""What every decoder of sound files offers, and the error they share."""
+"""What every decoder of sound files offers, what they read from, and the error they share."""
 
 from dataclasses import dataclass
+from io import BufferedIOBase
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -11,6 +13,23 @@ from matpac.errors import MatpacError
 
 class AudioError(MatpacError):
     """A sound file that can't be used; the message begins with its path and tells the way out."""
+
+
+@runtime_checkable
+class SoundBytes(Protocol):
+    """A sound that is no file of its own: a member of an archive, bytes in memory. `str` names it."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        ...
+
+    def open(self) -> BufferedIOBase:
+        """Its bytes from the first on, in a stream that can seek; whoever opens it closes it."""
+        ...
+
+
+Source = Path | SoundBytes
 
 
 @dataclass(frozen=True)

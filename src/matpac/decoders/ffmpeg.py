@@ -47,12 +47,18 @@ class AvDecoder:
             self._container.close()
             raise AudioError(f"{path}: no sound in this file; remove it")
         self._stream = self._container.streams.audio[0]
-        self._rate = int(self._stream.codec_context.sample_rate)
-        channels = int(self._stream.codec_context.layout.nb_channels)
-        self._rest = np.zeros((0, channels), np.float32)
-        self.info = AudioInfo(str(path), self._rate, channels, self._length())
-        self._start_decoding()
         self._position = 0
+        try:  # FFmpeg takes any few bytes for some format, and finds out when it looks for packets
+            self._rate = int(self._stream.codec_context.sample_rate)
+            channels = int(self._stream.codec_context.layout.nb_channels)
+            self._rest = np.zeros((0, channels), np.float32)
+            self.info = AudioInfo(str(path), self._rate, channels, self._length())
+            self._start_decoding()
+        except (av.error.FFmpegError, OSError) as error:
+            self._container.close()
+            raise AudioError(
+                f"{path}: not a sound file that can be read here ({error}); remove it or convert it to FLAC"
+            ) from error
 
     def seek(self, frame: int) -> None:
         start = max(0.0, frame / self._rate - PREROLL_SECONDS)

@@ -14,13 +14,15 @@ What this does beyond calling the library follows from how libsndfile 1.2.2 beha
 
 import math
 import os
+from io import BufferedIOBase
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import soundfile
 from jaxtyping import Float32
 
-from matpac.decoders.base import AudioError, AudioInfo, ended_early
+from matpac.decoders.base import AudioError, AudioInfo, Source, ended_early
 
 # Frames decoded before a place in an MP3. MPEG frames borrow up to 511 bytes from earlier ones (ISO 11172-3,
 # main_data_begin) and lap over one frame; two were enough in every file tried (16 kbit/s up), eight are cheap.
@@ -53,23 +55,27 @@ class _Stream(soundfile.SoundFile):
 class SndfileDecoder:
     """A file that libsndfile reads; raises soundfile.LibsndfileError where it can't be opened."""
 
-    def __init__(self, path: Path) -> None:
-        # bytes, since names of files need not be UTF-8, and soundfile takes only such text
-        name = os.fsencode(path) if os.name == "posix" else str(path)
-        self._sound = _Stream(name)  # pyright: ignore[reportArgumentType]
+    def __init__(self, path: Source) -> None:
+        self._path = path
         self._position = 0
-        self._bytes = None  # the file itself where its length is an estimate: shows how far decoding got
+        self._bytes = None  # a stream that libsndfile reads; of a file only where its length is an estimate
+        self._estimated = False  # then the stream shows how far decoding got
+        if isinstance(path, Path):
+            # bytes, since names of files need not be UTF-8, and soundfile takes only such text
+            name = os.fsencode(path) if os.name == "posix" else str(path)
+            self._sound = _Stream(name)  # pyright: ignore[reportArgumentType]
+        else:
+            self._read_from(path)
         if self._sound.format == "MP3" and not _has_length_header(path):
-            self._sound.close()
-            self._bytes = path.open("rb")
-            self._sound = _Stream(self._bytes)
-            self._size = path.stat().st_size
+            self.close()
+            self._read_from(path)
+            self._estimated = True
         self.info = AudioInfo(str(path), self._sound.samplerate, self._sound.channels, self._sound.frames)
 
     def seek(self, frame: int) -> None:
         start = frame - self._preroll()
         if self._sound.subtype == "VORBIS":
-            start = min(start, _last_page_start(Path(self.info.path)))
+            start = min(start, _last_page_start(self._path))
         start = max(start, 0)
         try:
             self._sound.seek(start)
@@ -97,6 +103,14 @@ class SndfileDecoder:
         if self._bytes is not None:
             self._bytes.close()
 
+    def _read_from(self, path: Source) -> None:
+        self._bytes = _open(path)
+        try:
+            self._sound = _Stream(cast(BinaryIO, self._bytes))
+        except soundfile.LibsndfileError:
+            self._bytes.close()
+            raise
+
     def _preroll(self) -> int:
         if self._sound.format == "MP3":
             return MP3_PREROLL_FRAMES
@@ -105,8 +119,10 @@ class SndfileDecoder:
         return 0
 
     def _check_end(self) -> None:
-        if self._bytes is not None:  # nothing says how long it should be: everything there must have been read
-            left = (self._size - self._bytes.tell()) / self._size
+        if self._estimated:  # nothing says how long it should be: everything there must have been read
+            assert self._bytes is not None
+            size = _size(self._path)
+            left = (size - self._bytes.tell()) / size
             if left > MP3_UNREAD_SHARE:
                 seconds = self._position / self.info.sample_rate
                 raise AudioError(
@@ -120,9 +136,17 @@ class SndfileDecoder:
             raise ended_early(self.info, self._position, "the file ends before its header says")
 
 
-def _has_length_header(path: Path) -> bool:
+def _open(path: Source) -> BufferedIOBase:
+    return path.open("rb") if isinstance(path, Path) else path.open()
+
+
+def _size(path: Source) -> int:
+    return path.stat().st_size if isinstance(path, Path) else path.size
+
+
+def _has_length_header(path: Source) -> bool:
     """Whether the first MPEG frame after the ID3v2 tag carries the file's length."""
-    with path.open("rb") as file:
+    with _open(path) as file:
         start = file.read(10)
         if start[:3] == b"ID3":  # ID3v2.4 §3.1: four bytes of seven bits
             size = sum(byte << shift for byte, shift in zip(start[6:10], (21, 14, 7, 0), strict=True))
@@ -133,10 +157,10 @@ def _has_length_header(path: Path) -> bool:
     return any(mark in frame for mark in (b"Xing", b"Info", b"VBRI"))
 
 
-def _last_page_start(path: Path) -> int:
+def _last_page_start(path: Source) -> int:
     """Frames that end before the last page of an Ogg file, 0 where that isn't found."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - OGG_TAIL_BYTES))
+    with _open(path) as file:
+        file.seek(max(0, _size(path) - OGG_TAIL_BYTES))
         tail = file.read()
     ends = []
     place = tail.find(b"OggS")

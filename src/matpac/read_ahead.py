@@ -1,8 +1,9 @@
-"""The clips of a task as waveforms, decoded by threads ahead of their use, in bounded memory."""
+"""Sound files as clips in order, decoded and resampled by threads ahead of their use, in bounded memory."""
 
+import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from jaxtyping import Float32
 from matpac.audio import AudioError, blocks, info, read, read_crop
 
 LONG_SECONDS = 120.0
-"""Longer clips without a unit length are read block by block, so that memory does not grow with them; ours."""
+"""Longer clips that are not cut are read block by block, so that memory does not grow with them; ours."""
 
 AHEAD_SECONDS = 600.0
 """Sound that may be decoded ahead of the network: 38 MB at 16 kHz; ours."""
@@ -20,15 +21,10 @@ AHEAD_CLIPS = 64
 """Clips that may be decoded ahead, however short; ours."""
 
 
-def unit_samples(unit_seconds: float | None, sample_rate: int) -> int | None:
-    """Length of a task's clips in samples; None where they stay as long as they are."""
-    return None if unit_seconds is None else max(1, round(unit_seconds * sample_rate))
-
-
 def read_unit(path: Path, sample_rate: int, samples: int) -> Float32[np.ndarray, " samples"]:
     """The first `samples` samples (at `sample_rate`, Hz), zeros at the end where the file is shorter.
 
-    What lies behind is not decoded. Raises AudioError as `matpac.read_crop`.
+    What lies behind is not decoded. Raises AudioError as `matpac.audio.read_crop`.
     """
     sound = read_crop(path, 0.0, samples, sample_rate)
     return np.pad(sound, (0, samples - len(sound)))
@@ -38,10 +34,22 @@ class Clips:
     """Clips in order, each as an iterable of blocks; read ahead once iterated.
 
     A file that can't be used raises its AudioError when its blocks are asked for, and not before.
+
+    Args:
+        paths: the sound files.
+        sample_rate: of the blocks, in Hz.
+        pool: whose threads read; the caller ends it.
+        samples: length that every clip is cut or zero-padded to (`read_unit`); None leaves them as they are.
     """
 
-    def __init__(self, paths: Sequence[str], sample_rate: int, samples: int | None, pool: ThreadPoolExecutor):
-        self.paths, self.sample_rate, self.samples, self.pool = paths, sample_rate, samples, pool
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        sample_rate: int,
+        pool: ThreadPoolExecutor,
+        samples: int | None = None,
+    ):
+        self.paths, self.sample_rate, self.pool, self.samples = paths, sample_rate, pool, samples
 
     def __iter__(self) -> Iterator[Iterable[np.ndarray]]:
         waiting: deque[tuple[float, Future[Iterable[np.ndarray]]]] = deque()
@@ -54,7 +62,8 @@ class Clips:
                 seconds, future = waiting.popleft()
                 ahead -= seconds
                 yield _blocks(future)
-        while waiting:  # popped, so that a clip's samples go when it has been used
+                del future  # or this frame keeps the samples of a clip that was used
+        while waiting:
             yield _blocks(waiting.popleft()[1])
 
     def _seconds(self, path: Path) -> float:
@@ -71,8 +80,22 @@ class Clips:
             return [read_unit(path, self.sample_rate, self.samples)]
         if seconds < LONG_SECONDS:
             return [read(path, self.sample_rate)]
-        return blocks(path, sample_rate=self.sample_rate)
+        return in_background(blocks(path, sample_rate=self.sample_rate), self.pool)
 
 
 def _blocks(future: "Future[Iterable[np.ndarray]]") -> Iterator[np.ndarray]:
     yield from future.result()
+
+
+def in_background(source: Iterator[np.ndarray], pool: ThreadPoolExecutor) -> Generator[np.ndarray, None, None]:
+    """The same blocks, the next one being read while the last one is used. Nothing is read before the first."""
+    ahead = pool.submit(next, source, None)
+    try:
+        while (block := ahead.result()) is not None:
+            ahead = pool.submit(next, source, None)
+            yield block
+    finally:  # also where the reader of the blocks gives up in between
+        if not ahead.cancel():
+            wait([ahead])
+        if isinstance(source, Generator):
+            source.close()  # and the file with it
