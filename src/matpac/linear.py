@@ -36,6 +36,23 @@ def _suits_onednn(x: Tensor, weight: Tensor) -> bool:
     )
 
 
+def grouped_linear(
+    inputs: Float[Tensor, "group row width"],
+    weight: Float[Tensor, "group out width"],
+    bias: Float[Tensor, "group out"] | None = None,
+) -> Float[Tensor, "group row out"]:
+    """inputs · weightᵀ + bias, group by group and without a gradient: many linear layers of one shape at once."""
+    if _ONEDNN is None or not _suits_onednn(inputs, weight):
+        if bias is None:
+            return torch.bmm(inputs, weight.transpose(1, 2))
+        return torch.baddbmm(bias[:, None], inputs, weight.transpose(1, 2))
+    biases = [None] * len(weight) if bias is None else bias.unbind()
+    parts = [
+        _ONEDNN(x, w, b, "none", [], "") for x, w, b in zip(inputs.unbind(), weight.unbind(), biases, strict=True)
+    ]
+    return parts[0][None] if len(parts) == 1 else torch.stack(parts)
+
+
 class _OneDNNLinear(torch.autograd.Function):
     """Forward and the gradient of the input by oneDNN; the weight's is faster by a plain product."""
 

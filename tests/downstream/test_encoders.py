@@ -16,12 +16,11 @@ from matpac.downstream.encoders import (
     FrozenEncoder,
     LogMelStatistics,
     NamedEncoder,
-    embedder_key,
     named_embedder,
     open_encoder,
     untrained,
-    weights_digest,
 )
+from matpac.encoder_key import embedder_key, weights_digest
 from matpac.logmel import LogMel, LogMelConfig
 from matpac.vit import SIZES
 from tiny_encoder import tiny

@@ -30,21 +30,22 @@ from matpac.downstream import feature_cache, features, streaming
 from matpac.downstream.encoders import (
     named_embedder,
 )
-from matpac.downstream.features import embed_task, embed_tokens
+from matpac.downstream.features import embed_task
 from matpac.downstream.tasks.task import make_task
+from matpac.downstream.token_features import embed_tokens
 from tiny_encoder import tiny
 
 
 def test_a_second_time_nothing_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = task_of(tmp_path / "sounds", [0.3] * 3)
     first = embed_task(task, TINY, tmp_path / "cache")
-    monkeypatch.setattr(features, "_fill", never)
+    monkeypatch.setattr(features, "fill", never)
     again = embed_task(task, TINY, tmp_path / "cache")
     assert again.key == first.key
     np.testing.assert_array_equal(again.vectors, first.vectors)
     assert not again.vectors.flags.writeable
     names = sorted(path.suffix for path in (tmp_path / "cache").iterdir())
-    assert names == [".json", ".lock", ".npy"]
+    assert names == [".clips", ".json", ".lock", ".npy"]
     # the corpus may move: files count by their place in it
     (tmp_path / "sounds").rename(tmp_path / "moved")
     moved = make_task(
@@ -188,7 +189,7 @@ def test_damage_in_an_unfinished_array_costs_the_blocks_from_there_on(
     with pytest.raises(FileNotFoundError):
         embed_task(task, named(Mean()), tmp_path / "other")
     monkeypatch.undo()
-    monkeypatch.setattr(features, "_fill", never)
+    monkeypatch.setattr(features, "fill", never)
     np.testing.assert_array_equal(embed_task(task, named(Mean()), tmp_path / "other").vectors, found.vectors)
 
 

@@ -14,19 +14,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from downstream.hear_modules import GOOD, importable
-from downstream.made_task import EMBEDDER, LOGMEL, RATE, TINY, Mean, named, never, one_at_a_time, task_of
+from downstream.made_task import LOGMEL, RATE, TINY, Mean, named, never, one_at_a_time, task_of
 from downstream.tasks import corpora
-from matpac import MatpacError, read
-from matpac.downstream import clips as clips_module
+from matpac import MatpacError, read_ahead
 from matpac.downstream import feature_cache, features, streaming
-from matpac.downstream.clips import Clips
 from matpac.downstream.encoders import (
     EncoderError,
     NotFiniteError,
     open_encoder,
 )
-from matpac.downstream.features import embed_task, embed_tokens, frame_count
+from matpac.downstream.features import embed_task
 from matpac.downstream.tasks import TaskError, read_task
+from matpac.read_ahead import Clips
 
 
 @pytest.mark.parametrize("corpus", ["us8k", "fsd50k", "openmic", "gtzan", "mtt", "folder"])
@@ -71,7 +70,7 @@ def test_any_lengths_embed_as_one_clip_at_a_time(
 
 def test_long_clips_come_by_blocks_and_equal_whole_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = task_of(tmp_path / "sounds", [0.5, 3.0, 1.2, 0.4])
-    monkeypatch.setattr(clips_module, "LONG_SECONDS", 1.0)
+    monkeypatch.setattr(read_ahead, "LONG_SECONDS", 1.0)
     monkeypatch.setattr(streaming, "BATCH_SECONDS", 1.0)
     for encoder in (TINY, LOGMEL):
         found = embed_task(task, encoder, tmp_path / "cache")
@@ -88,8 +87,8 @@ def test_hear_modules_are_embedded(tmp_path: Path) -> None:
 
 def test_only_the_unit_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = task_of(tmp_path / "sounds", [2.0, 0.1, 0.2], 0.2)
-    monkeypatch.setattr(clips_module, "read", never)
-    monkeypatch.setattr(clips_module, "blocks", never)
+    monkeypatch.setattr(read_ahead, "read", never)
+    monkeypatch.setattr(read_ahead, "blocks", never)
     assert embed_task(task, TINY, tmp_path / "cache").vectors.shape == (3, 16)
 
 
@@ -105,7 +104,7 @@ def test_unreadable_clips_are_named_and_remembered(tmp_path: Path, monkeypatch: 
             assert reasons[task.paths[2]].startswith("20.0 ms of sound is shorter than one window (25 ms)")
         np.testing.assert_allclose(found.vectors, one_at_a_time(found.task, encoder), atol=1e-5)
         with monkeypatch.context() as patch:
-            patch.setattr(features, "_fill", never)
+            patch.setattr(features, "fill", never)
             assert embed_task(task, encoder, tmp_path / "cache").task.missing == found.task.missing
 
 
@@ -195,18 +194,18 @@ def test_no_layers_and_no_readers(tmp_path: Path) -> None:
 def test_reading_ahead_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = task_of(tmp_path / "sounds", [0.5] * 12)
     begun: list[str] = []
-    real = clips_module.read
-    monkeypatch.setattr(clips_module, "read", lambda path, rate: (begun.append(path.name), real(path, rate))[1])
-    monkeypatch.setattr(clips_module, "AHEAD_SECONDS", 2.0)
+    real = read_ahead.read
+    monkeypatch.setattr(read_ahead, "read", lambda path, rate: (begun.append(path.name), real(path, rate))[1])
+    monkeypatch.setattr(read_ahead, "AHEAD_SECONDS", 2.0)
     with ThreadPoolExecutor(1) as pool:
-        for number, blocks in enumerate(Clips(task.paths, RATE, None, pool)):
+        for number, blocks in enumerate(Clips(task.paths, RATE, pool)):
             pool.submit(int).result()  # all that was handed to the pool is done
             assert len(begun) <= number + 5
             assert sum(map(len, blocks)) == 8_000
         assert begun == [Path(path).name for path in task.paths]
         begun.clear()
-        monkeypatch.setattr(clips_module, "AHEAD_CLIPS", 2)
-        next(iter(Clips(task.paths, RATE, None, pool)))
+        monkeypatch.setattr(read_ahead, "AHEAD_CLIPS", 2)
+        next(iter(Clips(task.paths, RATE, pool)))
         pool.submit(int).result()
         assert len(begun) == 3
 
@@ -217,51 +216,3 @@ def test_no_thread_is_left_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotFiniteError):
         embed_task(task, named(Nan()), tmp_path / "cache")
     assert threading.active_count() == before
-
-
-@settings(max_examples=40, deadline=None)
-@given(samples=st.integers(0, 5 * RATE))
-def test_frame_count_is_what_the_embedder_gives(samples: int) -> None:
-    clip = np.zeros(samples, np.float32)
-    (found,) = EMBEDDER.frame_sequences([[clip]], failed=lambda number, error: None)
-    assert frame_count(samples, EMBEDDER) == (0 if found is None else len(found))
-
-
-@pytest.mark.parametrize("unit", [None, 0.5])
-def test_tokens_are_the_frames(unit: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_cache, "BLOCK_ROWS", 2)
-    task = task_of(tmp_path / "sounds", [0.3, 1.1, 0.4, 0.9, 0.2, 0.5], unit)
-    Path(task.paths[2]).write_bytes(b"no sound")
-    found = embed_tokens(task, TINY, tmp_path / "cache")
-    assert found.frames.dtype == np.float16
-    assert isinstance(found.frames, np.memmap)
-    assert len(found.frames) == len(found.lengths) == len(found.task.paths) == 5
-    assert found.frames.shape[1] >= found.lengths.max()
-    for path, frames, length in zip(found.task.paths, found.frames, found.lengths, strict=True):
-        clip = read(path)
-        if unit is not None:
-            clip = np.pad(clip[:8_000], (0, max(0, 8_000 - len(clip))))
-        expected = EMBEDDER.frames(clip, RATE)[0][0]
-        assert length == len(expected)
-        np.testing.assert_allclose(frames[:length], expected, atol=4e-3)
-        assert not frames[length:].any()
-    monkeypatch.setattr(features, "_fill", never)
-    again = embed_tokens(task, TINY, tmp_path / "cache")
-    np.testing.assert_array_equal(again.frames, found.frames)
-    np.testing.assert_array_equal(again.lengths, found.lengths)
-
-
-def test_tokens_beyond_the_budget_are_refused(tmp_path: Path) -> None:
-    task = task_of(tmp_path / "sounds", [0.3] * 3, 0.5)
-    size = 3 * frame_count(8_000, EMBEDDER) * EMBEDDER.width * 2
-    with pytest.raises(MatpacError, match=r"made, tiny: 3 clips × 3 frames × 16 numbers in float16 take .* GiB"):
-        embed_tokens(task, TINY, tmp_path / "cache", budget_bytes=size - 1)
-    assert embed_tokens(task, TINY, tmp_path / "cache", budget_bytes=size).frames.nbytes == size
-    with pytest.raises(MatpacError, match="budget"):  # in the cache or not
-        embed_tokens(task, TINY, tmp_path / "cache", budget_bytes=size - 1)
-
-
-def test_tokens_need_an_embedder(tmp_path: Path) -> None:
-    task = task_of(tmp_path / "sounds", [0.3] * 3)
-    with pytest.raises(EncoderError, match="logmel: only matpac's own encoders give tokens"):
-        embed_tokens(task, LOGMEL, tmp_path / "cache")

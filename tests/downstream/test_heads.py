@@ -10,11 +10,10 @@ from matpac.downstream.heads import (
     AdamConfig,
     LinearHeads,
     StandardisedRows,
-    binary_cross_entropy_gradient,
-    cross_entropy_gradient,
     draw_start,
     fit_scaler,
 )
+from matpac.downstream.targets import binary_cross_entropy_gradient, cross_entropy_gradient
 
 
 def test_the_start_is_what_nn_linear_draws():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from matpac.downstream import token_batches
 from matpac.downstream.probe import ProbeConfig, linear_probe
 from matpac.downstream.splits import Split
-from matpac.downstream.token_batches import TokenBatch, TokenReader
+from matpac.downstream.token_batches import StoredTokens, TokenBatch, TokenReader
 from matpac.downstream.tokens import AttentionPooling, GatedPrototypes, attention_probe, prototype_probe
 
 CONFIG = ProbeConfig(learning_rates=(1e-2, 1e-1), seeds=(42, 43), batch_size=25, max_epochs=40, patience=15)
@@ -168,7 +168,7 @@ def test_padding_changes_nothing(extra, junk, seed):
 def test_clips_padded_in_a_batch_are_what_they_are_alone():
     values, _ = needles(20, tokens=6)
     lengths = np.array([1, 6] * 10)
-    reader = TokenReader(values[:, None], lengths, torch.device("cpu"))
+    reader = TokenReader(StoredTokens(values[:, None], lengths), torch.device("cpu"))
     reader.fit(torch.arange(10))
     generator = torch.Generator().manual_seed(0)
     for head in (AttentionPooling(4, 10), GatedPrototypes(4, 1, 10, 1)):
@@ -185,13 +185,13 @@ def test_the_scaler_is_that_of_the_training_tokens(monkeypatch):
     tokens[..., 1] = 0.1  # a constant feature
     lengths = random.integers(1, 6, 30)
     train = torch.arange(3, 20)
-    reader = TokenReader(tokens, lengths, torch.device("cpu"))
+    reader = TokenReader(StoredTokens(tokens, lengths), torch.device("cpu"))
     reader.fit(train)
     for layer in range(2):
         real = np.concatenate([tokens[row, layer, : lengths[row]] for row in train.tolist()]).astype(np.float64)
         deviation = np.where(np.arange(4) == 1, 1, real.std(0))
-        np.testing.assert_allclose(reader.mean[layer, 0], real.mean(0), rtol=1e-6)
-        np.testing.assert_allclose(reader.scale[layer, 0], deviation, rtol=1e-6)
+        np.testing.assert_allclose(reader.mean[layer, 0, 0], real.mean(0), rtol=1e-6)
+        np.testing.assert_allclose(reader.scale[layer, 0, 0], deviation, rtol=1e-6)
         batch = reader(torch.tensor([25]))
         wanted = (tokens[25, layer, : lengths[25]].astype(np.float64) - real.mean(0)) / deviation
         np.testing.assert_allclose(batch.values[0, layer], wanted, atol=1e-5)

@@ -12,8 +12,8 @@ from matpac.downstream.probe import ProbeConfig
 from matpac.downstream.splits import Split
 from matpac.downstream.tasks import Task, read_task
 from matpac.errors import MatpacError
-from matpac.probing.others import fewest_examples
-from matpac.probing.run import run_probes
+from matpac.probing.others import OTHERS, fewest_examples
+from matpac.probing.run import Outcome, run_probes
 from tiny_encoder import tiny
 
 TASK = Task(
@@ -39,21 +39,41 @@ def test_an_example_of_partial_labels_is_a_known_positive() -> None:
     assert fewest_examples(replace(several, known=known)) == 2
 
 
-def test_tokens_that_do_not_fit_are_told_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def too_large(*_: object, **__: object) -> None:
-        raise MatpacError("20 clips take 3 GiB, and the budget is 2 GiB")
-
-    monkeypatch.setattr("matpac.probing.others.embed_tokens", too_large)
+def test_tokens_that_do_not_fit_are_read_through(tmp_path: Path) -> None:
     corpora.make_folder(tmp_path / "mine")
     task, told = read_task("folder", tmp_path / "mine"), []
     config = ProbeConfig(learning_rates=(1e-3,), seeds=(1,), max_epochs=2)
     named = named_embedder("own", tiny())
-    outcome = run_probes(
-        [named], [task], tmp_path / "cache", config, told.append, also=["attention", "knn", "prototypes"]
-    )
-    assert [record.probe for record in outcome.records] == ["linear", "knn"]
-    assert outcome.left_out == [
-        f"mine, own: {probe} left out: 20 clips take 3 GiB, and the budget is 2 GiB"
-        for probe in ("attention", "prototypes")
-    ]
-    assert set(outcome.left_out) < set(told)
+
+    def probed(budget: int) -> Outcome:
+        also = ["attention", "knn", "prototypes"]
+        return run_probes([named], [task], tmp_path / "cache", config, told.append, also=also, token_budget=budget)
+
+    through, kept = probed(0), probed(2**30)
+    assert [record.probe for record in through.records] == ["linear", "attention", "knn", "prototypes"]
+    for one, other in zip(through.records, kept.records, strict=True):
+        assert one.mean == pytest.approx(other.mean, abs=1e-6)
+        np.testing.assert_allclose(one.layer_weights, other.layer_weights, atol=1e-2)
+    gates = kept.records[-1].layer_weights
+    assert len(gates) == 2
+    assert sum(gates) == pytest.approx(1, abs=1e-5)
+    assert through.left_out == []
+    lines = [line for line in told if "computed anew" in line]
+    assert len(lines) == 2
+    assert "2 layers" in lines[1]
+
+
+def test_what_is_done_is_kept_when_a_later_probe_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MatpacError("no")
+
+    corpora.make_folder(tmp_path / "mine")
+    monkeypatch.setitem(OTHERS, "attention", fail)
+    config, done = ProbeConfig(learning_rates=(1e-3,), seeds=(1,), max_epochs=2), []
+    with pytest.raises(MatpacError, match="no"):
+        run_probes(
+            [named_embedder("own", tiny())], [read_task("folder", tmp_path / "mine")], tmp_path / "cache", config,
+            print, lambda outcome: done.append([record.probe for record in outcome.records]),
+            ["knn", "attention"],
+        )  # fmt: skip
+    assert done == [["linear"], ["linear", "knn"]]

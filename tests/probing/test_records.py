@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from matpac.downstream.neighbours import ProbeScores
-from matpac.downstream.probe import ProbeResult
+from matpac.downstream.scores import ProbeResult, ProbeScores
 from matpac.downstream.splits import Split
 from matpac.downstream.tasks import Task
 from matpac.probing.records import Record, make_record, write_records

@@ -271,6 +271,17 @@ def test_confusion_is_in_per_cent_of_the_true_class():
     assert written == ["75", "25", "12", "12", "75"]
 
 
+@pytest.mark.parametrize("classes", [2, 7, 50])
+def test_the_colour_bar_has_no_negative_zero(classes):
+    figure = confusion(np.eye(classes, dtype=np.int64), [f"c{number}" for number in range(classes)])
+    svg(figure, "", "alt")
+    bar: Any = figure.axes[1]
+    assert bar.yaxis.get_major_formatter()(-0.0) == "0"
+    shown = [text.get_text() for text in bar.get_yticklabels()]
+    assert "0" in shown
+    assert not any("-" in text or "−" in text for text in shown)
+
+
 @pytest.mark.parametrize(("classes", "numbers"), [(15, True), (16, False)])
 def test_confusion_of_many_classes_has_no_numbers(classes, numbers):
     figure = confusion(np.full((classes, classes), 2), [str(number) for number in range(classes)])

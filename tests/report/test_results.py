@@ -164,3 +164,14 @@ def test_intervals_are_drawn_where_they_are():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "a (published)"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
     assert "_secret" in svg(score_intervals([result("_secret", 0.5)]), "", "alt")
+
+
+@pytest.mark.parametrize(("mean", "half"), [(0.02, 0.9), (0.97, 1.7), (0.5, 3.0), (0.0, 0.0), (1.0, math.nan)])
+def test_the_axis_of_scores_ends_where_scores_do(mean, half):
+    axes: Any = score_intervals([result("a", mean, half)]).axes[0]
+    left, right = axes.get_xlim()
+    assert -1 <= left < right <= 101
+    bar = axes.containers[0].lines[2][0].get_segments()[0][:, 0]
+    reach = 0 if math.isnan(half) else 100 * half
+    np.testing.assert_allclose(bar, np.clip([100 * mean - reach, 100 * mean + reach], 0, 100), atol=1e-9)
+    assert left <= bar[0] <= bar[1] <= right

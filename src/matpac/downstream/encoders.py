@@ -1,9 +1,7 @@
 """What is evaluated: anything that turns waveforms into one vector each, by name."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from matpac.audio import AudioError
 from matpac.embedder import Embedder
+from matpac.encoder_key import embedder_key, settings_key
 from matpac.errors import MatpacError
 from matpac.loading import load
 from matpac.logmel import LogMel, LogMelConfig
@@ -155,7 +154,7 @@ def open_encoder(spec: str, device: str | torch.device = "cpu") -> NamedEncoder:
     """
     if spec == LOGMEL:
         statistics = LogMelStatistics()
-        return NamedEncoder(spec, statistics, _settings_key({LOGMEL: asdict(statistics.logmel.config)}))
+        return NamedEncoder(spec, statistics, settings_key({LOGMEL: asdict(statistics.logmel.config)}))
     if spec.startswith(HEAR):
         from matpac.downstream.hear import open_hear
 
@@ -168,28 +167,6 @@ def open_encoder(spec: str, device: str | torch.device = "cpu") -> NamedEncoder:
 def named_embedder(name: str, embedder: Embedder) -> NamedEncoder:
     """An embedder that is at hand already, under a name for tables."""
     return NamedEncoder(name, embedder, embedder_key(embedder), embedder.depth)
-
-
-def embedder_key(embedder: Embedder) -> str:
-    """SHA-256 over the encoder's weights, its configuration and the front-end's; a tagger's head is not in it."""
-    settings = {"encoder": asdict(embedder.encoder.config), "logmel": asdict(embedder.logmel.config)}
-    digest = sha256(_settings_key(settings).encode())
-    digest.update(weights_digest(embedder.encoder.state_dict()))
-    return digest.hexdigest()
-
-
-def weights_digest(state: dict[str, Tensor]) -> bytes:
-    """SHA-256 over named tensors: names, kinds, shapes and every byte; their order and device don't matter."""
-    digest = sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.digest()
-
-
-def _settings_key(settings: object) -> str:
-    return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def _random(spec: str) -> Embedder:

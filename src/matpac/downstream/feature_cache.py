@@ -1,7 +1,8 @@
 """One array of features on disk, written block by block: a killed run goes on, a damaged file is never used.
 
 `<stem>.npy` is the finished array, `<stem>.partial.npy` one under way, `<stem>.json` what is known of either: the
-key, how far it came, a checksum a block, the clips left out and why. `<stem>.lock` keeps processes apart.
+key, how far it came, a checksum a block, the clips left out and why. `<stem>.clips` says which clips a finished
+array is of (`shared_rows.py`). `<stem>.lock` keeps processes apart.
 """
 
 import json
@@ -79,10 +80,19 @@ class FeatureFile:
     """Rows of clips that come in order. Everything but `__init__` and `lock` is used under the lock."""
 
     def __init__(
-        self, folder: Path, stem: str, key: str, total: int, dtype: str, about: Mapping[str, object]
+        self,
+        folder: Path,
+        stem: str,
+        key: str,
+        total: int,
+        dtype: str,
+        about: Mapping[str, object],
+        clips: bytes = b"",
     ) -> None:
+        """`clips` are the digests of all clips (`shared_rows.clip_digests`)."""
         self.array, self.partial = folder / f"{stem}.npy", folder / f"{stem}.partial.npy"
-        self.json = folder / f"{stem}.json"
+        self.json, self.list = folder / f"{stem}.json", folder / f"{stem}.clips"
+        self.clips = clips
         self.state = State(key, total, dtype, about=dict(about))
         self._rows: list[np.ndarray] = []
         self._lengths: list[int] = []
@@ -122,7 +132,7 @@ class FeatureFile:
 
     def resume(self) -> int:
         """Take up what is on disk, as far as it is whole and of this key; the number of clips that are done."""
-        found = _read_state(self.json)
+        found = read_state(self.json)
         mine = self.state.key, self.state.total, self.state.dtype
         if found is not None and (found.key, found.total, found.dtype) == mine:
             self.state = found
@@ -138,6 +148,18 @@ class FeatureFile:
             self.state.shape = None
         self._clips = self.state.clips
         return self._clips
+
+    def take_finished(self) -> bool:
+        """Take up the finished array of this key without the lock, to be read; whether it is there and whole."""
+        found = read_state(self.json)
+        if found is None or found.key != self.state.key or found.clips != found.total or not found.rows:
+            return False
+        self.state = found
+        try:
+            self.clips = self.list.read_bytes()
+            return self._whole()
+        except FileNotFoundError:  # older than lists of clips, or computed anew just now
+            return False
 
     def add(self, row: Shaped[np.ndarray, "..."] | None, reason: str = "", length: int | None = None) -> None:
         """The next clip's row, or why it has none."""
@@ -200,6 +222,9 @@ class FeatureFile:
                 file.truncate(len(header) + state.rows * state.row_bytes)
                 file.flush()
                 os.fsync(file.fileno())
+            draft = self.list.with_name(f".{self.list.name}.draft")
+            draft.write_bytes(self.clips)
+            draft.replace(self.list)
             self.partial.replace(self.array)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -235,8 +260,8 @@ def _sound_blocks(path: Path, state: State) -> int:
     return len(state.blocks)
 
 
-def _read_state(path: Path) -> State | None:
-    """What was written, None where nothing was, or where it is no longer that."""
+def read_state(path: Path) -> State | None:
+    """What the JSON at `path` says, None where nothing was, or where it is no longer that."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
@@ -260,3 +285,8 @@ def _write_state(path: Path, state: State) -> None:
 
 def _checksum(state: object) -> int:
     return zlib.crc32(json.dumps(state, sort_keys=True).encode())
+
+
+def folder_bytes(folder: Path) -> int:
+    """What a cache takes of the disk."""
+    return sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0

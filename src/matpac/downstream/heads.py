@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.optim.adam import adam
 
-from matpac.linear import _ONEDNN, _suits_onednn
+from matpac.linear import grouped_linear
 
 
 @dataclass(frozen=True)
@@ -37,24 +37,6 @@ def draw_start(
     torch.nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
     bound = 1 / math.sqrt(dim)
     return weight, bias.uniform_(-bound, bound, generator=generator)
-
-
-def linear(
-    inputs: Float[Tensor, "group row dim"],
-    weight: Float[Tensor, "group out dim"],
-    bias: Float[Tensor, "group out"] | None = None,
-) -> Float[Tensor, "group row out"]:
-    """inputs · weightᵀ + bias, group by group."""
-    if _ONEDNN is not None and _suits_onednn(inputs, weight):
-        biases = [None] * len(weight) if bias is None else bias.unbind()
-        parts = [
-            _ONEDNN(x, w, b, "none", [], "")
-            for x, w, b in zip(inputs.unbind(), weight.unbind(), biases, strict=True)
-        ]
-        return parts[0][None] if len(parts) == 1 else torch.stack(parts)
-    if bias is None:
-        return torch.bmm(inputs, weight.transpose(1, 2))
-    return torch.baddbmm(bias[:, None], inputs, weight.transpose(1, 2))
 
 
 class LinearHeads:
@@ -87,14 +69,14 @@ class LinearHeads:
         """What each head says of the inputs of its group."""
         groups, rates, classes, dim = self.weight.shape
         weight = self.weight.view(groups, rates * classes, dim)
-        return linear(inputs, weight, self.bias.view(groups, -1)).view(groups, -1, rates, classes)
+        return grouped_linear(inputs, weight, self.bias.view(groups, -1)).view(groups, -1, rates, classes)
 
     def step(
         self, inputs: Float[Tensor, "group clip dim"], gradient: Float[Tensor, "group clip rate class"]
     ) -> None:
         """One Adam step from the loss's gradient with respect to the logits of these inputs."""
         flat = gradient.flatten(2).transpose(1, 2).contiguous()
-        of_weight = linear(flat, inputs.transpose(1, 2)).view_as(self.weight)
+        of_weight = grouped_linear(flat, inputs.transpose(1, 2)).view_as(self.weight)
         of_bias = flat.sum(dim=2).view_as(self.bias)
         self.steps += 1
         for rate, places, (values, first, second, steps) in self._lists:
@@ -144,27 +126,6 @@ class LinearHeads:
             columns = [[stack[k][place] for stack in stacks for place in places] for k in range(3)]
             steps = torch.full((len(columns[0]),), float(self.steps), device=self.weight.device)
             self._lists.append((self.learning_rates[index], places, (*columns, list(steps.unbind()))))
-
-
-def cross_entropy_gradient(
-    logits: Float[Tensor, "group clip rate class"], labels: Int[Tensor, "group clip"]
-) -> Float[Tensor, "group clip rate class"]:
-    """Gradient of each head's mean cross-entropy over clips, not divided by classes (docs/evaluation.md)."""
-    true = torch.nn.functional.one_hot(labels, logits.shape[-1])
-    return logits.softmax(dim=-1).sub_(true[:, :, None]).div_(logits.shape[1])
-
-
-def binary_cross_entropy_gradient(
-    logits: Float[Tensor, "group clip rate class"],
-    targets: Shaped[Tensor, "group clip class"],
-    known: Bool[Tensor, "group clip class"] | None,
-) -> Float[Tensor, "group clip rate class"]:
-    """Gradient of each head's binary cross-entropy, mean over the batch's known labels (none known: zero)."""
-    gradient = logits.sigmoid().sub_(targets[:, :, None])
-    if known is None:
-        return gradient.div_(logits.shape[1] * logits.shape[3])
-    count = known.sum(dim=(1, 2)).clamp_(min=1)
-    return gradient.mul_(known[:, :, None]).div_(count[:, None, None, None])
 
 
 class BestHeads:

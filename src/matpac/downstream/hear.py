@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from matpac.audio import AudioError
-from matpac.downstream.encoders import HEAR, EncoderError, NotFiniteError, weights_digest
+from matpac.downstream.encoders import HEAR, EncoderError, NotFiniteError
+from matpac.encoder_key import weights_digest
 from matpac.hub.receipts import sha256_of
 from matpac.waveforms import as_clips
 

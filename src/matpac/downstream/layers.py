@@ -12,10 +12,11 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from matpac.downstream.heads import draw_start
-from matpac.downstream.probe import ProbeConfig, ProbeResult, linear_probe
+from matpac.downstream.probe import ProbeConfig, linear_probe
+from matpac.downstream.scores import ProbeResult
 from matpac.downstream.splits import Kind, Split
-from matpac.downstream.token_batches import TokenBatch
-from matpac.downstream.trained_probe import Head, count_classes, train_probe
+from matpac.downstream.token_batches import StoredTokens, TokenBatch
+from matpac.downstream.trained_probe import Head, train_probe
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +85,12 @@ def layer_weighting_probe(
     """
     _check_layers(features)
     _, layers, dim = features.shape
-    head = LayerMixture(count_classes(labels, kind), layers, dim)
-    lengths = np.ones(len(features), np.int64)
-    trained = train_probe(head, features[:, :, None], lengths, labels, splits, config, kind, known, device)
+
+    def make_head(classes: int) -> LayerMixture:
+        return LayerMixture(classes, layers, dim)
+
+    tokens = StoredTokens(features[:, :, None])
+    trained = train_probe(make_head, tokens, labels, splits, config, kind, known, device)
     return LayerWeighting(trained.result, trained.learned["weights"])
 
 

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer, Shaped
 from torch import Tensor
 
-from matpac.downstream.compare import confidence_interval
-from matpac.downstream.metrics import Score, accuracy, mean_average_precision
+from matpac.downstream.scores import ProbeScores, score_predictions
 from matpac.downstream.splits import Kind, Split, check_probe_input
+from matpac.downstream.targets import Targets
 
 QUERIES_AT_ONCE, TRAIN_AT_ONCE = 2048, 8192
 """Clips compared at once: 64 MB of similarities, and 126 MB of 3840-d training features."""
@@ -50,31 +50,6 @@ class FewShotConfig:
             raise ValueError(f"shots and draws must be 1 or more: {self.shots}, {self.draws}")
 
 
-@dataclass(frozen=True, eq=False)
-class ProbeScores:
-    """Test scores of a probe without training, named as in ``ProbeResult``: accuracy or mAP, in [0, 1]."""
-
-    scores: Float[np.ndarray, "seed fold"]
-    """One row where nothing is random (kNN), one row per draw (few-shot)."""
-    per_class: Float[np.ndarray, "seed fold class"]
-    """The metric's per-class values, nan where a fold's test part leaves the class out."""
-    left_out: tuple[tuple[int, ...], ...]
-    """Per fold, the classes its test part has no (known positive) clip of."""
-    predictions: tuple[Float[np.ndarray, "seed _ class"], ...]
-    """Per fold, what each class scores on the test part, in the order of ``Split.test``."""
-    seconds: float
-
-    @property
-    def mean(self) -> float:
-        """Mean over seeds (draws) of the mean over folds."""
-        return float(self.scores.mean())
-
-    @property
-    def ci95(self) -> float:
-        """Half width of the 95 % interval, Student t over seeds (draws); nan for kNN, which has no spread."""
-        return confidence_interval(self.scores.mean(axis=1))[1]
-
-
 def nearest_neighbours(
     features: Float[np.ndarray, "clip dim"],
     labels: Shaped[np.ndarray, "labelled *class"],
@@ -94,13 +69,16 @@ def nearest_neighbours(
     started = time.perf_counter()
     config = config or NeighboursConfig()
     check_probe_input(features, labels, splits, kind, known)
-    classes = _classes(labels, kind)
+    targets = Targets(labels, known, kind)
     predictions = []
     for split in splits:
         blocks = np.array_split(split.test, -(-len(split.test) // QUERIES_AT_ONCE))
-        votes = [_votes(features, labels, known, classes, split.train, block, config, device) for block in blocks]
+        votes = [
+            _votes(features, labels, known, targets.classes, split.train, block, config, device)
+            for block in blocks
+        ]
         predictions.append(np.concatenate(votes)[None])
-    return _scored(predictions, labels, known, splits, kind, started)
+    return score_predictions(predictions, targets, splits, time.perf_counter() - started)
 
 
 def draw_examples(
@@ -147,14 +125,15 @@ def few_shot(
     """
     config = config or FewShotConfig()
     check_probe_input(features, labels, splits, kind, known)
+    targets = Targets(labels, known, kind)
     results: dict[int, ProbeScores] = {}
     for shots in config.shots:
         started = time.perf_counter()
         predictions = [
-            _few_shot_scores(features, labels, known, split, _classes(labels, kind), shots, config, fold, device)
+            _few_shot_scores(features, labels, known, split, targets.classes, shots, config, fold, device)
             for fold, split in enumerate(splits)
         ]
-        results[shots] = _scored(predictions, labels, known, splits, kind, started)
+        results[shots] = score_predictions(predictions, targets, splits, time.perf_counter() - started)
     return results
 
 
@@ -255,32 +234,3 @@ def _rows(
 ) -> Float[Tensor, "part dim"]:
     """Some clips' features as float32; the whole matrix may be a memory map larger than memory."""
     return torch.from_numpy(np.array(features[rows], np.float32)).to(device)
-
-
-def _classes(labels: Shaped[np.ndarray, "clip *class"], kind: Kind) -> int:
-    return int(labels.max()) + 1 if kind == "single" else labels.shape[1]
-
-
-def _scored(
-    predictions: Sequence[Float[np.ndarray, "seed _ class"]],
-    labels: Shaped[np.ndarray, "clip *class"],
-    known: Bool[np.ndarray, "clip class"] | None,
-    splits: Sequence[Split],
-    kind: Kind,
-    started: float,
-) -> ProbeScores:
-    """The metric of every fold's predictions."""
-
-    def metric(scores: Float[np.ndarray, "test class"], test: Integer[np.ndarray, "test"]) -> Score:
-        if kind == "single":
-            return accuracy(scores, labels[test])
-        return mean_average_precision(scores, labels[test], None if known is None else known[test])
-
-    folds = [[metric(run, split.test) for run in fold] for fold, split in zip(predictions, splits, strict=True)]
-    return ProbeScores(
-        scores=np.array([[score.value for score in fold] for fold in folds]).T,
-        per_class=np.array([[score.per_class for score in fold] for fold in folds]).swapaxes(0, 1),
-        left_out=tuple(fold[0].left_out for fold in folds),
-        predictions=tuple(predictions),
-        seconds=time.perf_counter() - started,
-    )

@@ -6,9 +6,9 @@ import numpy as np
 from torch import Tensor
 
 from matpac.audio import AudioError
-from matpac.downstream.clips import Clips
 from matpac.downstream.encoders import NamedEncoder, NotFiniteError
 from matpac.embedder import Embedder, Failed
+from matpac.read_ahead import Clips
 
 BATCH_CLIPS = 32
 """Clips handed at once to an encoder that is no `Embedder`; ours."""
@@ -66,7 +66,7 @@ def _embed_list(
     except NotFiniteError as error:
         place = error.clip
         raise NotFiniteError(
-            named.name, clips.paths[good[place][0]] if isinstance(place, int) else place
+            named.name, str(clips.paths[good[place][0]]) if isinstance(place, int) else place
         ) from error
     except AudioError as error:  # one of them: each alone tells which
         if len(numbered) == 1:

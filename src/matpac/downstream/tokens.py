@@ -16,10 +16,14 @@ from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 
 from matpac.downstream.heads import draw_start
-from matpac.downstream.probe import ProbeConfig, ProbeResult
+from matpac.downstream.probe import ProbeConfig
+from matpac.downstream.scores import ProbeResult
 from matpac.downstream.splits import Kind, Split
-from matpac.downstream.token_batches import TokenBatch
-from matpac.downstream.trained_probe import Head, count_classes, train_probe
+from matpac.downstream.token_batches import StoredTokens, TokenBatch, TokenSource
+from matpac.downstream.trained_probe import Head, train_probe
+
+SHORTEST = 1e-12
+"""Shorter vectors have no direction; `torch.nn.functional.normalize`'s limit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +38,7 @@ class PrototypeGates:
 
 
 def attention_probe(
-    tokens: Float[np.ndarray, "clip token dim"],
+    tokens: Float[np.ndarray, "clip token dim"] | TokenSource,
     labels: Shaped[np.ndarray, "labelled *class"],
     splits: Sequence[Split],
     lengths: Integer[np.ndarray, "clip"] | None = None,
@@ -45,18 +49,22 @@ def attention_probe(
 ) -> ProbeResult:
     """Linear probe on Σ softmax(q · x_t / √dim)_t x_t over standardised tokens x_t, one learned query q for all.
 
-    ``lengths`` says how many tokens of each clip exist (None: all); ``tokens`` may be a float16 memory map.
-    Other arguments and errors as for ``linear_probe``.
+    ``lengths`` says how many tokens of each clip exist (None: all); ``tokens`` may be a float16 memory map, or a
+    source, which has lengths of its own and of whose layers the last is taken. Other arguments and errors as for
+    ``linear_probe``.
     """
-    if tokens.ndim != 3:
+    if isinstance(tokens, np.ndarray) and tokens.ndim != 3:
         raise ValueError(f"tokens must be [clip, token, dim], not of shape {list(tokens.shape)}")
-    head = AttentionPooling(count_classes(labels, kind), tokens.shape[2])
-    every = _lengths(tokens, lengths)
-    return train_probe(head, tokens[:, None], every, labels, splits, config, kind, known, device).result
+    source = _source(tokens, lengths)
+
+    def make_head(classes: int) -> AttentionPooling:
+        return AttentionPooling(classes, source.dim)
+
+    return train_probe(make_head, source, labels, splits, config, kind, known, device).result
 
 
 def prototype_probe(
-    tokens: Float[np.ndarray, "clip *layer_and_token dim"],
+    tokens: Float[np.ndarray, "clip *layer_and_token dim"] | TokenSource,
     labels: Shaped[np.ndarray, "labelled *class"],
     splits: Sequence[Split],
     lengths: Integer[np.ndarray, "clip"] | None = None,
@@ -70,16 +78,18 @@ def prototype_probe(
 
     One prototype per class and layer has the size of a linear layer, so that what is gained comes from where it
     looks; more suit classes that sound in several ways. ``tokens`` are [clip, token, dim] or
-    [clip, layer, token, dim]; other arguments and errors as for ``attention_probe``.
+    [clip, layer, token, dim], or a source; other arguments and errors as for ``attention_probe``.
     """
-    if tokens.ndim not in (3, 4):
+    if isinstance(tokens, np.ndarray) and tokens.ndim not in (3, 4):
         raise ValueError(f"tokens must be [clip, token, dim] or with layers second, not {list(tokens.shape)}")
     if per_class < 1:
         raise ValueError(f"per_class must be 1 or more, not {per_class}")
-    layered = tokens if tokens.ndim == 4 else tokens[:, None]
-    head = GatedPrototypes(count_classes(labels, kind), layered.shape[1], layered.shape[3], per_class)
-    every = _lengths(tokens, lengths)
-    trained = train_probe(head, layered, every, labels, splits, config, kind, known, device)
+    source = _source(tokens, lengths)
+
+    def make_head(classes: int) -> GatedPrototypes:
+        return GatedPrototypes(classes, source.layers, source.dim, per_class)
+
+    trained = train_probe(make_head, source, labels, splits, config, kind, known, device)
     return PrototypeGates(trained.result, trained.learned["layers"], trained.learned["sharpness"])
 
 
@@ -101,7 +111,7 @@ class AttentionPooling(Head):
     def logits(
         self, parameters: dict[str, Float[Tensor, "rate ..."]], batch: TokenBatch
     ) -> Float[Tensor, "rate clip class"]:
-        values = batch.values[:, 0]
+        values = batch.values[:, -1]
         likeness = torch.einsum("btd,rd->rbt", values, parameters["query"]) / math.sqrt(self.dim)
         attention = likeness.masked_fill(~batch.present, -math.inf).softmax(dim=2)
         pooled = torch.einsum("rbt,btd->rbd", attention, values)
@@ -144,20 +154,27 @@ class GatedPrototypes(Head):
     ) -> Float[Tensor, "rate clip class"]:
         directions = torch.nn.functional.normalize(parameters["prototypes"], dim=3)
         gates = parameters["gates"].softmax(dim=2) * parameters["log_scale"].exp()[:, :, None]
-        tokens = torch.nn.functional.normalize(batch.values, dim=3)
-        # scaling the few prototypes by their gates, not the many likenesses, leaves one matrix product
-        evidence = torch.einsum("bltd,rpld->rbtp", tokens, directions * gates[..., None])
-        likely = parameters["sharpness"][:, None, None] * evidence
-        where = likely.masked_fill(~batch.present[:, :, None], -math.inf).softmax(dim=2)
-        pooled = (where * evidence).sum(dim=2)
+        # layer by layer one matrix, and lengths divided out of the few likenesses instead of the many numbers
+        by_layer = batch.values.transpose(0, 1)
+        tokens = by_layer.flatten(1, 2)
+        wanted = (directions * gates[..., None]).permute(2, 3, 0, 1).flatten(2)
+        lengths = torch.linalg.vector_norm(tokens, dim=2, keepdim=True).clamp_(min=SHORTEST)
+        evidence = (torch.bmm(tokens, wanted) / lengths).sum(dim=0)
+        evidence = evidence.view(*batch.present.shape, *gates.shape[:2])  # [clip, token, rate, prototype]
+        likely = parameters["sharpness"] * evidence
+        where = likely.masked_fill(~batch.present[:, :, None, None], -math.inf).softmax(dim=1)
+        pooled = (where * evidence).sum(dim=1)
         by_class = pooled.unflatten(2, (self.classes, self.per_class)).sum(dim=3)
-        return by_class + parameters["bias"][:, None]
+        return (by_class + parameters["bias"]).transpose(0, 1)
 
     def learned(self, parameters: dict[str, Float[Tensor, "..."]]) -> dict[str, Float[Tensor, "..."]]:
         return {"layers": parameters["gates"].softmax(dim=1), "sharpness": parameters["sharpness"]}
 
 
-def _lengths(
-    tokens: Float[np.ndarray, "clip *layer_and_token dim"], lengths: Integer[np.ndarray, "clip"] | None
-) -> Integer[np.ndarray, "clip"]:
-    return np.full(len(tokens), tokens.shape[-2]) if lengths is None else lengths
+def _source(
+    tokens: Float[np.ndarray, "clip *layer_and_token dim"] | TokenSource,
+    lengths: Integer[np.ndarray, "clip"] | None,
+) -> TokenSource:
+    if isinstance(tokens, TokenSource):
+        return tokens
+    return StoredTokens(tokens if tokens.ndim == 4 else tokens[:, None], lengths)

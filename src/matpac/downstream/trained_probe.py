@@ -8,7 +8,7 @@ they see the same batches, which are read and multiplied once for all of them. G
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer, Shaped
 from torch import Tensor
 
-from matpac.downstream.heads import binary_cross_entropy_gradient, cross_entropy_gradient
-from matpac.downstream.metrics import Score, accuracy, mean_average_precision
-from matpac.downstream.probe import ProbeConfig, ProbeResult
+from matpac.downstream.probe import ProbeConfig
+from matpac.downstream.scores import Chosen, ProbeResult, score_chosen
 from matpac.downstream.splits import Kind, Split, check_probe_input
-from matpac.downstream.token_batches import TokenBatch, TokenReader, check_tokens
+from matpac.downstream.targets import Targets
+from matpac.downstream.token_batches import TokenBatch, TokenReader, TokenSource
 
 
 class Head(ABC):
@@ -50,9 +50,8 @@ class TrainedProbe:
 
 
 def train_probe(
-    head: Head,
-    tokens: Float[np.ndarray, "clip layer token dim"],
-    lengths: Integer[np.ndarray, "clip"],
+    make_head: Callable[[int], Head],
+    tokens: TokenSource,
     labels: Shaped[np.ndarray, "labelled *class"],
     splits: Sequence[Split],
     config: ProbeConfig | None = None,
@@ -60,86 +59,27 @@ def train_probe(
     known: Bool[np.ndarray, "judged class"] | None = None,
     device: str | torch.device = "cpu",
 ) -> TrainedProbe:
-    """Train ``head`` on every split and seed at every rate; arguments and errors as for ``linear_probe``.
+    """Train a head on every split and seed at every rate; ``make_head`` is given the number of classes.
 
-    ``tokens`` may be a memory map larger than memory; ``lengths`` says how many tokens of each clip exist.
-    ``ProbeConfig.stack_bytes`` has no part in this.
+    Other arguments and errors as for ``linear_probe``; ``ProbeConfig.stack_bytes`` has no part in this.
     """
     started = time.perf_counter()
     config = config or ProbeConfig()
-    # labels and splits have to fit the clips whatever the features are: lengths stand in for them
-    check_probe_input(lengths.astype(np.float32)[:, None], labels, splits, kind, known)
-    check_tokens(tokens, lengths, len(labels))
-    targets = _Targets(labels, known, kind, torch.device(device))
-    reader = TokenReader(tokens, lengths, torch.device(device))
-    grid: list[list[_Chosen]] = [[] for _ in config.seeds]
+    # labels and splits have to fit the clips whatever the features are
+    check_probe_input(np.zeros((tokens.clips, 1), np.float32), labels, splits, kind, known)
+    tokens.check()
+    targets = Targets(labels, known, kind, device)
+    head, reader = make_head(targets.classes), TokenReader(tokens, targets.device)
+    grid: list[list[tuple[Chosen, dict[str, np.ndarray]]]] = [[] for _ in config.seeds]
     for split in splits:
         reader.fit(_index(split.train))
         for row, seed in zip(grid, config.seeds, strict=True):
             row.append(_train_and_choose(head, reader, targets, split, seed, config))
+    chosen = [[one for one, _ in row] for row in grid]
     return TrainedProbe(
-        _result(grid, time.perf_counter() - started),
-        {
-            name: np.array([[chosen.learned[name] for chosen in row] for row in grid])
-            for name in grid[0][0].learned
-        },
+        score_chosen(chosen, targets, splits, time.perf_counter() - started),
+        {name: np.array([[learned[name] for _, learned in row] for row in grid]) for name in grid[0][0][1]},
     )
-
-
-def count_classes(labels: Shaped[np.ndarray, "labelled *class"], kind: Kind) -> int:
-    """Classes that a probe of these labels has an output for."""
-    return int(labels.max()) + 1 if kind == "single" else labels.shape[1]
-
-
-class _Targets:
-    """Labels and what depends on their kind: the loss's gradient and the metric."""
-
-    def __init__(
-        self,
-        labels: Shaped[np.ndarray, "clip *class"],
-        known: Bool[np.ndarray, "clip class"] | None,
-        kind: Kind,
-        device: torch.device,
-    ) -> None:
-        self.labels, self.known, self.kind = labels, known, kind
-        self._targets = torch.from_numpy(labels.astype(np.int64 if kind == "single" else np.uint8)).to(device)
-        self._known = None if known is None else torch.tensor(known, device=device)
-
-    def gradient(
-        self, logits: Float[Tensor, "rate clip class"], block: Int[Tensor, "clip"], batch: Int[Tensor, "batch"]
-    ) -> Float[Tensor, "rate clip class"]:
-        """Of the loss over ``batch`` with respect to the logits of ``block``, a part of it."""
-        by_clip = logits.transpose(0, 1)[None]
-        targets = self._targets[block][None]
-        share = len(block) / len(batch)
-        if self.kind == "single":
-            gradient = cross_entropy_gradient(by_clip, targets)
-        elif self._known is None:
-            gradient = binary_cross_entropy_gradient(by_clip, targets, None)
-        else:
-            known = self._known[block]
-            gradient = binary_cross_entropy_gradient(by_clip, targets, known[None])
-            share = int(known.sum()) / max(1, int(self._known[batch].sum()))
-        return gradient[0].transpose(0, 1) * share
-
-    def metric(self, logits: Float[np.ndarray, "part class"], part: Integer[np.ndarray, "part"]) -> Score:
-        if self.kind == "single":
-            return accuracy(logits, self.labels[part])
-        known = None if self.known is None else self.known[part]
-        return mean_average_precision(logits, self.labels[part], known)
-
-
-@dataclass(frozen=True, eq=False)
-class _Chosen:
-    """Of one (fold, seed): the head whose rate was best on validation."""
-
-    learning_rate: float
-    valid_scores: Float[np.ndarray, "rate"]
-    best_epoch: int
-    epochs: int
-    logits: Float[np.ndarray, "test class"]
-    score: Score
-    learned: dict[str, Float[np.ndarray, "..."]]
 
 
 class _Trained:
@@ -166,25 +106,23 @@ class _Trained:
 
 
 def _train_and_choose(
-    head: Head, reader: TokenReader, targets: _Targets, split: Split, seed: int, config: ProbeConfig
-) -> _Chosen:
-    """Train the heads of all rates; take the best on validation, of equals that of the smallest rate."""
+    head: Head, reader: TokenReader, targets: Targets, split: Split, seed: int, config: ProbeConfig
+) -> tuple[Chosen, dict[str, Float[np.ndarray, "..."]]]:
+    """Train the heads of all rates; the best on validation (of equals the smallest rate) and what it learned."""
     trained = _train(head, reader, targets, split, seed, config)
     best = max(sorted(trained, key=lambda one: one.rate), key=lambda one: one.value)
-    logits = _predict(head, reader, [best.best], _index(split.test))[0]
-    return _Chosen(
+    chosen = Chosen(
         learning_rate=best.rate,
         valid_scores=np.array([one.value for one in trained]),
         best_epoch=best.best_epoch,
         epochs=best.epochs,
-        logits=logits,
-        score=targets.metric(logits, split.test),
-        learned={name: value.cpu().numpy() for name, value in head.learned(best.best).items()},
+        logits=_predict(head, reader, [best.best], _index(split.test))[0],
     )
+    return chosen, {name: value.cpu().numpy() for name, value in head.learned(best.best).items()}
 
 
 def _train(
-    head: Head, reader: TokenReader, targets: _Targets, split: Split, seed: int, config: ProbeConfig
+    head: Head, reader: TokenReader, targets: Targets, split: Split, seed: int, config: ProbeConfig
 ) -> list[_Trained]:
     """The heads of all rates of the grid, each as training it alone leaves it but for rounding."""
     # one generator draws the start, then an order of the training clips for every epoch, as for linear heads
@@ -205,15 +143,17 @@ def _train(
 
 
 def _step(
-    head: Head, reader: TokenReader, targets: _Targets, running: Sequence[_Trained], batch: Int[Tensor, "batch"]
+    head: Head, reader: TokenReader, targets: Targets, running: Sequence[_Trained], batch: Int[Tensor, "batch"]
 ) -> None:
     """One Adam step of every running head; the batch's gradient is summed over blocks that fit memory."""
     for one in running:
         one.optimizer.zero_grad()
     for block in batch.split(reader.clips_at_once):
         logits = head.logits(_stack([one.parameters for one in running]), reader(block))
+        index = block.to(reader.device)
+        gradient = targets.gradient(logits.detach().transpose(0, 1)[None], index[None])[0].transpose(0, 1)
         # heads share no parameter, so one pass backward gives each its own gradient
-        logits.backward(targets.gradient(logits.detach(), block, batch))
+        logits.backward(gradient * (targets.count(index) / targets.count(batch.to(reader.device))))
     for one in running:
         one.optimizer.step()
 
@@ -234,18 +174,3 @@ def _stack(parameters: Sequence[dict[str, Tensor]]) -> dict[str, Float[Tensor, "
 
 def _index(part: Integer[np.ndarray, "part"]) -> Int[Tensor, "part"]:
     return torch.from_numpy(part.astype(np.int64))
-
-
-def _result(grid: Sequence[Sequence[_Chosen]], seconds: float) -> ProbeResult:
-    """The chosen heads as arrays [seed, fold]."""
-    return ProbeResult(
-        scores=np.array([[head.score.value for head in row] for row in grid]),
-        per_class=np.array([[head.score.per_class for head in row] for row in grid]),
-        left_out=tuple(head.score.left_out for head in grid[0]),
-        learning_rates=np.array([[head.learning_rate for head in row] for row in grid]),
-        valid_scores=np.array([[head.valid_scores for head in row] for row in grid]),
-        best_epochs=np.array([[head.best_epoch for head in row] for row in grid]),
-        epochs=np.array([[head.epochs for head in row] for row in grid]),
-        predictions=tuple(np.stack([row[fold].logits for row in grid]) for fold in range(len(grid[0]))),
-        seconds=seconds,
-    )

@@ -7,14 +7,19 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from matpac.devices import choose_device
 from matpac.downstream.encoders import open_encoder
+from matpac.downstream.feature_cache import folder_bytes
 from matpac.downstream.probe import ProbeConfig
 from matpac.downstream.tasks import TASKS, Task, TaskError, read_task
+from matpac.downstream.token_features import TOKEN_BUDGET
 from matpac.errors import MatpacError
 from matpac.probing.others import LAYER, OTHERS
 from matpac.probing.page import write_page
 from matpac.probing.records import write_records
 from matpac.probing.run import Outcome, run_probes
+
+GIB = 2**30
 
 DESCRIPTION = """Linear probes of frozen encoders, one protocol for all.
 
@@ -34,10 +39,18 @@ ALSO_HELP = (
     f"probes beside the linear one, any of {', '.join(OTHERS)}; an encoder that can't (logmel has no layers) "
     "is told and left out"
 )
+BUDGET_HELP = (
+    "GiB of disk for the tokens of one encoder on one task (attention, prototypes); more are computed anew in "
+    "every epoch, which is slow"
+)
 ROOT_HELP = (
     "where the corpus lies. Given once for each --task, or once for all: then each task is looked for in the "
     "root's folder of its name (root/esc50, …)"
 )
+
+
+NOT_IN_ALL = ("audioset", "audioset20k", "folder", "table")
+"""Tasks that `all` leaves out: AudioSet is fine-tuned on, not probed, and the last two are one's own."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,10 @@ def run_probe(arguments: list[str]) -> int:
     parser.add_argument("--cache", help="folder of vectors kept between calls (default: OUTPUT/cache)")
     parser.add_argument("--seeds", type=list[int], default=[42, 43, 44], help="of the probes, as [42,43,44]")
     parser.add_argument("--also", nargs="+", default=[], choices=list(OTHERS), help=ALSO_HELP)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps, for the encoders")
+    parser.add_argument(
+        "--token_budget", "--token-budget", type=float, default=TOKEN_BUDGET / GIB, help=BUDGET_HELP
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, mps, or auto, for the encoders")
     try:
         options = parser.parse_args(arguments)
         config = ProbeConfig(seeds=tuple(options.seeds))
@@ -73,21 +89,32 @@ def run_probe(arguments: list[str]) -> int:
         raise MatpacError(f"{told}; matpac probe --help tells the options") from error
 
     output = Path(options.output)
-    output.mkdir(parents=True, exist_ok=True)
+    if options.token_budget < 0:
+        raise MatpacError(f"--token_budget {options.token_budget}: give GiB from 0 up")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise MatpacError(f"--output {output}: there is a file in its place; give a folder") from error
+    cache = Path(options.cache) if options.cache else output / "cache"
     tasks, left_out = read_tasks(find_corpora(options.task, options.root), every="all" in options.task)
-    encoders = [open_encoder(spec, options.device) for spec in dict.fromkeys(options.encoder)]
+    device = choose_device(options.device)
+    encoders = [open_encoder(spec, device) for spec in dict.fromkeys(options.encoder)]
     outcome = run_probes(
         encoders,
         tasks,
-        Path(options.cache) if options.cache else output / "cache",
+        cache,
         config,
         say=lambda text: print(text, flush=True),
         done=lambda outcome: write_records(outcome.records, output),
         also=list(dict.fromkeys(options.also)),
+        token_budget=round(options.token_budget * GIB),
     )
     write_page(outcome, output / "report.html", ["matpac", "probe", *arguments])
     show(outcome)
     print(f"\n{output / 'report.html'} shows it all; records: {output / 'results.json'}, {output / 'results.csv'}")
+    from rich.filesize import decimal
+
+    print(f"vectors for the next call: {cache} ({decimal(folder_bytes(cache))}; delete the folder when done)")
     for reason in left_out:
         print(f"left out: {reason}", file=sys.stderr)
     return 1 if left_out else 0
@@ -99,9 +126,7 @@ def find_corpora(tasks: list[str], roots: list[str]) -> list[Corpus]:
     Raises:
         MatpacError: they do not pair.
     """
-    names = (
-        list(dict.fromkeys(name for name in TASKS if name not in ("folder", "table"))) if "all" in tasks else tasks
-    )
+    names = [name for name in TASKS if name not in NOT_IN_ALL] if "all" in tasks else tasks
     if len(roots) == len(names) and "all" not in tasks:
         return [Corpus(name, Path(root)) for name, root in zip(names, roots, strict=True)]
     if len(roots) != 1:

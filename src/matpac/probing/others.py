@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from matpac.downstream.encoders import NamedEncoder
-from matpac.downstream.features import TaskFeatures, TokenFeatures, embed_task, embed_tokens
+from matpac.downstream.features import TaskFeatures, embed_task
 from matpac.downstream.layers import layer_weighting_probe, per_layer_probes
-from matpac.downstream.neighbours import FewShotConfig, ProbeScores, few_shot, nearest_neighbours
-from matpac.downstream.probe import ProbeConfig, ProbeResult
+from matpac.downstream.neighbours import FewShotConfig, few_shot, nearest_neighbours
+from matpac.downstream.probe import ProbeConfig
+from matpac.downstream.scores import ProbeScores
 from matpac.downstream.tasks import Task
+from matpac.downstream.token_batches import TokenSource
+from matpac.downstream.token_features import TOKEN_BUDGET, open_tokens
 from matpac.downstream.tokens import attention_probe, prototype_probe
 from matpac.embedder import Embedder
 from matpac.errors import MatpacError
@@ -37,14 +41,22 @@ class Subject:
     """What the linear probe sees."""
     cache: Path
     config: ProbeConfig
+    token_budget: int = TOKEN_BUDGET
+    """Bytes of tokens that are kept on disk; more are computed whenever they are read."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where probes by gradients through tokens are trained: where the encoder computes."""
+        encoder = self.named.encoder
+        return encoder.device if isinstance(encoder, Embedder) else torch.device("cpu")
 
     def record(
         self,
         task: Task,
         probe: str,
-        found: ProbeResult | ProbeScores,
+        found: ProbeScores,
         seeds: Sequence[int] | None = None,
-        weights: Float[np.ndarray, "seed fold layer"] | None = None,
+        weights: Float[np.ndarray, "seed fold *prototype layer"] | None = None,
     ) -> Record:
         """A record of this encoder; the probe's own time is its `seconds`."""
         return make_record(
@@ -55,42 +67,47 @@ class Subject:
             found,
             self.config.seeds if seeds is None else seeds,
             found.seconds,
-            layer_weights=[] if weights is None else weights.mean(axis=(0, 1)).tolist(),
+            layer_weights=[] if weights is None else weights.reshape(-1, weights.shape[-1]).mean(axis=0).tolist(),
         )
 
 
-def other_probes(
-    subject: Subject, also: Sequence[str], say: Callable[[str], None]
-) -> tuple[list[Record], list[str]]:
-    """The probes `also` (names of `OTHERS`) of one encoder on one task, and a line for each that was left out.
+@dataclass(frozen=True)
+class Told:
+    """Where a probe says what it does."""
+
+    say: Callable[[str], None]
+    """Takes any line."""
+    leave_out: Callable[[str], None]
+    """Takes what is left out of the results, and why."""
+
+
+def other_probe(name: str, subject: Subject, say: Callable[[str], None]) -> tuple[list[Record], list[str]]:
+    """Records of one of `OTHERS` for one encoder on one task, and a line for what of it was left out.
 
     Args:
+        name: which one.
         subject: encoder, task and settings.
-        also: which ones.
-        say: takes a line for every probe that is done or left out.
+        say: takes a line for what is done or left out.
 
     Raises:
         MatpacError: features that can't be computed.
         ValueError: features that no probe can be trained on.
     """
-    records: list[Record] = []
     left_out: list[str] = []
 
     def leave_out(what: str) -> None:
         left_out.append(f"{subject.task.name}, {subject.named.name}: {what}")
         say(left_out[-1])
 
-    for name in also:
-        try:
-            found = OTHERS[name](subject, leave_out)
-        except LeftOutError as error:
-            leave_out(f"{name} left out: {error}")
-            continue
-        records += found
-        told = ", ".join(f"{record.probe} {record.result().score} %" for record in found)
-        if told:
-            say(f"{subject.task.name}: {subject.named.name} {told}")
-    return records, left_out
+    try:
+        found = OTHERS[name](subject, Told(say, leave_out))
+    except LeftOutError as error:
+        leave_out(f"{name} left out: {error}")
+        return [], left_out
+    told = ", ".join(f"{record.probe} {record.result().score} %" for record in found)
+    if told:
+        say(f"{subject.task.name}: {subject.named.name} {told}")
+    return found, left_out
 
 
 def fewest_examples(task: Task) -> int:
@@ -106,7 +123,7 @@ def fewest_examples(task: Task) -> int:
     return min(fewest)
 
 
-def _knn(subject: Subject, leave_out: Callable[[str], None]) -> list[Record]:
+def _knn(subject: Subject, told: Told) -> list[Record]:
     task = subject.features.task
     found = nearest_neighbours(
         subject.features.vectors, task.labels, task.splits, kind=task.kind, known=task.known
@@ -114,12 +131,14 @@ def _knn(subject: Subject, leave_out: Callable[[str], None]) -> list[Record]:
     return [subject.record(task, "knn", found, seeds=[])]
 
 
-def _few_shot(subject: Subject, leave_out: Callable[[str], None]) -> list[Record]:
+def _few_shot(subject: Subject, told: Told) -> list[Record]:
     task, wanted = subject.features.task, FewShotConfig()
     fewest = fewest_examples(task)
     shots = tuple(shot for shot in wanted.shots if shot <= fewest)
     if too_many := [str(shot) for shot in wanted.shots if shot > fewest]:
-        leave_out(f"few_shot left out with {' and '.join(too_many)} shots: a class has {fewest} training clips")
+        told.leave_out(
+            f"few_shot left out with {' and '.join(too_many)} shots: a class has {fewest} training clips"
+        )
     if not shots:
         return []
     config = FewShotConfig(shots, wanted.draws, wanted.seed)
@@ -127,7 +146,7 @@ def _few_shot(subject: Subject, leave_out: Callable[[str], None]) -> list[Record
     return [subject.record(task, f"few_shot_{shot}", scores, [config.seed]) for shot, scores in found.items()]
 
 
-def _layers(subject: Subject, leave_out: Callable[[str], None]) -> list[Record]:
+def _layers(subject: Subject, told: Told) -> list[Record]:
     layered = _layered(subject)
     task = layered.task
     curve = per_layer_probes(
@@ -136,7 +155,7 @@ def _layers(subject: Subject, leave_out: Callable[[str], None]) -> list[Record]:
     return [subject.record(task, f"{LAYER}{layer}", result) for layer, result in enumerate(curve.results, start=1)]
 
 
-def _weighting(subject: Subject, leave_out: Callable[[str], None]) -> list[Record]:
+def _weighting(subject: Subject, told: Told) -> list[Record]:
     layered = _layered(subject)
     task = layered.task
     found = layer_weighting_probe(
@@ -145,25 +164,23 @@ def _weighting(subject: Subject, leave_out: Callable[[str], None]) -> list[Recor
     return [subject.record(task, "weighting", found.result, weights=found.weights)]
 
 
-def _attention(subject: Subject, leave_out: Callable[[str], None]) -> list[Record]:
-    tokens = _tokens(subject)
-    task = tokens.task
+def _attention(subject: Subject, told: Told) -> list[Record]:
+    tokens, task = _tokens(subject, told, layers=False)
     found = attention_probe(
-        tokens.frames, task.labels, task.splits, tokens.lengths, subject.config, task.kind, task.known
+        tokens, task.labels, task.splits, None, subject.config, task.kind, task.known, subject.device
     )
     return [subject.record(task, "attention", found)]
 
 
-def _prototypes(subject: Subject, leave_out: Callable[[str], None]) -> list[Record]:
-    tokens = _tokens(subject)
-    task = tokens.task
+def _prototypes(subject: Subject, told: Told) -> list[Record]:
+    tokens, task = _tokens(subject, told, layers=True)
     found = prototype_probe(
-        tokens.frames, task.labels, task.splits, tokens.lengths, subject.config, task.kind, task.known
+        tokens, task.labels, task.splits, None, subject.config, task.kind, task.known, subject.device
     )
-    return [subject.record(task, "prototypes", found.result)]
+    return [subject.record(task, "prototypes", found.result, weights=found.layers)]
 
 
-OTHERS: dict[str, Callable[[Subject, Callable[[str], None]], list[Record]]] = {
+OTHERS: dict[str, Callable[[Subject, Told], list[Record]]] = {
     "knn": _knn,
     "few_shot": _few_shot,
     "layers": _layers,
@@ -171,7 +188,7 @@ OTHERS: dict[str, Callable[[Subject, Callable[[str], None]], list[Record]]] = {
     "attention": _attention,
     "prototypes": _prototypes,
 }
-"""By name, what gives the records of a probe; its second argument takes a line for what it leaves out."""
+"""By name, what gives the records of a probe."""
 
 
 def _layered(subject: Subject) -> TaskFeatures:
@@ -180,10 +197,9 @@ def _layered(subject: Subject) -> TaskFeatures:
     return embed_task(subject.task, subject.named, subject.cache, layers=True)
 
 
-def _tokens(subject: Subject) -> TokenFeatures:
+def _tokens(subject: Subject, told: Told, layers: bool) -> tuple[TokenSource, Task]:
     if not isinstance(subject.named.encoder, Embedder):
         raise LeftOutError("this encoder gives no tokens")
-    try:
-        return embed_tokens(subject.task, subject.named, subject.cache)
-    except MatpacError as error:  # tokens that do not fit the budget; all else failed for the vectors already
-        raise LeftOutError(str(error)) from error
+    return open_tokens(
+        subject.task, subject.named, subject.cache, told.say, layers=layers, budget_bytes=subject.token_budget
+    )

@@ -7,12 +7,12 @@ from matpac.probing.records import Record
 from matpac.report import Cell, Mark, Report, Table, layers_curve
 
 ABOUT = {
-    "linear": "one linear layer on the clip's vector",
-    "knn": "votes of the 10 nearest training clips, nothing trained",
-    "few_shot": "nearest prototype of a few training clips a class, interval over 10 draws",
-    "weighting": "linear layer on a learned mixture of all layers",
-    "attention": "linear layer on tokens pooled by learned attention",
-    "prototypes": "a prototype a class, sought in every token",
+    "linear": "on the clip's vector",
+    "knn": "votes of the 10 nearest training clips",
+    "few_shot": "nearest mean of so many clips a class, 10 draws",
+    "weighting": "linear on a learned mixture of layers",
+    "attention": "linear on tokens pooled by attention",
+    "prototypes": "sought in every token of all layers",
 }
 """By the beginning of a probe's name."""
 
@@ -43,7 +43,7 @@ def add_other_probes(
         report.table(_scores(layers, list(curves), "A linear probe on each layer."), fold="Scores of all layers")
     weighted = [record for record in others if record.layer_weights]
     if weighted:
-        report.table(_weights(weighted), fold="What the layers count in the learned mixture")
+        report.table(_weights(weighted), fold="What each layer counts in mixtures and gates that are learned")
 
 
 def _scores(records: Sequence[Record], encoders: Sequence[str], caption: str) -> Table:
@@ -75,5 +75,8 @@ def _weights(records: Sequence[Record]) -> Table:
         ]
         for layer in range(deepest)
     ]
-    caption = "Mean over seeds and folds; layers are standardised first, so that their weights can be compared."
-    return Table(["Layer", *(record.encoder for record in records)], rows, caption)
+    caption = (
+        "Mean over seeds and folds, of prototypes over classes too. Layers are standardised first, so that their "
+        "weights can be compared."
+    )
+    return Table(["Layer", *(Cell(record.encoder, note=record.probe) for record in records)], rows, caption)

@@ -36,6 +36,9 @@ MISSING_SHOWN = 50
 HARDEST = 12
 """Clips shown of those that probes get most wrong."""
 
+MOST_COMPARISONS = 12
+"""Comparisons up to which they are shown at once, and not behind a line."""
+
 PUBLISHED_SHOWN = 6
 """Published encoders beside the measured ones, the best of them; results.json is not filled with them."""
 
@@ -54,9 +57,11 @@ def write_page(outcome: Outcome, path: Path, command: Sequence[str]) -> Path:
         score_intervals(measured, colours), "Test scores with 95 % intervals over seeds.", "Scores by task."
     )
     if comparisons := outcome.comparisons():
-        rows = [[task, Cell(test.verdict)] for task, _, _, test in comparisons]
+        rows = [[Cell(f"{task}: {test.verdict}")] for task, _, _, test in comparisons]
+        about = "Is a difference beyond the noise?"
         report.table(
-            Table(["Task", "Paired over seeds and folds"], rows), fold="Is a difference beyond the noise?"
+            Table([about], rows, "Paired t-tests over seeds and folds."),
+            fold=about if len(rows) > MOST_COMPARISONS else "",
         )
     for line in outcome.not_compared():
         report.note(line)

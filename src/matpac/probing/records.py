@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from matpac.downstream.metrics import roc_auc
-from matpac.downstream.neighbours import ProbeScores
-from matpac.downstream.probe import ProbeResult
+from matpac.downstream.scores import ProbeResult, ProbeScores
 from matpac.downstream.tasks import Task
 from matpac.report import Result
 from matpac.training.run import write_text
@@ -42,7 +41,8 @@ class Record:
     roc_auc: float | None = None
     """Macro, mean over seeds and folds, where clips have several labels."""
     layer_weights: list[float] = field(default_factory=list)
-    """Of `weighting`: what each layer counts, mean over seeds and folds; they sum to 1."""
+    """What each layer counts, first layer first, to 1 in all: of `weighting` the mean over seeds and folds, of
+    `prototypes` that of the gates of all classes."""
     seconds: float = 0.0
     encoder_key: str = ""
     notes: list[str] = field(default_factory=list)
@@ -57,7 +57,7 @@ def make_record(
     encoder: str,
     key: str,
     probe: str,
-    found: ProbeResult | ProbeScores,
+    found: ProbeScores,
     seeds: Sequence[int],
     seconds: float,
     layer_weights: Sequence[float] = (),
@@ -97,7 +97,7 @@ def make_record(
     )
 
 
-def _roc_auc(task: Task, found: ProbeResult | ProbeScores) -> float | None:
+def _roc_auc(task: Task, found: ProbeScores) -> float | None:
     """Mean over seeds and folds; None where a test part has no class with both answers."""
     values = []
     for split, runs in zip(task.splits, found.predictions, strict=True):

@@ -13,10 +13,12 @@ from jaxtyping import Float
 from matpac.downstream.compare import PairedTest, paired_test
 from matpac.downstream.encoders import NamedEncoder
 from matpac.downstream.features import TaskFeatures, embed_task
-from matpac.downstream.probe import ProbeConfig, ProbeResult, linear_probe
+from matpac.downstream.probe import ProbeConfig, linear_probe
+from matpac.downstream.scores import ProbeResult
 from matpac.downstream.tasks import Task
+from matpac.downstream.token_features import TOKEN_BUDGET
 from matpac.errors import MatpacError
-from matpac.probing.others import Subject, other_probes
+from matpac.probing.others import Subject, other_probe
 from matpac.probing.records import Record, make_record
 
 
@@ -94,6 +96,7 @@ def run_probes(
     say: Callable[[str], None],
     done: Callable[[Outcome], None] | None = None,
     also: Sequence[str] = (),
+    token_budget: int = TOKEN_BUDGET,
 ) -> Outcome:
     """Linear probes of all encoders on all tasks, and probes beside them.
 
@@ -105,6 +108,7 @@ def run_probes(
         say: takes a line for every result.
         done: is called after every result, so that nothing is lost when a later one fails.
         also: names of `matpac.probing.others.OTHERS`.
+        token_budget: bytes of disk for the tokens of one encoder on one task; more are read through.
 
     Raises:
         MatpacError: a task or an encoder that cannot be used; what was done before is kept.
@@ -128,9 +132,10 @@ def run_probes(
             )
             if done is not None:
                 done(outcome)
-            if also:
+            for name in also:
+                subject = Subject(task, named, features, cache, config, token_budget)
                 with _named(task, named):
-                    records, left_out = other_probes(Subject(task, named, features, cache, config), also, say)
+                    records, left_out = other_probe(name, subject, say)
                 outcome.others += records
                 outcome.left_out += left_out
                 if done is not None:

@@ -41,7 +41,11 @@ SCHEDULES = ("Learning rate", "Temperatures", "Teacher's decay")
 """Panels of numbers that are computed, not measured: nothing to smooth."""
 
 
-def loss_curves(metrics: Sequence[Mapping[str, float]]) -> "matplotlib.figure.Figure":
+Panels = Sequence[tuple[str, Mapping[str, str]]]
+"""Titles, and under each the keys that are drawn with their names in the legend."""
+
+
+def loss_curves(metrics: Sequence[Mapping[str, float]], panels: Panels = PANELS) -> "matplotlib.figure.Figure":
     """Losses, monitors of collapse, pseudo-classes, hypotheses and schedules over the steps.
 
     `metrics` are a run's log lines, each with `step` and any of the keys of `PANELS`; a panel none of whose
@@ -55,22 +59,22 @@ def loss_curves(metrics: Sequence[Mapping[str, float]]) -> "matplotlib.figure.Fi
         {int(found[1]) for line in lines for key in line if (found := re.fullmatch(r"wins/(\d+)", key))}
     )
     won = {f"wins/{number}": str(number + 1) for number in hypotheses} if len(hypotheses) > 1 else {}
-    panels = [(title, keys or won) for title, keys in PANELS]
-    panels = [
+    drawn = [(title, keys or won) for title, keys in panels]
+    drawn = [
         (title, {key: name for key, name in keys.items() if any(key in line for line in lines)})
-        for title, keys in panels
+        for title, keys in drawn
     ]
-    panels = [(title, keys) for title, keys in panels if keys]
-    if not panels:
+    drawn = [(title, keys) for title, keys in drawn if keys]
+    if not drawn:
         raise ValueError(f"nothing to draw in {len(lines)} log lines; known keys are loss, learning_rate, …")
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
+    columns = min(3, len(drawn))
+    rows = -(-len(drawn) // columns)
     with look():
         figure = new_figure(2.3 * rows + 0.1)
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, (title, keys) in zip(grid, panels, strict=False):
+        for axes, (title, keys) in zip(grid, drawn, strict=False):
             _panel(axes, title, {name: _series(lines, key) for key, name in keys.items()})
-        for axes in grid[len(panels) :]:
+        for axes in grid[len(drawn) :]:
             axes.remove()
     return figure
 

@@ -186,9 +186,9 @@ def confusion(matrix: Integer[np.ndarray, "class class"], classes: Sequence[str]
         figure.set_layout_engine("compressed")
         axes = figure.subplots()
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="equal")
-        figure.colorbar(image, ax=axes, label="% of the true class", fraction=0.04, pad=0.02).outline.set_visible(
-            False
-        )
+        bar = figure.colorbar(image, ax=axes, label="% of the true class", fraction=0.04, pad=0.02)
+        bar.outline.set_visible(False)
+        bar.ax.yaxis.set_major_formatter(number)
         every = -(-count // 60)
         named = range(0, count, every)
         size = 8.5 if count <= 25 else 6.5

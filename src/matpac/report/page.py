@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Literal
 
 from matpac.report.results import Table
 from matpac.report.style import svg
@@ -15,45 +15,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Section:
-    kind: ClassVar[str] = "section"
-    anchor: str
-    title: str
+class _Block:
+    """What the template shows; `kind` says how."""
 
-
-@dataclass(frozen=True)
-class _Text:
-    kind: ClassVar[str] = "text"
-    paragraphs: tuple[str, ...]
-    note: bool
-
-
-@dataclass(frozen=True)
-class _Code:
-    kind: ClassVar[str] = "code"
-    text: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class _Facts:
-    kind: ClassVar[str] = "facts"
-    facts: Mapping[str, str]
-    fold: str
-
-
-@dataclass(frozen=True)
-class _Table:
-    kind: ClassVar[str] = "table"
-    table: Table
-    fold: str
-
-
-@dataclass(frozen=True)
-class _Picture:
-    kind: ClassVar[str] = "picture"
-    svg: str
-    caption: str
+    kind: Literal["section", "text", "note", "code", "facts", "table", "picture"]
+    content: str | tuple[str, ...] | Mapping[str, str] | Table
+    about: str = ""
+    """A section's anchor, a caption, or the line that the block hides behind."""
 
 
 class Report:
@@ -69,32 +37,32 @@ class Report:
     def __init__(self, title: str, summary: str = "") -> None:
         self.title = title
         self.summary = summary
-        self._blocks: list[_Section | _Text | _Code | _Facts | _Table | _Picture] = []
+        self._blocks: list[_Block] = []
 
     def section(self, title: str) -> None:
         """Begin a section; all of them are linked at the top of the page."""
-        turn = 1 + sum(isinstance(block, _Section) for block in self._blocks)
-        self._blocks.append(_Section(f"section-{turn}", title))
+        turn = 1 + sum(block.kind == "section" for block in self._blocks)
+        self._blocks.append(_Block("section", title, f"section-{turn}"))
 
     def text(self, text: str) -> None:
         """Plain paragraphs, parted by empty lines."""
-        self._blocks.append(_Text(_paragraphs(text), note=False))
+        self._blocks.append(_Block("text", _paragraphs(text)))
 
     def note(self, text: str) -> None:
         """Paragraphs in a box: what must not be missed, such as clips left out or a difference in the noise."""
-        self._blocks.append(_Text(_paragraphs(text), note=True))
+        self._blocks.append(_Block("note", _paragraphs(text)))
 
     def code(self, text: str, caption: str = "") -> None:
         """Command lines, or a configuration, as they are typed."""
-        self._blocks.append(_Code(text.strip("\n"), caption))
+        self._blocks.append(_Block("code", text.strip("\n"), caption))
 
     def facts(self, facts: Mapping[str, object], fold: str = "") -> None:
         """Names with values: seeds, versions, settings. `fold`, where given, is the line they hide behind."""
-        self._blocks.append(_Facts({name: str(value) for name, value in facts.items()}, fold))
+        self._blocks.append(_Block("facts", {name: str(value) for name, value in facts.items()}, fold))
 
     def table(self, table: Table, fold: str = "") -> None:
         """A table, such as `results_table` gives; `fold`, where given, is the line it hides behind."""
-        self._blocks.append(_Table(table, fold))
+        self._blocks.append(_Block("table", table, fold))
 
     def figure(self, figure: "matplotlib.figure.Figure", caption: str, alt: str) -> None:
         """A figure as vectors, its images as PNG. `alt` says what is to be seen to those who can't see it.
@@ -103,7 +71,7 @@ class Report:
         """
         if not alt.strip():
             raise ValueError(f"the figure {caption!r} needs a text that says what is to be seen (alt)")
-        self._blocks.append(_Picture(svg(figure, f"f{len(self._blocks)}-", alt), caption))
+        self._blocks.append(_Block("picture", svg(figure, f"f{len(self._blocks)}-", alt), caption))
 
     def html(self) -> str:
         """The page; the same blocks give the same text."""
@@ -113,7 +81,7 @@ class Report:
             autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
         template = environment.from_string(files("matpac.report").joinpath("page.html").read_text("utf-8"))
-        sections = [block for block in self._blocks if isinstance(block, _Section)]
+        sections = [block for block in self._blocks if block.kind == "section"]
         return template.render(title=self.title, summary=self.summary, blocks=self._blocks, sections=sections)
 
     def write(self, path: str | Path) -> Path:

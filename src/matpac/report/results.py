@@ -16,6 +16,10 @@ MOST_COLUMNS = 6
 """Encoders that stand side by side; more of them stand below each other."""
 
 
+EDGE = 1.0
+"""Per cent beyond 0 and 100 that an axis of scores may reach, so that dots on the edge are whole."""
+
+
 @dataclass(frozen=True)
 class Result:
     """One encoder's score on one task: a record of `results.json`."""
@@ -146,9 +150,9 @@ def details_table(results: Sequence[Result]) -> Table:
     """What is behind each measured score: seeds, folds, learning rates, share of clips used."""
     rows = [
         [
-            result.task,
+            Cell(result.task, note=result.metric),
             result.encoder,
-            Cell(result.score, note=result.metric),
+            result.score,
             ", ".join(map(str, result.seeds)) or "–",
             result.folds,
             ", ".join(f"{rate:g}" for rate in result.learning_rates) or "–",
@@ -194,15 +198,20 @@ def score_intervals(
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_formatter(number)
         axes.set_xlabel("score in %, with 95 % interval", color=PALE)
+        left, right = axes.get_xlim()
+        axes.set_xlim(max(left, -EDGE), min(right, 100 + EDGE))
         _legend(figure, axes, labels)
     return figure
 
 
 def _dots(axes: Any, mine: Sequence[Result], rows: Sequence[float], mark: Mark) -> None:
+    means = np.array([100 * result.mean for result in mine])
+    halves = np.nan_to_num([100 * result.ci95 for result in mine])
     axes.errorbar(
-        [100 * result.mean for result in mine],
+        means,
         rows,
-        xerr=[0.0 if math.isnan(result.ci95) else 100 * result.ci95 for result in mine],
+        # no score is below 0 or above 100, whatever Student's t makes of two seeds
+        xerr=[np.minimum(halves, means), np.minimum(halves, 100 - means)],
         linestyle="none",
         color=mark.colour,
         marker=mark.marker,

@@ -121,7 +121,7 @@ def number(value: float, position: float | None = None) -> str:
     """A tick's number, short and without an exponent where it can be; usable as a tick formatter."""
     if abs(value) >= 1000:
         return f"{value:,.0f}".replace("-", "−")
-    return f"{value:.6g}".replace("-", "−")
+    return f"{value + 0.0:.6g}".replace("-", "−")  # + 0.0: of a negative zero the sign goes
 
 
 _ID, _LINK = "id", "{http://www.w3.org/1999/xlink}href"

@@ -194,6 +194,43 @@ def make_mtg(root: Path, base: str = "audio", low: bool = False, data: str = "")
     return [str(root / base / "16/216.mp3")]
 
 
+AUDIOSET = {"/m/09x0r": "Speech", "/m/05zppz": "Male speech, man speaking", "/t/dd00128": "Fireworks"}
+"""In the order of `index`, which is not that of the mids."""
+AUDIOSET_NAMES = ("{}.flac", "Y{}.wav", "{}_30000.ogg", "Y{}_30.000_40.000.mp3")
+"""What people call clips."""
+
+
+def make_audioset(root: Path, unbalanced: bool = True) -> list[str]:
+    """Balanced set of 40 clips, unbalanced of 6, eval of 6; the second of each is missing.
+
+    YTIDs begin with -, _ or Y as some do; male speech is speech; files lie in folders of their own.
+    """
+    speech, male, fireworks = AUDIOSET
+    missing = []
+    for part, count in (("balanced_train", 40), ("unbalanced_train", 6 * unbalanced), ("eval", 6)):
+        lines = ["# Segments csv created Sun Mar  5 10:54:31 2017", f"# num_ytids={count}"]
+        lines.append("# YTID, start_seconds, end_seconds, positive_labels")
+        for clip in range(count):
+            name = f"{'-_Yb'[clip % 4]}{part[:3]}{clip:07d}"
+            mids = fireworks if clip % 2 else f"{speech},{male}" if clip % 4 else speech
+            lines.append(f'{name}, 30.000, 40.000, "{mids}"')
+            if clip == 1:
+                missing.append(str(root / name))
+            else:
+                tone(root / f"{part}_segments" / AUDIOSET_NAMES[clip // 2 % 4].format(name), clip % 2)
+        if count:
+            root.mkdir(parents=True, exist_ok=True)
+            (root / f"{part}_segments.csv").write_text("\n".join(lines) + "\n")
+    rows = [[str(number), *pair] for number, pair in enumerate(AUDIOSET.items())]
+    table(root / "class_labels_indices.csv", [["index", "mid", "display_name"], *rows])
+    return missing
+
+
+def make_audioset20k(root: Path) -> list[str]:
+    """The same with the unbalanced set beside it, which is not looked at."""
+    return [path for path in make_audioset(root) if "unb" not in path]
+
+
 def make_folder(root: Path, parts: Sequence[str] = ("",), clips: int = 10) -> list[str]:
     """Classes cat and dog in each part, a sound deeper inside, an empty folder, one sound beside the classes."""
     for part in parts:
@@ -233,6 +270,8 @@ MAKERS: dict[str, Callable[[Path], list[str]]] = {
     "mtg_instrument": make_mtg,
     "mtg_moodtheme": make_mtg,
     "mtg_top50": make_mtg,
+    "audioset": make_audioset,
+    "audioset20k": make_audioset20k,
     "folder": make_folder,
 }
 """By name of the task; `table` needs its columns said (`make_table`)."""

@@ -22,6 +22,8 @@ FACTS = {  # unit seconds, metric, folds: docs/evaluation.md
     "mtg_instrument": (30, "mAP", 1),
     "mtg_moodtheme": (30, "mAP", 1),
     "mtg_top50": (30, "mAP", 1),
+    "audioset": (10, "mAP", 1),
+    "audioset20k": (10, "mAP", 1),
     "folder": (None, "accuracy", 1),
 }
 

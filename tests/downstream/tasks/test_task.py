@@ -183,7 +183,7 @@ def test_cut_or_empty_metadata(tmp_path, name):
 
 def test_all_names_of_the_protocol():
     protocol = "esc50 us8k gtzan nsynth openmic mtt fsd50k mtg_genre mtg_instrument mtg_moodtheme mtg_top50"
-    assert list(TASKS) == [*protocol.split(), "folder", "table"]
+    assert list(TASKS) == [*protocol.split(), "audioset", "audioset20k", "folder", "table"]
 
 
 def test_text_that_is_not_utf8(tmp_path):

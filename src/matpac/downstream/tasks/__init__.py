@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
+from matpac.downstream.tasks.audioset import read_audioset_2m, read_audioset_20k
 from matpac.downstream.tasks.esc50 import read_esc50
 from matpac.downstream.tasks.folder import read_folder
 from matpac.downstream.tasks.fsd50k import read_fsd50k
@@ -35,6 +36,8 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "mtg_instrument": read_mtg_instrument,
     "mtg_moodtheme": read_mtg_moodtheme,
     "mtg_top50": read_mtg_top50,
+    "audioset": read_audioset_2m,
+    "audioset20k": read_audioset_20k,
     "folder": read_folder,
     "table": read_table,
 }

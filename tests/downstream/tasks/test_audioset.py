@@ -1,0 +1,167 @@
+"""AudioSet's tables and clips as people have them, and what is told of those that can't be right."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from downstream.tasks import corpora
+from matpac.downstream.tasks import Task, TaskError, read_task
+from matpac.downstream.tasks.audioset import _row
+
+BALANCED, UNBALANCED, EVALUATION = (
+    f"{part}_segments.csv" for part in ("balanced_train", "unbalanced_train", "eval")
+)
+
+
+def sets(task: Task, rows: np.ndarray) -> set[str]:
+    return {part for row in rows for part in ("bal", "unb", "eva") if part in Path(task.paths[row]).name}
+
+
+def test_classes_labels_and_splits(tmp_path):
+    corpora.make_audioset(tmp_path)
+    task = read_task("audioset", tmp_path)
+    assert task.classes == ["Male speech, man speaking", "Speech", "Fireworks"], "by mid, not by index"
+    by_name = {Path(path).name: row for path, row in zip(task.paths, task.labels.tolist(), strict=True)}
+    assert by_name["-bal0000000.flac"] == [0, 1, 0]
+    assert by_name["YYbal0000002.wav"] == [1, 1, 0]
+    assert by_name["Ybbal0000003.wav"] == [0, 0, 1]
+    assert by_name["-unb0000004_30000.ogg"] == [0, 1, 0]
+    assert by_name["YYbal0000006_30.000_40.000.mp3"] == [1, 1, 0]
+    [split] = task.splits
+    assert (len(split.train), len(split.valid), len(split.test)) == (35 + 5, 4, 5)
+    assert (sets(task, split.train), sets(task, split.valid), sets(task, split.test)) == (
+        {"bal", "unb"}, {"bal"}, {"eva"}
+    )  # fmt: skip
+    assert task.labels[split.valid].sum(axis=0)[1:].tolist() == [2, 2], "stratified"
+    assert task.notes == [
+        "Validation: a tenth of the balanced training set, stratified (seed 0); eval_segments.csv is the test set "
+        "and chooses nothing.",
+        "Classes in the order of their mids, which is that of the published tagger's head.",
+    ]
+
+
+def test_the_balanced_set_alone_holds_the_same_clips_out(tmp_path):
+    corpora.make_audioset(tmp_path)
+    both, alone = read_task("audioset", tmp_path), read_task("audioset20k", tmp_path)
+    assert sets(alone, np.arange(len(alone.paths))) == {"bal", "eva"}
+    valid = [[task.paths[row] for row in task.splits[0].valid] for task in (both, alone)]
+    assert valid[0] == valid[1]
+    (tmp_path / UNBALANCED).write_text("not looked at")
+    assert read_task("audioset20k", tmp_path).paths == alone.paths
+
+
+def test_without_the_unbalanced_set_it_says_so(tmp_path):
+    corpora.make_audioset(tmp_path, unbalanced=False)
+    task = read_task("audioset", tmp_path)
+    assert task.paths == read_task("audioset20k", tmp_path).paths
+    assert task.notes[2] == "unbalanced_train_segments.csv is not there: the balanced set alone is trained on."
+
+
+@pytest.mark.parametrize("folder", ["metadata", "csv"])
+def test_tables_in_a_folder_of_their_own(tmp_path, folder):
+    corpora.make_audioset(tmp_path / "a")
+    (tmp_path / "a" / folder).mkdir()
+    for file in (tmp_path / "a").glob("*.csv"):
+        file.rename(tmp_path / "a" / folder / file.name)
+    task = read_task("audioset", tmp_path / "a")
+    corpora.make_audioset(tmp_path / "b")
+    assert len(task.paths) == len(read_task("audioset", tmp_path / "b").paths)
+
+
+def test_names_of_classes_from_the_cache(tmp_path, monkeypatch):
+    corpora.make_audioset(tmp_path / "a")
+    monkeypatch.setenv("MATPAC_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "a/class_labels_indices.csv").rename(tmp_path / "cache/class_labels_indices.csv")
+    assert read_task("audioset", tmp_path / "a").classes[2] == "Fireworks"
+    (tmp_path / "cache/class_labels_indices.csv").unlink()
+    with pytest.raises(TaskError, match=r"audioset: no file .*a/class_labels_indices\.csv \(or metadata/"):
+        read_task("audioset", tmp_path / "a")
+
+
+def test_what_else_lies_there(tmp_path):
+    """Further files of a clip, other sounds, hidden files, pictures; a link back up; no file is opened."""
+    corpora.make_audioset(tmp_path)
+    plain = read_task("audioset", tmp_path)
+    used = Path(plain.paths[0])
+    for name in ("z/-bal0000000.wav", "z/-bal0000000_30000.mp3"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for name in (
+        "._-bal0000000.wav",
+        "-bal0000001.jpg",
+        "-bal0000001x.wav",
+        "Y.wav",
+        "talk.wav",
+        "-bal.0000001.wav",
+    ):
+        (used.parent / name).touch()
+    (tmp_path / ".trash").mkdir()
+    (tmp_path / ".trash" / "_bal0000001.wav").touch()
+    (tmp_path / "z" / "up").symlink_to(tmp_path)
+    task = read_task("audioset", tmp_path)
+    assert task.paths == plain.paths
+    assert task.missing == plain.missing
+    assert task.notes[2:] == ["2 sounds are further files of a clip and are not used (the first by name is)."]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        (EVALUATION, lambda text: "", r"eval_segments\.csv: has no clips"),
+        (EVALUATION, lambda text: text + "x, 1, 2\n", r"eval_segments\.csv: line 10 is not YTID, start, end"),
+        (EVALUATION, lambda text: text + 'x, 1, 2, "/m/09x0r"\n', "line 10 is not YTID"),
+        (
+            UNBALANCED,
+            lambda text: text.replace("/t/dd00128", "/m/none"),
+            "label '/m/none' of clip _unb0000001 is none",
+        ),
+        (
+            EVALUATION,
+            lambda text: text + '-bal0000000, 1, 2, "/m/09x0r"\n',
+            "clip -bal0000000 is there twice, or in",
+        ),
+        ("class_labels_indices.csv", lambda text: "index,name\n0,a\n", "not AudioSet's"),
+    ],
+)
+def test_a_damaged_table_is_told(tmp_path, file, change, message):
+    corpora.make_audioset(tmp_path)
+    (tmp_path / file).write_text(change((tmp_path / file).read_text()))
+    with pytest.raises(TaskError, match=f"audioset: .*{message}"):
+        read_task("audioset", tmp_path)
+
+
+@pytest.mark.parametrize("file", [BALANCED, EVALUATION])
+def test_a_missing_table_is_told(tmp_path, file):
+    corpora.make_audioset(tmp_path)
+    (tmp_path / file).unlink()
+    with pytest.raises(TaskError, match=f"audioset: no file {tmp_path / file}"):
+        read_task("audioset", tmp_path)
+
+
+def test_without_any_clip(tmp_path):
+    corpora.make_audioset(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    for file in (tmp_path / "a").glob("*.csv"):
+        file.rename(tmp_path / "b" / file.name)
+    with pytest.raises(TaskError, match="none of its 52 clips is on disk"):
+        read_task("audioset", tmp_path / "b")
+
+
+youtube = st.text("abcXYZ019-_", min_size=11, max_size=11)
+times = st.sampled_from(["", "_30", "_30000", "_30.000", "_0_10", "_30.000_40.000"])
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(youtube, min_size=1, max_size=6, unique=True), st.booleans(), times)
+def test_every_way_to_call_a_clip_means_it(names, prefix, behind):
+    clips = {name: row for row, name in enumerate(names)}
+    stem = f"{'Y' * prefix}{names[-1]}{behind}"
+    # a name may look like another clip's: then that clip's exact name counts
+    other = clips.get(stem[:11]) if prefix else None
+    found = _row(stem, clips)
+    assert found == len(names) - 1 or (other is not None and found == other)
+    assert _row(stem + "x", clips) is None or behind == ""
