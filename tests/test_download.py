@@ -128,7 +128,7 @@ def test_a_length_must_be_told(server, tmp_path):
 
 def test_too_large(server, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LARGEST", 1000)
-    with pytest.raises(DownloadError, match="no encoder has"):
+    with pytest.raises(DownloadError, match="1280000 bytes, and no such file has more than 1000"):
         fetch(server, tmp_path)
 
 

@@ -10,26 +10,36 @@ What a file is follows from its content, never from its name.
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from matpac.card import Card
+from matpac.checkpoint.description import (
+    PARTS,
+    HeadSize,
+    SceneProbeSize,
+    describe,
+    describe_pretraining,
+    read_description,
+)
 from matpac.checkpoint.published import CheckpointError, read_published
-from matpac.checkpoint.strict import check_fields, config_from, fill
+from matpac.checkpoint.strict import fill
 from matpac.checkpoint.tensor_files import (
+    StoredTensors,
     is_safetensors,
     is_torch_file,
-    read_safetensors,
+    open_safetensors,
     read_tensors,
     read_torch_file,
     what_else,
     write_tensors,
 )
-from matpac.embedder import Card, Embedder, Tagger
+from matpac.embedder import Embedder
 from matpac.logmel import LogMelConfig
+from matpac.tags import Head, SceneProbe, Tagger
 from matpac.vit import Encoder, EncoderConfig
 
 __all__ = [
@@ -43,87 +53,8 @@ __all__ = [
     "write_tensors",
 ]
 
-FORMAT = 1
-"""Version of the description; it rises when a file of the new kind would be misread by older code."""
-
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-
-PARTS = {
-    "encoder": ("encoder.", "head."),
-    "pretraining": ("student.", "predictor.", "teacher.", "head.", "center."),
-}
-"""What the tensors' names begin with in a file of each kind; the first of them is the encoder."""
-
-_NONE = type(None)
-_FIELDS: dict[str, tuple[type, ...]] = {
-    "format": (int,),
-    "kind": (str,),
-    "logmel": (dict,),
-    "encoder": (dict,),
-    "head": (dict, _NONE),
-    "labels": (list,),
-    "exclusive": (bool,),
-    "name": (str,),
-    "step": (int, _NONE),
-    "recipe": (dict, _NONE),
-}
-
-
-@dataclass(frozen=True)
-class HeadSize:
-    """Of a tagger."""
-
-    classes: int
-
-
-@runtime_checkable
-class PretrainingRecipe(Protocol):
-    """What a description of pre-training needs of `matpac.recipes.Recipe`, which is a floor above."""
-
-    @property
-    def logmel(self) -> LogMelConfig: ...
-
-    @property
-    def objective(self) -> object: ...
-
-
-def describe(embedder: Embedder) -> dict[str, Any]:
-    """The description of an encoder's own file."""
-    card, head = embedder.card, embedder.head
-    return {
-        "format": FORMAT,
-        "kind": "encoder",
-        "logmel": asdict(embedder.logmel.config),
-        "encoder": asdict(embedder.encoder.config),
-        "head": None if head is None else {"classes": head.linear.out_features},
-        "labels": list(card.labels),
-        "exclusive": card.exclusive,
-        "name": card.name,
-        "step": card.step,
-        "recipe": None,
-    }
-
-
-def describe_pretraining(
-    recipe: PretrainingRecipe, step: int | None = None, name: str = "pretraining"
-) -> dict[str, Any]:
-    """The description of a checkpoint of pre-training; `recipe` is a dataclass, kept whole."""
-    assert is_dataclass(recipe)
-    assert not isinstance(recipe, type)
-    whole = asdict(recipe)
-    return {
-        "format": FORMAT,
-        "kind": "pretraining",
-        "logmel": whole["logmel"],
-        "encoder": whole["objective"]["encoder"],
-        "head": None,
-        "labels": [],
-        "exclusive": False,
-        "name": name,
-        "step": step,
-        "recipe": whole,
-    }
 
 
 def save(embedder: Embedder, path: str | Path) -> Path:
@@ -133,14 +64,21 @@ def save(embedder: Embedder, path: str | Path) -> Path:
         the file with the weights; `matpac.load` takes it and the folder.
 
     Raises:
-        CheckpointError: the name ends like another format's.
+        CheckpointError: the name ends like another format's, or the encoder has no weights of its own (ONNX).
         OSError: it can't be written.
     """
     path = Path(path)
-    if path.suffix in (".pt", ".pth", ".bin", ".ckpt", ".onnx"):
+    if path.suffix == ".onnx":
+        raise CheckpointError(f"{path}: ONNX is written by matpac export; save writes .safetensors, or a folder")
+    if path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
         raise CheckpointError(f"{path}: encoders are written as .safetensors, or into a folder")
     description = describe(embedder)
     tensors = {f"encoder.{name}": tensor for name, tensor in embedder.encoder.state_dict().items()}
+    if "encoder.positions" not in tensors:
+        raise CheckpointError(
+            f"{embedder.card.name}: its weights lie in its ONNX file, which can be copied; what can be saved "
+            "otherwise is the encoder that it was exported from"
+        )
     if embedder.head is not None:
         tensors |= {f"head.{name}": tensor for name, tensor in embedder.head.state_dict().items()}
     if path.suffix == ".safetensors":
@@ -167,15 +105,17 @@ def load_file(path: str | Path) -> Embedder:
     with path.open("rb") as file:
         start = file.read(64)
     if is_safetensors(start):
-        tensors, description = read_safetensors(path)
-        return _published(tensors, path) if description is None else _own(tensors, description, str(path))
+        with open_safetensors(path) as (tensors, description):
+            if description is None:
+                return _published(dict(tensors), path)
+            return _own(tensors, description, str(path))
     if is_torch_file(start):
         return _published(read_torch_file(path), path)
     raise CheckpointError(f"{path}: {what_else(start)}; matpac reads .safetensors and PyTorch's .pt")
 
 
 def load_folder(path: str | Path) -> Embedder:
-    """The encoder in a folder: the newest checkpoint of a run, one such checkpoint, or a saved encoder.
+    """The encoder in a folder: a run's result or its newest checkpoint, one such checkpoint, or a saved encoder.
 
     Raises:
         CheckpointError: none there, or as `load_file`.
@@ -184,7 +124,7 @@ def load_folder(path: str | Path) -> Embedder:
     path = Path(path)
     steps = [step for step in path.glob("checkpoints/step-*") if step.name[5:].isdecimal()]
     newest_first = sorted(steps, key=lambda step: int(step.name[5:]), reverse=True)
-    for folder in [*newest_first, path]:
+    for folder in [path, *newest_first]:  # fine-tuning keeps its result above its checkpoints
         if (folder / MODEL_FILE).is_file():
             return load_file(folder / MODEL_FILE)
     if (path / "checkpoints").is_dir():
@@ -196,62 +136,36 @@ def load_folder(path: str | Path) -> Embedder:
     )
 
 
-def _own(tensors: dict[str, Tensor], description: dict[str, Any], file: str) -> Embedder:
+def _own(tensors: StoredTensors, data: dict[str, Any], file: str) -> Embedder:
     """An encoder of our own format, or the student of a pre-training."""
-    _check_description(description, file)
-    kind, parts = description["kind"], PARTS[description["kind"]]
+    description = read_description(data, file)
+    kind, parts = description.kind, PARTS[description.kind]
     if extra := [name for name in tensors if not name.startswith(parts)]:
         raise CheckpointError(f"{file}: {len(extra)} tensors belong to nothing: {', '.join(extra[:8])}")
-    config = config_from(EncoderConfig, description["encoder"], "encoder", file)
-    logmel = config_from(LogMelConfig, description["logmel"], "logmel", file)
-    size = description["head"]
-    classes = None if size is None else config_from(HeadSize, size, "head", file).classes
-    encoder = _encoder(config, _below(parts[0], tensors), file, parts[0])
-    head = _head(config, classes, _below("head.", tensors) if kind == "encoder" else {}, file)
-    card = Card(
-        name=description["name"],
-        labels=tuple(description["labels"]),
-        exclusive=description["exclusive"],
-        step=description["step"],
-        source=f"matpac {kind}",
-    )
+    config = description.encoder
+    encoder = _encoder(config, tensors.below(parts[0]), file, parts[0])
+    head = _head(config, description.head, tensors.below("head.") if kind == "encoder" else {}, file)
     try:
-        return Embedder(encoder, logmel, head, card)
+        return Embedder(encoder, description.logmel, head, description.card)
     except ValueError as error:
         raise CheckpointError(f"{file}: {error}") from error
-
-
-def _check_description(description: dict[str, Any], file: str) -> None:
-    if (version := description.get("format")) != FORMAT:
-        raise CheckpointError(f"{file}: format {version!r:.80}, and this matpac reads {FORMAT}; update matpac")
-    check_fields(description, _FIELDS, "the description", file)
-    for name, kinds in _FIELDS.items():
-        if type(description[name]) not in kinds:
-            raise CheckpointError(f"{file}: {name} of the description is {description[name]!r:.80}")
-    kind, head, labels = (description[name] for name in ("kind", "head", "labels"))
-    if kind not in PARTS:
-        raise CheckpointError(f"{file}: kind {kind!r:.80} is neither {' nor '.join(PARTS)}")
-    if head is not None and kind != "encoder":
-        raise CheckpointError(f"{file}: pre-training has no tagger, and the description tells of one")
-    if not all(isinstance(label, str) for label in labels) or len(labels) not in (0, (head or {}).get("classes")):
-        raise CheckpointError(f"{file}: its {len(labels)} labels do not name the classes of its head ({head})")
 
 
 def _published(content: Mapping[Any, Any], path: Path) -> Embedder:
     """An encoder of the papers' authors, with its AudioSet tagger where it has one."""
     model = read_published(content, str(path))
-    classes = None
+    size = None
     if model.head:
         matrix = model.head.get("linear.weight")
         if matrix is None or not matrix.ndim:
             raise CheckpointError(f"{path}: has parts of a head, and no matrix head.weight")
-        classes = len(matrix)
+        size = HeadSize(len(matrix))
     encoder = _encoder(model.encoder, model.student, str(path))
-    head = _head(model.encoder, classes, model.head, str(path))
+    head = _head(model.encoder, size, model.head, str(path))
     return Embedder(encoder, LogMelConfig(), head, Card(name=path.stem, source="published"))
 
 
-def _encoder(config: EncoderConfig, tensors: dict[str, Tensor], file: str, prefix: str = "") -> Encoder:
+def _encoder(config: EncoderConfig, tensors: Mapping[str, Tensor], file: str, prefix: str = "") -> Encoder:
     # before anything of the size that the file claims is made
     positions, size = tensors.get("positions"), (1 + config.tokens, config.width)
     if positions is not None and positions.shape != size:
@@ -264,16 +178,18 @@ def _encoder(config: EncoderConfig, tensors: dict[str, Tensor], file: str, prefi
     return encoder
 
 
-def _head(config: EncoderConfig, classes: int | None, tensors: dict[str, Tensor], file: str) -> Tagger | None:
-    if classes is None:
+def _head(
+    config: EncoderConfig, size: HeadSize | SceneProbeSize | None, tensors: Mapping[str, Tensor], file: str
+) -> Head | None:
+    if size is None:
         if tensors:
             raise CheckpointError(f"{file}: tensors of a head that is not described: {', '.join(tensors)}")
         return None
+    if isinstance(size, SceneProbeSize) and size.scene != config.bands * config.width:
+        scene = config.bands * config.width
+        raise CheckpointError(f"{file}: a head on scenes of {size.scene} numbers, and its encoder's have {scene}")
     with torch.device("meta"):
-        head = Tagger(config.width, classes)
+        probe = isinstance(size, SceneProbeSize)
+        head = SceneProbe(size.scene, size.classes) if probe else Tagger(config.width, size.classes)
     fill(head, tensors, file, "head.")
     return head
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

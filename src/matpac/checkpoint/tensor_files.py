@@ -6,8 +6,8 @@ import pickle
 import re
 import uuid
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,58 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, description
 
 
+class StoredTensors(Mapping[str, Tensor]):
+    """Tensors of an open safetensors file, each in a mapping of its own, which goes when the tensor does.
+
+    Whoever copies them one by one never has more than one twice in memory; those of one mapping of the whole file
+    would all stay resident beside their copies.
+    """
+
+    def __init__(self, name: str, path: Path, names: Mapping[str, str]):
+        self._name, self._path, self._names = name, path, names
+
+    def __getitem__(self, name: str) -> Tensor:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self._name, framework="pt") as file:
+                return file.get_tensor(self._names[name])
+        except SafetensorError as error:
+            raise _damaged(self._path, error) from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def below(self, prefix: str) -> "StoredTensors":
+        """Those whose names begin so, by the rest of their names."""
+        names = {name.removeprefix(prefix): at for name, at in self._names.items() if name.startswith(prefix)}
+        return StoredTensors(self._name, self._path, names)
+
+
+@contextmanager
+def open_safetensors(path: Path) -> Iterator[tuple[StoredTensors, dict[str, Any] | None]]:
+    """Tensors of any safetensors file, to be copied while it is open, and our description where it has one.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with path.open("rb") as file:
+        # the same file, whatever takes its name meanwhile; a system without such names hopes for the best
+        own = f"/dev/fd/{file.fileno()}"
+        name = own if os.path.exists(own) else str(path)  # noqa: PTH110 (a Path would do the same)
+        try:
+            with safe_open(name, framework="pt") as opened:
+                names, metadata = list(opened.keys()), opened.metadata() or {}
+        except SafetensorError as error:
+            raise _damaged(path, error) from error
+        yield StoredTensors(name, path, {name: name for name in names}), _description(path, metadata)
+
+
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """Tensors of any safetensors file, and our description where it has one.
 
@@ -78,12 +130,20 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | No
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
     except SafetensorError as error:
-        raise CheckpointError(f"{path}: damaged or cut short ({error}); fetch it again") from error
+        raise _damaged(path, error) from error
+    return tensors, _description(path, metadata)
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path}: damaged or cut short ({error}); fetch it again")
+
+
+def _description(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
     if KEY not in metadata:
-        return tensors, None
+        return None
     with suppress(json.JSONDecodeError, RecursionError):
         if isinstance(description := json.loads(metadata[KEY]), dict):
-            return tensors, description
+            return description
     raise CheckpointError(f"{path}: the description in its header is no JSON object")
 
 

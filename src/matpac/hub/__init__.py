@@ -45,7 +45,7 @@ PUBLISHED = {
 }
 """The released checkpoints by name (docs/method.md, section 8)."""
 
-WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
+WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".onnx")
 """How files of weights end; what they hold is seen when they are opened."""
 
 MODEL_FILE = "model.safetensors"
@@ -169,7 +169,8 @@ def _cached(repository: str, revision: str | None) -> Path:
 
 
 def choose(files: list[str], repository: str) -> str:
-    """The file of weights among a repository's: `model.safetensors`, the only .safetensors, or the only other.
+    """The file of weights among a repository's: `model.safetensors`, the only .safetensors, the only other, or
+    where there is none of these the only .onnx.
 
     Raises:
         DownloadError: none, or several; names them.
@@ -178,7 +179,7 @@ def choose(files: list[str], repository: str) -> str:
         return MODEL_FILE
     weights = sorted(file for file in files if file.endswith(WEIGHTS))
     safe = [file for file in weights if file.endswith(".safetensors")]
-    candidates = safe or weights
+    candidates = safe or [file for file in weights if not file.endswith(".onnx")] or weights
     if len(candidates) == 1:
         return candidates[0]
     if candidates:

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -40,11 +41,26 @@ TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a download may cost.
+
+    Args:
+        largest: bytes of the file.
+        tries: attempts in a row that may bring nothing.
+        timeout: seconds without an answer or a byte.
+    """
+
+    largest: int
+    tries: int
+    timeout: float
+
+
 class _Transient(Exception):
     """What may go better at the next attempt."""
 
 
-def download(url: str, target: Path, pause: float | None = None) -> Path:
+def download(url: str, target: Path, pause: float | None = None, limits: Limits | None = None) -> Path:
     """Fetch a file to `target`, unless it is there; what another process fetches is waited for.
 
     A download that breaks off is kept in `<target>.part` and goes on from there, if the server's ETag says
@@ -54,17 +70,19 @@ def download(url: str, target: Path, pause: float | None = None) -> Path:
         url: https; plain http from this machine alone.
         target: its folder is made.
         pause: instead of `PAUSE`.
+        limits: instead of `LARGEST`, `TRIES` and `TIMEOUT`, which are for weights.
 
     Raises:
-        DownloadError: no connection, an error of the server, too large for `LARGEST` or the disk, or a file
+        DownloadError: no connection, an error of the server, too large for the limits or the disk, or a file
             there already that is not the one once downloaded.
     """
     if target.exists():
         check(target)
         return target
     _check_url(url)
+    limits = limits or Limits(LARGEST, TRIES, TIMEOUT)
     try:
-        return _download(url, target, PAUSE if pause is None else pause)
+        return _download(url, target, PAUSE if pause is None else pause, limits)
     except _Transient as error:
         kept = _size(_part(target)) / 1e6
         raise DownloadError(
@@ -77,7 +95,7 @@ def download(url: str, target: Path, pause: float | None = None) -> Path:
         ) from error
 
 
-def _download(url: str, target: Path, pause: float) -> Path:
+def _download(url: str, target: Path, pause: float, limits: Limits) -> Path:
     from filelock import FileLock  # huggingface_hub and torch bring it
 
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +105,7 @@ def _download(url: str, target: Path, pause: float) -> Path:
             return target
         beside(target).unlink(missing_ok=True)
         part = _part(target)
-        receipt = _fetch(url, part, pause)
+        receipt = _fetch(url, part, pause, limits)
         part.replace(target)
         # after the file: without it a file counts as put there by hand, which is true enough
         write_receipt(beside(target), receipt)
@@ -95,23 +113,23 @@ def _download(url: str, target: Path, pause: float) -> Path:
     return target
 
 
-def _fetch(url: str, part: Path, pause: float) -> Receipt:
+def _fetch(url: str, part: Path, pause: float, limits: Limits) -> Receipt:
     """Attempts until the part is whole."""
     failures, most = 0, _size(part)
     while True:
         try:
-            receipt = _attempt(url, part)
+            receipt = _attempt(url, part, limits)
         except _Transient:
             failures = 0 if _size(part) > most else failures + 1
             most = max(most, _size(part))
-            if failures == TRIES:
+            if failures == limits.tries:
                 raise
             time.sleep(pause * 2 ** max(0, failures - 1))
         else:
             return Receipt(url, receipt.etag, _size(part), sha256_of(part))
 
 
-def _attempt(url: str, part: Path) -> Receipt:
+def _attempt(url: str, part: Path, limits: Limits) -> Receipt:
     have = _resumable(url, part)
     start = _size(part) if have else 0
     if have and start == have.size:
@@ -119,12 +137,12 @@ def _attempt(url: str, part: Path) -> Receipt:
     headers = {"User-Agent": "matpac", "Accept-Encoding": "identity"}
     if have and have.etag:
         headers |= {"Range": f"bytes={start}-", "If-Range": have.etag}
-    with _open(url, headers, part) as response:
+    with _open(url, headers, part, limits.timeout) as response:
         if response.status == 206 and have:
             _check_range(response, start, have, part)
         else:  # from the beginning: nothing was there, or another version of it
             part.unlink(missing_ok=True)
-            start, have = 0, Receipt(url, _strong_etag(response), _length(response, url))
+            start, have = 0, Receipt(url, _strong_etag(response), _length(response, url, limits.largest))
             write_receipt(beside(part), have)
         with part.open("ab") as file, _progress(part.stem, start, have.size) as advance:
             for block in _blocks(response):
@@ -161,10 +179,10 @@ def _check_url(url: str) -> None:
         raise DownloadError(f"{url}: not downloaded, since weights come over https alone")
 
 
-def _open(url: str, headers: dict[str, str], part: Path) -> http.client.HTTPResponse:
+def _open(url: str, headers: dict[str, str], part: Path, timeout: float) -> http.client.HTTPResponse:
     opener = urllib.request.build_opener(_SafeRedirects)
     try:
-        return opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        return opener.open(urllib.request.Request(url, headers=headers), timeout=timeout)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416:  # asked for more than there is: the part is not of this file
@@ -197,12 +215,12 @@ def _check_range(response: http.client.HTTPResponse, start: int, have: Receipt, 
         raise _Transient("the server sent another part than asked for")
 
 
-def _length(response: http.client.HTTPResponse, url: str) -> int:
+def _length(response: http.client.HTTPResponse, url: str, largest: int) -> int:
     length = response.headers.get("Content-Length", "")
     if not length.isdecimal():
         raise DownloadError(f"{url}: the server does not say how long the file is, so it can't be checked")
-    if int(length) > LARGEST:
-        raise DownloadError(f"{url}: {length} bytes, which no encoder has; not downloaded")
+    if int(length) > largest:
+        raise DownloadError(f"{url}: {length} bytes, and no such file has more than {largest}; not downloaded")
     return int(length)
 
 

@@ -1,0 +1,1 @@
+"""`matpac tag`: names for sound files, of whole sounds or over time."""

@@ -1,0 +1,145 @@
+"""Files to names: as one waveform at a time gives them, in order, in flat memory, open about what is left out."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from matpac import AudioError, MatpacError, read, read_ahead
+from matpac.embedder import Embedder
+from matpac.tagging.sounds import TaggedSound, TaggedSounds, TagOptions
+from matpac.tagging.timeline import TimelineConfig, timeline
+from sound_files import make_mixed_folder
+from tagging.named_sounds import RATE, knowing, write
+from tiny_encoder import tiny
+
+TIMELINE = TagOptions(timeline=TimelineConfig())
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Embedder:
+    return knowing()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Good ones of several lengths and rates; the third, fifth and last are bad."""
+    root = tmp_path_factory.mktemp("sounds")
+    mixed = make_mixed_folder(root / "mixed")
+    return [
+        write(root / "a.wav", ("tone", 2.1)),
+        write(root / "b.flac", ("silence", 1), ("noise", 1.7), ("silence", 0.6), rate=44_100),
+        mixed["text.wav"],
+        write(root / "c.wav", ("noise", 0.3), ("tone", 4), ("noise", 0.5), ("tone", 1), seed=3),
+        mixed["click.wav"],
+        write(root / "d.ogg", ("silence", 0.8), rate=22_050),
+        mixed["cut.flac"],
+    ]
+
+
+def tagged(files: list[Path], encoder: Embedder, options: TagOptions) -> tuple[list[TaggedSound], TaggedSounds]:
+    sounds = TaggedSounds(files, encoder, options)
+    found = list(sounds)
+    assert len(found) == len(files)
+    for path, sound in zip(files, found, strict=True):
+        assert sound is None or sound.path == path
+    return [sound for sound in found if sound is not None], sounds
+
+
+@pytest.mark.parametrize("batch_size", [None, 1])
+def test_tags_are_those_of_one_at_a_time(files, encoder, batch_size):
+    found, sounds = tagged(files, encoder, TagOptions(top=1, batch_size=batch_size))
+    assert [sound.path.name for sound in found] == ["a.wav", "b.flac", "c.wav", "d.ogg"]
+    for sound in found:
+        waveform = read(sound.path)
+        [[expected]] = encoder.tags(waveform, RATE, top=1)
+        assert sound.duration == len(waveform) / RATE
+        assert sound.segments == []
+        assert sound.tags[0].label == expected.label
+        assert sound.tags[0].probability == pytest.approx(expected.probability, abs=1e-5)
+    assert [Path(item.path).name for item in sounds.left_out] == ["text.wav", "click.wav", "cut.flac"]
+    assert [item.reason[:20] for item in sounds.left_out] == [
+        "not a sound file tha", "20.0 ms of sound is ", "damaged or cut short"
+    ]  # fmt: skip
+
+
+def test_tags_over_a_threshold(files, encoder):
+    found, _ = tagged(files, encoder, TagOptions(threshold=0.5))
+    assert [[tag.label for tag in sound.tags] for sound in found[::3]] == [["tone"], []]
+
+
+@pytest.mark.parametrize("batch_size", [None, 1])
+def test_timelines_are_those_of_one_at_a_time(files, encoder, batch_size):
+    options = TagOptions(timeline=TimelineConfig(threshold=0.4), batch_size=batch_size)
+    found, sounds = tagged(files, encoder, options)
+    for sound in found:
+        expected = timeline(encoder, read(sound.path), RATE, options.timeline)
+        assert sound.tags == []
+        assert [(part.label, part.start, part.end) for part in sound.segments] == [
+            (part.label, part.start, part.end) for part in expected
+        ]
+        for part, other in zip(sound.segments, expected, strict=True):
+            assert (part.peak, part.mean) == pytest.approx((other.peak, other.mean), abs=1e-5)
+    assert [part.label for part in found[0].segments] == ["tone"]
+    assert len(found[2].segments) > 1
+    assert found[3].segments == []
+    assert len(sounds.left_out) == 3
+
+
+def test_long_files_come_by_blocks(files, encoder, monkeypatch):
+    whole, _ = tagged(files, encoder, TIMELINE)
+    streamed, real = [], read_ahead.blocks
+
+    def in_short_blocks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
+        streamed.append(path.name)
+        return real(path, seconds=0.3, sample_rate=sample_rate)
+
+    monkeypatch.setattr(read_ahead, "LONG_SECONDS", 1.0)
+    monkeypatch.setattr(read_ahead, "blocks", in_short_blocks)
+    by_blocks, sounds = tagged(files, encoder, TIMELINE)
+    assert {"a.wav", "b.flac", "c.wav"} <= set(streamed)
+    assert len(sounds.left_out) == 3
+    for one, other in zip(whole, by_blocks, strict=True):
+        assert [(part.label, part.start, part.end) for part in one.segments] == [
+            (part.label, part.start, part.end) for part in other.segments
+        ]
+        assert one.duration == other.duration
+
+
+def test_a_file_that_breaks_in_the_middle_is_left_out_alone(files, encoder, monkeypatch):
+    real = read_ahead.blocks
+
+    def breaks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
+        for number, block in enumerate(real(path, seconds=0.3, sample_rate=sample_rate)):
+            if path.name == "c.wav" and number == 6:
+                raise AudioError(f"{path}: damaged at 1.80 s")
+            yield block
+
+    monkeypatch.setattr(read_ahead, "LONG_SECONDS", 1.0)
+    monkeypatch.setattr(read_ahead, "blocks", breaks)
+    for options in (TIMELINE, TagOptions()):
+        found, sounds = tagged(files, encoder, options)
+        assert [sound.path.name for sound in found] == ["a.wav", "b.flac", "d.ogg"]
+        assert ("c.wav", "damaged at 1.80 s") in {(Path(item.path).name, item.reason) for item in sounds.left_out}
+
+
+def test_no_thread_is_left_where_the_caller_stops(files, encoder):
+    before = threading.active_count()
+    for options in (TIMELINE, TagOptions()):
+        sounds = iter(TaggedSounds(files, encoder, options))
+        next(sounds)
+        sounds.close()
+        assert threading.active_count() == before
+
+
+def test_what_cannot_be_asked(files):
+    with pytest.raises(MatpacError, match="bare has no head to name sounds with"):
+        TaggedSounds(files, tiny(name="bare"), TagOptions())
+    with pytest.raises(MatpacError, match="top 0"):
+        TagOptions(top=0)
+    with pytest.raises(MatpacError, match=r"threshold -0\.1"):
+        TagOptions(threshold=-0.1)
+    with pytest.raises(MatpacError, match="a batch of 0 chunks"):
+        TagOptions(batch_size=0)
