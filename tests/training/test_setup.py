@@ -113,9 +113,9 @@ def test_fingerprint_depends_on_names_order_and_lengths() -> None:
 
 
 def test_workers() -> None:
-    assert count_workers(options(workers=3), torch.device("cpu")) == 3
-    assert count_workers(options(workers="auto"), torch.device("cpu")) == 1
-    assert 1 <= count_workers(options(workers="auto"), torch.device("cuda")) <= 8
+    assert count_workers(3, torch.device("cpu")) == 3
+    assert count_workers("auto", torch.device("cpu")) == 1
+    assert 1 <= count_workers("auto", torch.device("cuda")) <= 8
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,18 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from matpac import audio
 from matpac.data.files import SHORTEST_SECONDS, Clip, DataError, FileList, LeftOut, reason_of
+from matpac.data.sounds import FileSounds, Sounds
 
 Key = tuple[int, int]  # epoch, index of the clip
 
@@ -37,6 +38,8 @@ class Crop:
     waveform: Float32[Tensor, " samples"]
     path: str
     failures: list[LeftOut] = field(default_factory=list)
+    number: int = -1
+    """Of the clip, in the order of the corpus."""
 
 
 @dataclass
@@ -46,10 +49,12 @@ class CropBatch:
     waveforms: Float32[Tensor, "batch samples"]
     paths: list[str]
     failures: list[LeftOut]
+    numbers: list[int] = field(default_factory=list)
+    """Of the clips, in the order of the corpus."""
 
     def pin_memory(self) -> "CropBatch":
         """The batch in memory from which a GPU copies without waiting; DataLoader calls this."""
-        return CropBatch(self.waveforms.pin_memory(), self.paths, self.failures)
+        return CropBatch(self.waveforms.pin_memory(), self.paths, self.failures, self.numbers)
 
 
 def collate(crops: list[Crop]) -> CropBatch:
@@ -58,6 +63,7 @@ def collate(crops: list[Crop]) -> CropBatch:
         torch.stack([crop.waveform for crop in crops]),
         [crop.path for crop in crops],
         [failure for crop in crops for failure in crop.failures],
+        [crop.number for crop in crops],
     )
 
 
@@ -70,7 +76,7 @@ def drop_short(files: FileList, samples: int, sample_rate: int = audio.SAMPLE_RA
         if clip.duration < least
     ]
     clips = [clip for clip in files.clips if clip.duration >= least]
-    return FileList(clips, files.left_out + short)
+    return replace(files, clips=clips, left_out=files.left_out + short)
 
 
 class RandomCrops(Dataset[Crop]):
@@ -86,6 +92,8 @@ class RandomCrops(Dataset[Crop]):
         seed: not negative.
         short: one of `SHORT_POLICIES`; for "drop" the caller has called `drop_short`.
         sample_rate: in Hz.
+        sounds: what the clips' sounds are read from, where they aren't files of their own.
+        crops_per_read: crops that a batch takes of each of its clips, where that is read for it.
 
     Raises:
         DataError: no clips; an unknown policy; "drop" with clips that are too short. When a crop is drawn: ten
@@ -99,42 +107,79 @@ class RandomCrops(Dataset[Crop]):
         seed: int,
         short: str = "repeat",
         sample_rate: int = audio.SAMPLE_RATE,
+        sounds: Sounds | None = None,
+        crops_per_read: int = 1,
     ) -> None:
         if not clips:
             raise DataError("no clips to crop; check the corpus")
         if short not in SHORT_POLICIES:
             raise DataError(f"unknown policy for short clips: {short}; choose from {', '.join(SHORT_POLICIES)}")
-        # Arrays rather than objects: workers share their memory, since nothing counts references in them.
-        self._paths = np.array([os.fsencode(clip.path) for clip in clips])
+        self._sounds = FileSounds(clips) if sounds is None else sounds
         self._durations = np.array([clip.duration for clip in clips])
         self.samples, self.seed, self.short, self.sample_rate = samples, seed, short, sample_rate
+        self.crops_per_read = crops_per_read
         too_short = int((self._durations < samples / sample_rate).sum())
         if short == "drop" and too_short:
             raise DataError(f"{too_short} clips are shorter than a crop ({samples} samples); call drop_short")
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._durations)
 
     def __getitem__(self, key: Key) -> Crop:
+        return self._crops(key, 1)[0]
+
+    def __getitems__(self, keys: list[Key]) -> list[Crop]:
+        """The crops of a micro-batch: `crops_per_read` of each clip, one after another. DataLoader calls this."""
+        if self.crops_per_read == 1:
+            return [self[key] for key in keys]
+        return [crop for key in keys for crop in self._crops(key, self.crops_per_read)]
+
+    def _crops(self, key: Key, count: int) -> list[Crop]:
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
         failures: list[LeftOut] = []
-        for _ in range(TRIES):
-            path = os.fsdecode(self._paths[index])
+        for tried in range(TRIES):
+            sound = self._sounds.sound(epoch, index, replaces=tried > 0)
+            path = str(sound)
             try:
-                return Crop(torch.from_numpy(self._draw(path, self._durations[index], rng)), path, failures)
+                waveforms = self._draw(sound, self._durations[index], rng, count)
+                crops = [Crop(torch.from_numpy(waveform), path, [], index) for waveform in waveforms]
+                crops[0].failures += failures
+                return crops
             except audio.AudioError as error:
                 failures.append(LeftOut(path, reason_of(error, path)))
             index = int(rng.integers(len(self)))
-        tried = "; ".join(f"{failure.path}: {failure.reason}" for failure in failures)
-        raise DataError(f"{TRIES} clips in a row can't be decoded; check the corpus: {tried}")
+        why = "; ".join(f"{failure.path}: {failure.reason}" for failure in failures)
+        raise DataError(f"{TRIES} clips in a row can't be decoded; check the corpus: {why}")
 
-    def _draw(self, path: str, duration: float, rng: np.random.Generator) -> Float32[np.ndarray, " samples"]:
+    def _draw(
+        self, sound: str | audio.SoundBytes, duration: float, rng: np.random.Generator, count: int
+    ) -> list[Float32[np.ndarray, " samples"]]:
+        """Crops from random places; of a clip not much longer than they are, what lies between is decoded once."""
         spare = int(duration * self.sample_rate) - self.samples
-        start = int(rng.integers(spare + 1)) if spare > 0 else 0
-        waveform = audio.read_crop(path, start / self.sample_rate, self.samples, self.sample_rate)
+        starts = [int(rng.integers(spare + 1)) if spare > 0 else 0 for _ in range(count)]
+        first = min(starts)
+        span = max(starts) - first + self.samples
+        if span > count * self.samples:
+            return [self._filled(self._read(sound, start, self.samples), spare, rng) for start in starts]
+        part = self._read(sound, first, span)
+        crops = [part[start - first : start - first + self.samples] for start in starts]
+        for crop, start in zip(crops, starts, strict=True):
+            self._check(crop, sound, start)
+        return [self._filled(crop, spare, rng) for crop in crops]
+
+    def _read(self, sound: str | audio.SoundBytes, start: int, samples: int) -> Float32[np.ndarray, " samples"]:
+        waveform = audio.read_crop(sound, start / self.sample_rate, samples, self.sample_rate)
+        self._check(waveform, sound, start)
+        return waveform
+
+    def _check(self, waveform: Float32[np.ndarray, " samples"], sound: str | audio.SoundBytes, start: int) -> None:
         if len(waveform) < SHORTEST_SECONDS * self.sample_rate:  # a length header that promised more
-            raise audio.AudioError(f"{path}: only {len(waveform)} samples at {start / self.sample_rate:.2f} s")
+            raise audio.AudioError(f"{sound}: only {len(waveform)} samples at {start / self.sample_rate:.2f} s")
+
+    def _filled(
+        self, waveform: Float32[np.ndarray, " part"], spare: int, rng: np.random.Generator
+    ) -> Float32[np.ndarray, " samples"]:
         if len(waveform) == self.samples:
             return waveform
         if self.short == "repeat":
@@ -159,6 +204,7 @@ class StepBatches(Sampler[list[Key]]):
         first_step: where to begin: the number of steps already made.
         last_step: the first step that isn't made any more.
         accumulate: micro-batches per step.
+        crops_per_read: crops that the batch takes of each clip: an epoch, with every clip once, has more steps.
 
     Raises:
         DataError: fewer clips than a batch; a batch that can't be split equally.
@@ -174,43 +220,51 @@ class StepBatches(Sampler[list[Key]]):
         first_step: int,
         last_step: int,
         accumulate: int = 1,
+        crops_per_read: int = 1,
     ) -> None:
-        if batch_size < 1 or batch_size % (world_size * accumulate):
+        parts = world_size * accumulate * crops_per_read
+        if batch_size < 1 or batch_size % parts:
+            several = f" × {crops_per_read} crops a read" if crops_per_read > 1 else ""
             raise DataError(
                 f"a batch of {batch_size} can't be split equally over {world_size} processes × {accumulate} "
-                f"micro-batches; choose a multiple of {world_size * accumulate}"
+                f"micro-batches{several}; choose a multiple of {parts}"
             )
-        if n_clips < batch_size:
+        reads = batch_size // crops_per_read
+        if n_clips < reads:
             raise DataError(
-                f"too few clips for one batch: there are {n_clips}, a batch has {batch_size}; "
+                f"too few clips for one batch: there are {n_clips}, a batch has {reads}; "
                 "lower the batch size or add clips"
             )
-        self.n_clips, self.batch_size, self.seed = n_clips, batch_size, seed
+        self.n_clips, self.batch_size, self.reads, self.seed = n_clips, batch_size, reads, seed
         self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
         self.first_step, self.last_step = first_step, last_step
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches in an epoch."""
-        return self.n_clips // self.batch_size
+        return self.n_clips // self.reads
+
+    def order(self, epoch: int) -> Int[np.ndarray, " clip"]:
+        """Numbers of the clips in the order of an epoch; those behind its last whole batch aren't used."""
+        return np.random.default_rng([self.seed, epoch]).permutation(self.n_clips)
 
     def __len__(self) -> int:
         return max(0, self.last_step - self.first_step) * self.accumulate
 
     def __iter__(self) -> Iterator[list[Key]]:
-        share = self.batch_size // self.world_size
+        share = self.reads // self.world_size
         micro = share // self.accumulate
         epoch, order = -1, np.empty(0, np.int64)
         for step in range(self.first_step, self.last_step):
             if step // self.steps_per_epoch != epoch:
                 epoch = step // self.steps_per_epoch
-                order = np.random.default_rng([self.seed, epoch]).permutation(self.n_clips)
-            begin = step % self.steps_per_epoch * self.batch_size + self.rank * share
+                order = self.order(epoch)
+            begin = step % self.steps_per_epoch * self.reads + self.rank * share
             for first in range(begin, begin + share, micro):
                 yield [(epoch, int(index)) for index in order[first : first + micro]]
 
 
-def crop_loader(dataset: RandomCrops, batches: StepBatches, workers: int) -> DataLoader[CropBatch]:
+def crop_loader(dataset: RandomCrops, batches: Sampler[list[Key]], workers: int) -> DataLoader[CropBatch]:
     """Loads the batches, in `workers` processes ahead of the training, or in this one for 0.
 
     Does not touch torch's global random state, so that a resumed run's is the same as an unbroken one's.

@@ -34,6 +34,16 @@ class Clip:
     path: str
     duration: float
 
+    @property
+    def identity(self) -> str:
+        """What a resumed run must find again."""
+        return self.path
+
+    @property
+    def source(self) -> str | audio.SoundBytes:
+        """What `matpac.audio` reads it from."""
+        return self.path
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -85,10 +95,19 @@ def list_clips(
     if not paths:
         kinds = "its path column is empty" if _is_table(Path(source)) else "no sound file in this folder"
         raise DataError(f"{source}: {kinds} (looked for {', '.join(sorted(audio.AUDIO_SUFFIXES))})")
-    headers = _headers(paths, cache, workers)
+    files = measure_clips(paths, cache, min_seconds, workers)
+    if not files.clips:
+        raise DataError(f"{source}: no clip can be used: {describe_left_out(files.left_out)}")
+    return files
+
+
+def measure_clips(
+    paths: Sequence[str], cache: Path | None = None, min_seconds: float = SHORTEST_SECONDS, workers: int = 8
+) -> FileList:
+    """The lengths of these files by their headers; those that can't be used are in `left_out`. As `list_clips`."""
     files = FileList()
     least = max(min_seconds, SHORTEST_SECONDS)
-    for header in headers:
+    for header in _headers(list(paths), cache, workers):
         if header.reason:
             files.left_out.append(LeftOut(header.path, header.reason))
         elif header.duration < least:
@@ -96,8 +115,6 @@ def list_clips(
             files.left_out.append(LeftOut(header.path, reason))
         else:
             files.clips.append(Clip(header.path, header.duration))
-    if not files.clips:
-        raise DataError(f"{source}: no clip can be used: {describe_left_out(files.left_out)}")
     return files
 
 

@@ -100,7 +100,7 @@ def _crop(clip: Clip, config: LogMelConfig, seed: list[int]) -> Float32[np.ndarr
     start = np.random.default_rng(seed).uniform(0, max(0.0, clip.duration - CROP_SECONDS))
     samples = round(CROP_SECONDS * config.sample_rate)
     try:
-        crop = audio.read_crop(clip.path, start, samples, config.sample_rate)
+        crop = audio.read_crop(clip.source, start, samples, config.sample_rate)
     except audio.AudioError as error:
         return LeftOut(clip.path, reason_of(error, clip.path))
     if len(crop) < config.window:

@@ -93,6 +93,8 @@ def introduction(plan: Plan, options: RunOptions, corpus: FileList, step: int, d
         f"{recipe.epochs:g} epochs × {len(corpus.clips):,} clips / batches of {recipe.batch_size} "
         f"= {plan.steps:,} steps; crops of {recipe.crop_samples / recipe.logmel.sample_rate:.2f} s; {device}",
     ]
+    if options.crops_per_read > 1:
+        lines.append(f"{options.crops_per_read} crops of each clip at a time: every clip once in as many epochs")
     if corpus.left_out:
         lines.append(
             f"{describe_left_out(corpus.left_out)}; all of them in {Path(options.output) / 'left_out.jsonl'}"

@@ -8,10 +8,11 @@ from matpac.errors import MatpacError
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where and how a recipe runs; nothing here changes what is learned, but for the seed.
+    """Where and how a recipe runs; nothing here changes what is learned, but for the seed and `crops_per_read`.
 
     Args:
-        data: a folder (searched deep), a file, or a table (CSV, TSV, Parquet) with a path column.
+        data: a folder (searched deep), a file, or a table (CSV, TSV, Parquet) with a path column; or shards: a
+            folder from `matpac pack`, a pattern such as shards/{000000..000099}.tar, or URLs as WebDataset has.
         output: the run folder.
         resume: go on with the run in `output`.
         seed: of weights, masks, order and crops.
@@ -20,6 +21,8 @@ class RunOptions:
         nodes: machines.
         precision: 32-true, bf16-mixed, 16-mixed, or auto: mixed on a GPU, float32 elsewhere.
         accumulate: micro-batches a step, for a batch that does not fit the memory.
+        crops_per_read: random crops that a batch takes of each of its clips. Reading and decoding are saved, clips
+            come as many times more seldom, and a batch holds as many times fewer of them.
         workers: processes that read sound files; auto leaves the cores of a CPU run to the network.
         log_every: steps between log lines; monitors are computed only then.
         checkpoint_every: steps between checkpoints; auto makes a hundred in a run, at least 500 steps apart.
@@ -35,13 +38,14 @@ class RunOptions:
     nodes: int = 1
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     accumulate: int = 1
+    crops_per_read: int = 1
     workers: int | Literal["auto"] = "auto"
     log_every: int = 50
     checkpoint_every: int | Literal["auto"] = "auto"
     keep: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("devices", "nodes", "accumulate", "log_every", "checkpoint_every", "keep"):
+        for name in ("devices", "nodes", "accumulate", "crops_per_read", "log_every", "checkpoint_every", "keep"):
             value = getattr(self, name)
             if value != "auto" and value < 1:
                 raise MatpacError(f"{name} must be at least 1, not {value}")

@@ -1,19 +1,35 @@
 """Processes and devices of a run: starting them, and what they have to agree on."""
 
 import os
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from matpac.training.guard import StopSignal
-from matpac.training.options import RunOptions
 
 if TYPE_CHECKING:  # Fabric takes a second to import
     from lightning_fabric import Fabric
 
 
-def start_fabric(options: RunOptions) -> "Fabric":
+@runtime_checkable
+class DeviceOptions(Protocol):
+    """Where a run is to compute: what the options of every kind of training have."""
+
+    @property
+    def accelerator(self) -> str: ...
+
+    @property
+    def devices(self) -> int | Literal["auto"]: ...
+
+    @property
+    def nodes(self) -> int: ...
+
+    @property
+    def precision(self) -> Literal["auto", "32-true", "bf16-mixed", "16-mixed"]: ...
+
+
+def start_fabric(options: DeviceOptions) -> "Fabric":
     """Processes, devices and precision; under torchrun or SLURM it joins what is there."""
     from lightning_fabric import Fabric
 
@@ -31,7 +47,7 @@ def start_fabric(options: RunOptions) -> "Fabric":
     return fabric
 
 
-def choose_precision(options: RunOptions) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+def choose_precision(options: DeviceOptions) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
     """Mixed where the hardware has it (bf16, else fp16 as the papers), float32 on everything else.
 
     Never bf16 by default on a CPU: where it is not native it is many times slower.

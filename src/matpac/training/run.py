@@ -10,6 +10,7 @@ runs/x/
     model.safetensors      weights and configuration; `matpac.load` reads it
     optimizer.safetensors
     state.json             step, losses, versions; written last
+  model.safetensors        of fine-tuning: the best encoder so far with its head, which `matpac.load` prefers
 """
 
 import json
@@ -123,14 +124,20 @@ class Run:
         optimizer: torch.optim.Optimizer,
         description: Mapping[str, object],
         state: Mapping[str, object],
+        beside: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> Path:
-        """Write a checkpoint whole or not at all, then drop the ones no longer wanted."""
+        """Write a checkpoint whole or not at all, then drop the ones no longer wanted.
+
+        `beside` are further tensors, by the name of their file (`restore_beside`).
+        """
         target = self.folder / "checkpoints" / f"step-{step:08d}"
         draft = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}"
         try:
             draft.mkdir(parents=True)
             write_tensors(draft / "model.safetensors", objective.state_dict(), dict(description))
             write_tensors(draft / "optimizer.safetensors", optimizer_tensors(optimizer), {})
+            for name, tensors in (beside or {}).items():
+                write_tensors(draft / f"{name}.safetensors", tensors, {})
             write_text(draft / "state.json", json.dumps({"step": step, **state}, indent=2) + "\n")
             if target.exists():
                 _remove(target)
@@ -173,6 +180,11 @@ class Run:
         load_optimizer_tensors(optimizer, moments)
         self.forget_after(state["step"])
         return state["step"], state
+
+    def restore_beside(self, name: str) -> dict[str, Tensor]:
+        """Tensors that the newest checkpoint keeps beside its own under this name; none where it has none."""
+        path = None if self.newest is None else self.newest / f"{name}.safetensors"
+        return {} if path is None or not path.exists() else dict(read_tensors(path)[0])
 
     def _prune(self) -> None:
         """Keep the newest and the one with the lowest loss; drop drafts that a killed run left."""

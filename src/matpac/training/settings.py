@@ -5,16 +5,17 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from matpac.recipes import Recipe
-from matpac.training.options import RunOptions
 from matpac.training.run import RunError
 
-FREE = {"resume", "output", "devices", "nodes", "workers", "log_every", "checkpoint_every", "keep", "accelerator"}
+FREE = {
+    "resume", "output", "devices", "nodes", "workers", "log_every", "checkpoint_every", "keep", "accelerator",
+    "keep_checkpoints",
+}  # fmt: skip
 """Options that a resumed run may change: they decide where and how it runs, not what it computes."""
 
 
-def check_unchanged(kept: Mapping[str, Any], recipe: Recipe, options: RunOptions) -> None:
-    """Compare with the configuration of the run folder (`read_config`).
+def check_unchanged(kept: Mapping[str, Any], recipe: Any, options: Any) -> None:
+    """Compare a recipe and options, both dataclasses, with the configuration of the run folder (`read_config`).
 
     Raises:
         RunError: a setting that decides what is computed differs; names all that do.
@@ -26,8 +27,8 @@ def check_unchanged(kept: Mapping[str, Any], recipe: Recipe, options: RunOptions
     ]
     if changed:
         raise RunError(
-            f"{options.output}: a resumed run keeps its settings, and these differ: {'; '.join(changed)}; "
-            "leave them away, or start another run"
+            f"{asdict(options)['output']}: a resumed run keeps its settings, and these differ: "
+            f"{'; '.join(changed)}; leave them away, or start another run"
         )
 
 

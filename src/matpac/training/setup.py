@@ -3,13 +3,16 @@
 import hashlib
 import os
 from collections.abc import Generator, Iterable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
 
-from matpac.data.crops import CropBatch, RandomCrops, StepBatches, crop_loader, drop_short
-from matpac.data.files import Clip, DataError, FileList, list_clips
+from matpac.data.corpus import list_corpus
+from matpac.data.crops import CropBatch, RandomCrops, crop_loader, drop_short
+from matpac.data.files import Clip, DataError, FileList
+from matpac.data.shards.loading import keep_lanes, order_clips
 from matpac.pretext.masking import Split, mask_noise, split_by_noise
 from matpac.recipes import OptimizerConfig, Plan, Recipe
 from matpac.training.options import RunOptions
@@ -29,7 +32,7 @@ def find_clips(recipe: Recipe, options: RunOptions, run: Run, fabric: "Fabric") 
     """The corpus. The first process reads the headers; the others read what it kept."""
 
     def listing() -> FileList:
-        found = list_clips(options.data, cache=run.folder / "clips.parquet")
+        found = list_corpus(options.data, run.folder)
         if recipe.short == "drop":
             return drop_short(found, recipe.crop_samples, recipe.logmel.sample_rate)
         return found
@@ -39,7 +42,10 @@ def find_clips(recipe: Recipe, options: RunOptions, run: Run, fabric: "Fabric") 
         fabric.barrier()
         return listing()
     try:
-        return listing()
+        found = listing()
+        if not run.resume:
+            keep_lanes(run.folder, found.clips, fabric.world_size * options.accumulate, _readers(options, fabric))
+        return found
     finally:  # where this fails the others fail by themselves, with the same words
         fabric.barrier()
 
@@ -48,7 +54,7 @@ def fingerprint(clips: list[Clip]) -> str:
     """Tells whether a resumed run has the corpus it began with."""
     digest = hashlib.sha256()
     for clip in clips:
-        digest.update(f"{clip.path}\0{clip.duration:.3f}\n".encode())
+        digest.update(f"{clip.identity}\0{clip.duration:.3f}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
 
@@ -85,31 +91,40 @@ def step_loader(
         DataError: too few clips for a batch, or one that cannot be split; at once. Later, in the iterator: ten
             clips in a row that cannot be decoded.
     """
-    crops = RandomCrops(
-        clips, recipe.crop_samples, options.seed, short=recipe.short, sample_rate=recipe.logmel.sample_rate
-    )
-    order = StepBatches(
-        len(clips),
-        recipe.batch_size,
+    sounds, order = order_clips(
+        clips,
+        Path(options.output),
+        batch_size=recipe.batch_size,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
         seed=options.seed,
         first_step=first_step,
         last_step=plan.steps,
         accumulate=options.accumulate,
+        crops_per_read=options.crops_per_read,
     )
-    loader = crop_loader(crops, order, workers=count_workers(options, fabric.device))
-    return _by_steps(loader, plan.steps - first_step, options.accumulate)
+    crops = RandomCrops(
+        clips,
+        recipe.crop_samples,
+        options.seed,
+        short=recipe.short,
+        sample_rate=recipe.logmel.sample_rate,
+        sounds=sounds,
+        crops_per_read=options.crops_per_read,
+    )
+    loader = crop_loader(crops, order, workers=_readers(options, fabric))
+    return by_steps(loader, plan.steps - first_step, options.accumulate)
 
 
-def _by_steps(loader: Iterable[CropBatch], steps: int, accumulate: int) -> Generator[list[CropBatch], None, None]:
+def by_steps(loader: Iterable[CropBatch], steps: int, accumulate: int) -> Generator[list[CropBatch], None, None]:
+    """The micro-batches of `steps` steps; raises the DataError of a reading process as one line, and ends them."""
     batches = iter(loader)
     for _ in range(steps):
         try:
             step = [next(batches) for _ in range(accumulate)]
         except DataError as error:
             # out of a reading process it comes inside a whole traceback as text, its own message last
-            failure = str(error).rpartition(f"{DataError.__name__}: ")[2].strip()
+            failure = str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
             error.__traceback__ = None  # torch lets it refer to itself, and with it to the reading processes
             break
         yield step
@@ -119,10 +134,14 @@ def _by_steps(loader: Iterable[CropBatch], steps: int, accumulate: int) -> Gener
     raise DataError(failure)
 
 
-def count_workers(options: RunOptions, device: torch.device) -> int:
+def _readers(options: RunOptions, fabric: "Fabric") -> int:
+    return count_workers(options.workers, fabric.device)
+
+
+def count_workers(wanted: int | Literal["auto"], device: torch.device) -> int:
     """Processes that read sound files."""
-    if options.workers != "auto":
-        return options.workers
+    if wanted != "auto":
+        return wanted
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return AUTO_WORKERS_CPU if device.type == "cpu" else min(AUTO_WORKERS_LIMIT, cores)
 

@@ -1,0 +1,140 @@
+"""Sounds inside of tars, decoded where they lie."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from matpac import audio
+from matpac.audio import AudioError
+from matpac.data.files import Clip
+from matpac.data.shards import members as members_module
+from matpac.data.shards.members import HeldSound, MemberTable, ShardClip, TarredSound
+from shard_files import sound_bytes, tar_bytes
+from sound_files import GOOD, make_mixed_folder, make_sound
+
+
+def tarred(shard: Path, content: dict[str, bytes], kind: int = tarfile.USTAR_FORMAT) -> dict[str, TarredSound]:
+    shard.write_bytes(tar_bytes(list(content.items()), kind))
+    with tarfile.open(shard) as tar:
+        return {info.name: TarredSound(str(shard), info.name, info.offset_data, info.size) for info in tar}
+
+
+@pytest.fixture(params=[members_module.WHOLE_BYTES, 1000], ids=["in memory", "by a window"])
+def _whole(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members_module, "WHOLE_BYTES", request.param)
+
+
+@pytest.mark.usefixtures("_whole")
+def test_every_format_decodes_as_its_file_does(tmp_path: Path) -> None:
+    files = make_mixed_folder(tmp_path / "mixed")
+    content = {name: files[name].read_bytes() for name in GOOD}
+    for name, sound in tarred(tmp_path / "a.tar", content).items():
+        assert audio.info(sound).frames == audio.info(files[name]).frames
+        np.testing.assert_array_equal(audio.read(sound), audio.read(files[name]))
+        for start in (0.0, 0.11, 0.26):
+            np.testing.assert_array_equal(
+                audio.read_crop(sound, start, 1600), audio.read_crop(files[name], start, 1600)
+            )
+
+
+@pytest.mark.usefixtures("_whole")
+def test_mp3_without_length_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, make_sound(44_100, 3.0), 44_100, bitrate_mode="CONSTANT", compression_level=0.5)
+    content = bytearray(path.read_bytes())
+    for mark in (b"Xing", b"Info"):
+        place = content.find(mark, 0, 2048)
+        if place >= 0:
+            content[place : place + 4] = b"none"
+    path.write_bytes(content)
+    (sound,) = tarred(tmp_path / "a.tar", {"a.mp3": bytes(content)}).values()
+    np.testing.assert_array_equal(audio.read(sound), audio.read(path))
+    np.testing.assert_array_equal(audio.read(HeldSound("x", bytes(content))), audio.read(path))
+
+
+def test_bad_members_are_audio_errors_with_their_names(tmp_path: Path) -> None:
+    sounds = tarred(
+        tmp_path / "a.tar",
+        {"empty.wav": b"", "text.wav": b"words" * 99, "cut.flac": sound_bytes(2.0)[:9000]},
+    )
+    for name, message in (("empty.wav", "empty"), ("text.wav", "not a sound"), ("cut.flac", "cut short")):
+        with pytest.raises(AudioError, match=message) as error:
+            audio.read(sounds[name])
+        assert str(error.value).startswith(f"{tmp_path}/a.tar/{name}: ")
+
+
+@pytest.mark.usefixtures("_whole")
+def test_a_tar_that_changed_is_seen(tmp_path: Path) -> None:
+    shard = tmp_path / "a.tar"
+    content = {name: sound_bytes(0.5, seed) for seed, name in enumerate(("a.flac", "b.flac"))}
+    sound = tarred(shard, content)["b.flac"]
+    assert len(audio.read(sound)) == 8000
+    whole = shard.read_bytes()
+    others = {
+        "another member": tar_bytes([("c.flac", whole[: sound.offset - 1024]), ("d.flac", b"1")]),
+        "another name": whole.replace(b"b.flac", b"c.flac"),
+        "nothing": b"",
+        "half": whole[: sound.offset + 600],
+    }
+    for other in others.values():
+        shard.write_bytes(other)
+        with pytest.raises(AudioError, match=r"another member at byte|cut short"):
+            audio.read(sound)
+    shard.unlink()
+    with pytest.raises(AudioError, match="the shard can't be read"):
+        audio.read(sound)
+
+
+@pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("name", ["./a.flac", "long/" * 30 + "a.flac", "Ümläut/ж.flac"])
+def test_names_of_all_kinds(kind: int, name: str, tmp_path: Path) -> None:
+    if kind == tarfile.USTAR_FORMAT and len(name) > 100:
+        name = "long/" * 18 + "a.flac"
+    content = sound_bytes(0.5)
+    (sound,) = tarred(tmp_path / "a.tar", {name: content}, kind).values()
+    place = TarredSound(sound.shard, name.removeprefix("./"), sound.offset, sound.size)
+    with place.open() as file:
+        assert file.read() == content
+
+
+def test_a_window_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members_module, "WHOLE_BYTES", 100)
+    content = bytes(np.random.default_rng(0).integers(0, 256, 5000, np.uint8))
+    sound = tarred(tmp_path / "a.tar", {"a": b"before", "b.wav": content, "c": b"after"})["b.wav"]
+    with sound.open() as file:
+        like = io.BytesIO(content)
+        for offset, whence, count in [(0, 0, 10), (-20, 2, 50), (100, 0, -1), (-300, 1, 200), (9999, 0, 5)]:
+            assert file.seek(offset, whence) == like.seek(offset, whence)
+            assert file.read(count) == like.read(count)
+            assert file.tell() == like.tell()
+
+
+def test_identity_depends_on_the_content_and_not_on_the_place() -> None:
+    one = ShardClip("/a/000.tar/k.flac", 1.0, "/a/000.tar", 512, 9, "abc")
+    other = ShardClip("/b/7.tar/k.flac", 1.0, "/b/7.tar", 512, 9, "abc")
+    assert one.identity == other.identity == "abc/k.flac"
+    assert ShardClip("/a/0.tar/k.flac", 1.0, "/a/0.tar", 512, 9).identity == "/a/0.tar/k.flac"
+    assert Clip("/a/k.flac", 1.0).identity == Clip("/a/k.flac", 1.0).source == "/a/k.flac"
+
+
+def test_table_gives_what_it_got(tmp_path: Path) -> None:
+    shards = [tmp_path / "ä.tar", tmp_path / "b.tar"]
+    clips = []
+    for number, shard in enumerate(shards):
+        sounds = tarred(
+            shard, {f"{n}ж.flac": sound_bytes(0.3, 9 * number + n) for n in range(3)}, tarfile.GNU_FORMAT
+        )
+        clips += [ShardClip(str(s), 0.3, s.shard, s.offset, s.size) for s in sounds.values()]
+    table = MemberTable(clips)
+    assert len(table) == 6
+    for index, clip in enumerate(clips):
+        assert table.path(index) == clip.path
+        assert table.sound(5, index, replaces=False) == clip.source
+    np.testing.assert_allclose(
+        audio.read(table.sound(0, 4, replaces=True)), make_sound(16_000, 0.3, seed=10)[:, 0], atol=2**-15
+    )
+    assert soundfile.info(clips[0].source.open()).frames == 4800

@@ -1,0 +1,137 @@
+"""Packing that was killed anywhere goes on without loss or repeat; what is packed isn't packed again."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packed_corpus import BAD, SIZE, files_of, packed
+
+from matpac.data.shards.listing import list_shards
+from matpac.errors import MatpacError
+from matpac.packing import pack as pack_module
+from matpac.packing import shard_files
+from matpac.packing.plan import PackError
+from sound_files import write_sound
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the project handles it."""
+
+
+@settings(deadline=None, max_examples=8, derandomize=True)
+@given(kills=st.lists(st.integers(0, 25), min_size=1, max_size=3))
+def test_killed_anywhere_and_gone_on_with_is_the_same(
+    kills: list[int], source: Path, whole: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """At any write of a member, note, table or index; what a kill leaves half-written stays there."""
+    output = tmp_path_factory.mktemp("killed") / "shards"
+    for kill in kills:
+        calls = iter(range(1000))
+        with pytest.MonkeyPatch.context() as patch:
+            for module, name in [
+                (shard_files, "_add_member"),
+                (pack_module, "_write_table"),
+                (pack_module, "_note"),
+            ]:
+                patch.setattr(module, name, _dying(getattr(module, name), calls, kill))
+            try:
+                packed(source, output)
+            except Killed:
+                (output / ".000001.tar-0123abcd").write_bytes(b"half")  # a kill tidies nothing up
+                assert not (output / "index.json").exists()
+    before = {path.name: path.stat().st_mtime_ns for path in output.glob("*.tar")}
+    noted = {f"{path.stem}.tar" for path in (output / ".pack").glob("[0-9]*.json")}
+    packed(source, output)
+    assert files_of(output) == files_of(whole)
+    for name in noted & before.keys():  # what was whole was not done again
+        assert (output / name).stat().st_mtime_ns == before[name]
+
+
+def _dying(function, calls, kill: int):
+    def call(*arguments: object) -> object:
+        if next(calls) == kill:
+            raise Killed
+        return function(*arguments)
+
+    return call
+
+
+PROGRAM = "import sys; from matpac.packing.command import run_pack; sys.exit(run_pack(sys.argv[1:]))"
+
+
+def start(source: Path, output: Path, guard: Path) -> "subprocess.Popen[str]":
+    guard.write_text(f"if __name__ == '__main__':\n    {PROGRAM}\n")
+    arguments = [
+        str(source),
+        "--output",
+        str(output),
+        "--format",
+        "pcm16",
+        "--shard-size",
+        str(SIZE),
+        "--workers",
+        "2",
+    ]
+    return subprocess.Popen(
+        [sys.executable, str(guard), *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_program_takes_its_processes_with_it(
+    number: signal.Signals, source: Path, whole: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "shards"
+    process = start(source, output, tmp_path / "program.py")
+    deadline = time.monotonic() + 60
+    while not list(output.glob("*.tar")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.kill()
+    process.communicate(timeout=60)
+    while _alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(process.pid)
+    packed(source, output)
+    assert files_of(output) == files_of(whole)
+
+
+def _alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_all_there_is_nothing_to_do(source: Path, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "shards")
+    (tmp_path / "shards" / ".pack").mkdir()  # a kill after the last write
+    result = packed(source, tmp_path / "shards")
+    assert result.written == 0
+    assert {file.path for file in result.left_out} == BAD
+    assert files_of(tmp_path / "shards") == files_of(whole)
+    assert not (tmp_path / "shards" / ".pack").exists()
+    write_sound(tmp_path / "more" / "x.wav", 16_000, 1.0)
+    with pytest.raises(PackError, match="the source is not the one"):
+        packed(tmp_path / "more", tmp_path / "shards")
+    with pytest.raises(PackError, match="other settings: --format pcm16 → flac"):
+        packed(source, tmp_path / "shards", encoding="flac")
+
+
+def test_unfinished_shards_are_no_corpus(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack_module, "_finish", _dying(None, iter([0]), 0))
+    with pytest.raises(Killed):
+        packed(source, tmp_path / "shards")
+    with pytest.raises(MatpacError, match="packing it has not ended; run the same matpac pack again"):
+        list_shards(str(tmp_path / "shards"))

@@ -1,0 +1,101 @@
+"""`matpac pack` as a person types it."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from matpac.errors import MatpacError
+from matpac.packing.command import parse_size, run_pack
+from sound_files import make_mixed_folder, write_sound
+
+
+def test_pack_verify_and_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_mixed_folder(tmp_path / "mixed")
+    shards = str(tmp_path / "my shards")
+    arguments = [str(tmp_path / "mixed"), "--output", shards, "--workers", "1", "--shard-size", "100kB"]
+    assert run_pack(arguments) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{shards}: ")
+    assert "6 clips, 0.00 h" in out
+    assert f"4 files left out, see {shards}/left_out.jsonl" in out
+    assert f"matpac pretrain --data '{shards}' --output RUN" in out
+    assert err.count("left out: ") == 4
+    assert "left out: cut.flac: damaged or cut short" in err
+    assert "10/10" not in out
+    assert "clips/s" in err
+    assert "min left" in err
+    assert run_pack(arguments) == 1
+    assert "all of it was there" in capsys.readouterr().out
+    assert run_pack(["--verify", shards, "--workers", "1"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("MB: all whole")
+    shard = tmp_path / "my shards" / "000000.tar"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    assert run_pack(["--verify", shards, "--workers", "1"]) == 1
+    out, err = capsys.readouterr()
+    assert out.rstrip().endswith("1 things are not as the index says")
+    assert f"damaged: {shard}: SHA-256 " in err
+
+
+def test_all_good_is_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sound(tmp_path / "in" / "a.wav", 8_000, 1.0)
+    assert run_pack([str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 0
+    assert "1 shards, 1 clips" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "index.json").read_text())["encoding"] == "flac"
+
+
+def test_many_left_out_are_named_in_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sound(tmp_path / "in" / "a.wav", 8_000, 1.0)
+    for number in range(25):
+        (tmp_path / "in" / f"{number}.mp3").touch()
+    assert run_pack([str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 1
+    err = capsys.readouterr().err
+    assert err.count("left out: ") == 21
+    assert f"left out: 5 more, in {tmp_path / 'out'}/left_out.jsonl" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "what to pack, and where to"),
+        (["sounds"], "what to pack, and where to"),
+        (["sounds", "--output", "x", "--format", "mp3"], "mp3.*matpac pack --help tells the options"),
+        (["sounds", "--output", "x", "--shard-size", "big"], "--shard-size big: a size like 500MB"),
+        (["sounds", "--output", "x", "--shard-size", "10B"], "a shard of 10 bytes holds nothing"),
+        (["sounds", "--output", "x", "--workers", "-1"], "--workers -1: a number of processes"),
+        (["sounds", "--output", "x", "--workers", "many"], "--workers many: a number of processes"),
+        (["sounds", "--verify", "x"], "give no SOURCE and no --output"),
+        (["--verify", "gone"], r"gone: no index\.json there"),
+        (["gone", "--output", "x"], "gone: no such file or folder"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MatpacError, match=message) as error:
+        run_pack(arguments)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1GB", 10**9), ("1.5 MB", 1_500_000), ("64MiB", 2**26), ("2GiB", 2**31), ("70000", 70_000), ("9kB", 9000)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+def test_a_bar_on_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    write_sound(tmp_path / "in" / "a.wav", 8_000, 1.0)
+    assert run_pack([str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--workers", "1"]) == 0
+    err = capsys.readouterr().err
+    assert "packing" in err
+    assert "1/1" in err
+    assert "clips/s" in err
+    assert "000000.tar" not in err
