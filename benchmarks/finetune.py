@@ -1,0 +1,93 @@
+"""Is fine-tuning from pre-trained weights better than from scratch, and than a linear probe?
+
+    python benchmarks/finetune.py --encoder RUN --root TASK.csv [--root …] --output FOLDER [--epochs 40]
+
+For each task (tables as `matpac finetune --task table` takes them) and each of three seeds: fine-tuning of the
+encoder by the recipe `small`, the same from a random start of the same network, and the linear probe of the frozen
+encoder. Prints test scores, mean ± 95 % interval over seeds (Student's t), and paired tests over them. The test
+part is scored once a run; nothing was tuned on it. Runs that are there already are read, not repeated.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import matpac
+from matpac.checkpoint import save
+from matpac.downstream.compare import confidence_interval, paired_test
+from matpac.downstream.encoders import open_encoder, untrained
+from matpac.downstream.features import embed_task
+from matpac.downstream.probe import ProbeConfig, linear_probe
+from matpac.downstream.tasks import read_task
+from matpac.finetuning.finetune import finetune
+from matpac.finetuning.options import FinetuneOptions
+from matpac.finetuning.recipes import FinetuneRecipe, small
+
+SEEDS = (43, 44, 45)
+"""As M2D's fine-tuning has them."""
+
+
+def from_scratch(encoder: str, folder: Path, seed: int) -> Path:
+    """A file with the encoder's network as it is before training."""
+    trained = matpac.load(encoder)
+    path = folder / f"scratch-{seed}.safetensors"
+    save(untrained(trained.encoder.config, trained.logmel.config, seed), path)
+    return path
+
+
+def tuned(encoder: str, root: Path, output: Path, seed: int, recipe: FinetuneRecipe) -> float:
+    """Test score of one run, a share."""
+    kept = output / "score.json"
+    if kept.exists():
+        return json.loads(kept.read_text())
+    resume = (output / "config.json").exists()
+    options = FinetuneOptions(encoder, "table", str(root), str(output), seed=seed, resume=resume, head="new")
+    done = finetune(recipe, options, "small")
+    assert done.test is not None
+    kept.write_text(json.dumps(done.test.score.value))
+    return done.test.score.value
+
+
+def probed(encoder: str, root: Path, cache: Path) -> list[float]:
+    """Test scores of linear probes of the frozen encoder, one a seed."""
+    features = embed_task(read_task("table", root), open_encoder(encoder), cache)
+    task = features.task
+    found = linear_probe(
+        features.vectors, task.labels, task.splits, ProbeConfig(seeds=SEEDS), kind=task.kind, known=task.known
+    )
+    return found.scores.mean(axis=1).tolist()
+
+
+def main() -> None:
+    """Run, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", required=True)
+    parser.add_argument("--root", type=Path, action="append", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--epochs", type=float, default=40)
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    recipe = replace(small(), epochs=options.epochs)
+    print("| task | metric | fine-tuned | from scratch | linear probe |\n|---|---|---|---|---|", flush=True)
+    for root in options.root:
+        folder = options.output / root.stem
+        scores: dict[str, list[float]] = {"fine-tuned": [], "from scratch": []}
+        for seed in SEEDS:
+            scratch = str(from_scratch(options.encoder, options.output, seed))
+            for name, start in (("fine-tuned", options.encoder), ("from scratch", scratch)):
+                run = folder / f"{name.replace(' ', '-')}-{seed}"
+                scores[name].append(tuned(start, root, run, seed, recipe))
+        scores["linear probe"] = probed(options.encoder, root, options.output / "cache")
+        cells = [confidence_interval(np.array(values)) for values in scores.values()]
+        shown = " | ".join(f"{100 * mean:.1f} ± {100 * half:.1f}" for mean, half in cells)
+        print(f"| {root.stem} | {read_task('table', root).metric} | {shown} |", flush=True)
+        for other in ("from scratch", "linear probe"):
+            tuned_scores, others = (np.array(scores[name])[:, None] for name in ("fine-tuned", other))
+            print(f"  {paired_test(tuned_scores, others, ('fine-tuned', other)).verdict}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Fine-tuning: an encoder and a head trained on labels (docs/finetuning.md), to a tagger."""

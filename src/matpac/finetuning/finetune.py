@@ -1,0 +1,304 @@
+"""Fine-tuning: one page of loop on pre-training's run folder, logs, stops and processes."""
+
+import math
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matpac.checkpoint import describe, load_file, save
+from matpac.data.crops import CropBatch, RandomCrops, crop_loader
+from matpac.data.files import DataError, LeftOut
+from matpac.embedder import Card, Embedder
+from matpac.finetuning.averaging import Averaging
+from matpac.finetuning.batch import LOSSES, augmented
+from matpac.finetuning.evaluation import PartScore, Prediction, predict, score
+from matpac.finetuning.introduction import introduction
+from matpac.finetuning.labelled import LabelledBatches, LabelledClips, read_labelled, sampling_weights
+from matpac.finetuning.network import as_embedder
+from matpac.finetuning.optimizers import build_optimizer, layerwise_groups, set_learning_rate
+from matpac.finetuning.options import FinetuneOptions
+from matpac.finetuning.plan import FinetunePlan
+from matpac.finetuning.recipes import FinetuneRecipe
+from matpac.finetuning.start import Start, begin
+from matpac.logmel import LogMel
+from matpac.training.console import TrainingConsole
+from matpac.training.guard import LossWatch, StopSignal
+from matpac.training.monitors import Speed
+from matpac.training.processes import agree_to_stop, mean_over_processes, scales_gradients, start_fabric
+from matpac.training.run import Run, read_config
+from matpac.training.settings import check_unchanged
+from matpac.training.setup import by_steps, count_workers, fingerprint
+
+if TYPE_CHECKING:  # Fabric takes a second to import
+    from lightning_fabric import Fabric
+
+RESULT = "model.safetensors"
+"""The encoder with its head that a run resulted in so far; `matpac.load` takes the run folder."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """The result on the test part."""
+
+    prediction: Prediction
+    score: PartScore
+
+
+@dataclass(frozen=True, eq=False)
+class Finetuned:
+    """How a run ended."""
+
+    folder: Path
+    clips: LabelledClips
+    step: int
+    steps: int
+    valid: float
+    """Of the result, by the task's metric, a share."""
+    epoch: int
+    """Whose weights the result is, counted from 1."""
+    test: Tested | None
+    """None for a run that was stopped."""
+    left_out: int
+    seconds: float
+    first: bool
+    """Whether this is the first process."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last step was done."""
+        return self.step >= self.steps
+
+
+class Finetuning:
+    """All state of a run: network, optimizer, average, how far it is, and its best epoch."""
+
+    def __init__(
+        self, recipe: FinetuneRecipe, options: FinetuneOptions, fabric: "Fabric", run: Run, clips: LabelledClips
+    ):
+        self.recipe, self.options, self.fabric, self.run, self.clips = recipe, options, fabric, run, clips
+        start = begin(options, recipe, clips)
+        self.start: Start = start
+        self.network = start.network
+        self.plan = FinetunePlan(recipe, len(clips.split.train), fabric.world_size)
+        config = recipe.optimizer
+        groups = layerwise_groups(
+            self.network.encoder, self.network.head, config.learning_rate, config.layer_decay, config.weight_decay
+        )
+        self.optimizer = build_optimizer(config.kind, groups, config.momentum, (config.beta1, config.beta2))
+        self.module, self.stepper = fabric.setup(self.network, self.optimizer)
+        self.averaging = Averaging(self.network, recipe.averaging)
+        self.identity = {"corpus": fingerprint(clips.training_clips()), "encoder": start.key}
+        self.step, state = run.restore(self.network, self.optimizer, self.identity)
+        if self.step:
+            self.averaging.load_state_dict(run.restore_beside("average"))
+        self.best_score, self.best_epoch = state.get("best", [-math.inf, 0])
+        if scales_gradients(fabric) and state:
+            fabric.strategy.precision.load_state_dict(state["precision"])
+        self.frontend = LogMel(start.logmel).to(fabric.device)
+        self.card = Card(
+            name=Path(options.output).name,
+            labels=tuple(clips.task.classes),
+            exclusive=clips.task.kind == "single",
+            source="matpac encoder",
+        )
+        self.description = describe(as_embedder(self.network, start.logmel, self.card))
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training part so far."""
+        return self.step / self.plan.steps_per_epoch
+
+    def advance(self, batch: CropBatch) -> tuple[Tensor, Tensor]:
+        """One step: augmentation, forward, backward, clipping, optimizer, average; loss and gradient's norm."""
+        fabric, config = self.fabric, self.recipe.optimizer
+        set_learning_rate(self.optimizer, self.plan.learning_rate(self.step))
+        generator = torch.Generator()
+        seed = [self.options.seed, self.step, fabric.global_rank]
+        generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
+        torch.manual_seed(generator.initial_seed())  # drop-path draws from torch's own
+        targets, known = (part.to(fabric.device) for part in self.clips.targets(batch.numbers))
+        waveforms = batch.waveforms.to(fabric.device, non_blocking=True)
+        examples = augmented(
+            waveforms,
+            targets,
+            known,
+            self.frontend,
+            self.recipe.augmentation,
+            self.network.encoder.config,
+            generator,
+        )
+        logits = self.module(examples.logmel, examples.kept).float()
+        loss = LOSSES[self.clips.task.kind](logits, examples.targets, examples.known)
+        fabric.backward(loss)
+        norm = fabric.clip_gradients(
+            self.module, self.stepper, max_norm=config.clip or math.inf, error_if_nonfinite=False
+        )
+        self.stepper.step()
+        self.stepper.zero_grad()
+        self.step += 1
+        self.averaging.update(self.network, self.step, self.plan.steps_per_epoch)
+        return loss.detach(), torch.as_tensor(norm)
+
+    def validate(self) -> PartScore:
+        """Score the weights as they are (or their average) on the validation part; keep them where wanted."""
+        embedder = self.embedder()
+        found = predict(embedder, self.clips.task, self.clips.split.valid, self.fabric)
+        self.network.train()
+        self.run.leave_out(_left_out(self.clips, found))
+        result = score(self.clips.task, found.rows, found.logits)
+        better = result.value > self.best_score if self.recipe.result == "best" else True
+        if better:
+            self.best_score, self.best_epoch = result.value, math.ceil(self.epoch)
+            if self.fabric.is_global_zero:
+                save(embedder, self.run.folder / RESULT)
+        self.fabric.barrier()
+        return result
+
+    def embedder(self) -> Embedder:
+        """The network as `matpac.load` would give it: its average where there is one."""
+        return as_embedder(self.averaging.network(self.network), self.start.logmel, self.card)
+
+    def save(self, loss: float | None) -> None:
+        """A checkpoint of this step, by the first process; the others wait."""
+        if self.fabric.is_global_zero:
+            description = self.description | {"step": self.step}
+            state = self.identity | {
+                "loss": loss,
+                "best": [self.best_score, self.best_epoch],
+                "precision": self.fabric.strategy.precision.state_dict(),
+            }
+            beside = {"average": self.averaging.state_dict()} if self.averaging.active else None
+            self.run.save(self.step, self.network, self.optimizer, description, state, beside)
+        self.fabric.barrier()
+
+
+def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -> Finetuned:
+    """Train until the last step, or until asked to stop; then test the result, once.
+
+    Raises:
+        TaskError: the task cannot be used.
+        RunError: the run folder cannot be used or written.
+        DataError: too few clips, or ten in a row that cannot be decoded.
+        TrainingError: the loss is not finite.
+        HeadError: a head that was to be kept does not fit the task's labels.
+    """
+    began = time.monotonic()
+    fabric = start_fabric(options)
+    run = Run(Path(options.output), options.resume, options.keep_checkpoints, first=fabric.is_global_zero)
+    if options.resume:
+        check_unchanged(read_config(run.folder), recipe, options)
+    clips = _labelled(options, run, fabric)
+    training = Finetuning(recipe, options, fabric, run, clips)
+    plan = training.plan
+    if run.first:
+        run.write_config({"name": name, "recipe": asdict(recipe), "options": asdict(options)})
+        run.leave_out(clips.left_out)
+    fabric.barrier()
+    every = _validation_interval(options, plan)
+    watch, speed = LossWatch(run, scaled=scales_gradients(fabric)), Speed(plan.batch_size)
+    with (
+        closing(by_steps(_loader(training), plan.steps - training.step, 1)) as batches,
+        StopSignal() as stop,
+        TrainingConsole(fabric.is_global_zero, plan.steps, training.step) as console,
+    ):
+        for line in introduction(recipe, plan, clips, training.start):
+            console.say(line)
+        console.say(f"on {fabric.device}" + (f", going on at step {training.step:,}" if training.step else ""))
+        training.network.train()
+        for (batch,) in batches:
+            run.leave_out(batch.failures)
+            loss, norm = training.advance(batch)
+            watch.see(training.step - 1, loss, norm, batch.paths)
+            speed.count()
+            console.advance(training.step)
+            last = training.step == plan.steps
+            logging = training.step % options.log_every == 0 or last
+            if logging:
+                watch.check()
+                values = mean_over_processes(fabric, torch.stack([loss, norm.to(loss)])).tolist()
+                seen = {"loss": values[0], "gradient/norm": values[1], "epoch": training.epoch}
+                seen |= {"learning_rate": plan.learning_rate(training.step - 1)} | speed.values()
+                run.log(training.step, seen)
+                console.show(training.step, seen)
+            stopping = agree_to_stop(fabric, stop, logging)
+            if training.step % every == 0 or last:
+                found = training.validate()
+                run.log(training.step, {"valid/score": found.value, "epoch": training.epoch})
+                console.say(f"epoch {training.epoch:.4g}: validation {found.metric} {100 * found.value:.1f} %")
+                training.save(watch.mean())
+            elif stopping:
+                training.save(watch.mean())
+            if stopping:
+                break
+    run.close()
+    test = _test(training) if training.step >= plan.steps else None
+    return Finetuned(
+        run.folder,
+        clips,
+        training.step,
+        plan.steps,
+        training.best_score,
+        training.best_epoch,
+        test,
+        len(run.left_out),
+        time.monotonic() - began,
+        fabric.is_global_zero,
+    )
+
+
+def _labelled(options: FinetuneOptions, run: Run, fabric: "Fabric") -> LabelledClips:
+    """The first process reads the headers; the others read what it kept."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    cache = run.folder / "clips.parquet"
+    if not fabric.is_global_zero:
+        fabric.barrier()
+        return read_labelled(options.task, options.root, options.fold, cache)
+    try:
+        return read_labelled(options.task, options.root, options.fold, cache)
+    finally:  # where this fails the others fail by themselves, with the same words
+        fabric.barrier()
+
+
+def _validation_interval(options: FinetuneOptions, plan: FinetunePlan) -> int:
+    """Steps between looks at the validation part: whole epochs."""
+    epochs = options.validate_every
+    if epochs == "auto":
+        epochs = max(1, math.ceil(plan.recipe.epochs / 40))
+    return epochs * plan.steps_per_epoch
+
+
+def _loader(training: Finetuning) -> "torch.utils.data.DataLoader[CropBatch]":
+    recipe, options, clips = training.recipe, training.options, training.clips
+    logmel = training.start.logmel
+    if training.plan.batch_size < 2:
+        raise DataError(f"{clips.task.name}: {len(clips.split.train)} training clips are too few for a batch")
+    crops = RandomCrops(
+        clips.training_clips(),
+        logmel.samples(training.start.frames),
+        options.seed,
+        short=recipe.short,
+        sample_rate=logmel.sample_rate,
+    )
+    order = LabelledBatches(
+        training.plan, sampling_weights(recipe, clips), options.seed, training.fabric.global_rank, training.step
+    )
+    return crop_loader(crops, order, count_workers(options.workers, training.fabric.device))
+
+
+def _left_out(clips: LabelledClips, found: Prediction) -> list[LeftOut]:
+    return [LeftOut(clips.task.paths[row], reason) for row, reason in found.failed.items()]
+
+
+def _test(training: Finetuning) -> Tested:
+    """The kept result on the test part, read back from its file."""
+    clips = training.clips
+    embedder = load_file(training.run.folder / RESULT).to(training.fabric.device)
+    found = predict(embedder, clips.task, clips.split.test, training.fabric)
+    training.run.leave_out(_left_out(clips, found))
+    return Tested(found, score(clips.task, found.rows, found.logits))
