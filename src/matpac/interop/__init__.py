@@ -1,0 +1,1 @@
+"""Doors to other people's programs: ONNX files, HEAR, X-ARES, the Hugging Face hub."""

@@ -1,0 +1,185 @@
+"""Encoders on the hub: pushed to a stand-in, loaded from it, and the page that goes with them."""
+
+import json
+import re
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+import matpac
+from interop.upload_server import Uploads, upload_server
+from local_server import local_server
+from matpac.checkpoint import CheckpointError
+from matpac.hub import choose
+from matpac.hub.receipts import DownloadError
+from matpac.hub.uploads import UploadError
+from matpac.interop.model_card import LABELS_SHOWN, model_card
+from matpac.interop.push import push_to_hub
+from matpac.onnx.export import export_onnx
+from published_files import published_state
+from tiny_encoder import tiny
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with upload_server() as uploads:
+        url = uploads.local.url
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+        template = url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield uploads
+
+
+def test_what_was_pushed_is_loaded_again(hub: Uploads) -> None:
+    encoder = tiny(classes=3, labels=("a", "b", "c"), exclusive=True, step=7)
+    done = push_to_hub(encoder, "me/mine", message="first", private=True)
+    assert sorted(done.files) == ["README.md", "config.json", "model.safetensors"]
+    assert done.kept == ()
+    assert hub.messages == ["first"]
+    asked = hub.created[0]  # of one version of huggingface_hub or of an earlier one
+    assert asked.get("visibility") == "private" or asked.get("private") is True
+    assert done.address.endswith(done.revision)
+    copy = matpac.load("hub:me/mine")
+    sound = torch.linspace(-1, 1, 9000).sin()
+    assert copy.logits(sound, 16_000).equal(encoder.logits(sound, 16_000))
+    assert (copy.card.labels, copy.card.exclusive, copy.card.step) == (("a", "b", "c"), True, 7)
+
+
+def test_a_page_that_is_there_stays(hub: Uploads) -> None:
+    push_to_hub(tiny(), "me/mine")
+    hub.local.repositories["me/mine"]["README.md"] = b"written by hand"
+    before = hub.local.repositories["me/mine"]["model.safetensors"]
+    done = push_to_hub(tiny(), "me/mine")
+    assert done.kept == ("README.md",)
+    assert hub.local.repositories["me/mine"]["README.md"] == b"written by hand"
+    assert hub.local.repositories["me/mine"]["model.safetensors"] != before
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_no_right_to_write(hub: Uploads, status: int) -> None:
+    hub.status = status
+    with pytest.raises(UploadError, match=r"hub:me/mine: .*token that may write") as caught:
+        push_to_hub(tiny(), "me/mine")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_connection(hub: Uploads) -> None:
+    with local_server() as gone:
+        nowhere = gone.url
+    with pytest.raises(UploadError, match="hub:me/mine: nothing was written"):
+        push_to_hub(tiny(), "me/mine", endpoint=nowhere)
+
+
+@pytest.mark.parametrize("name", ["mine", "a/b/c", "", "../x/y", "me/ mine"])
+def test_no_name_of_a_repository(name: str) -> None:
+    with pytest.raises(UploadError, match="owner/name"):
+        push_to_hub(tiny(), name)
+
+
+def test_an_onnx_file_is_not_pushed_as_weights(hub: Uploads, tmp_path) -> None:
+    export_onnx(tiny(), tmp_path / "x.onnx")
+    with pytest.raises(CheckpointError, match=r"x\.onnx: its weights lie in its ONNX file"):
+        push_to_hub(matpac.load(tmp_path / "x.onnx"), "me/mine")
+    assert not hub.created
+
+
+def test_an_onnx_file_on_the_hub_is_loaded(hub: Uploads, tmp_path) -> None:
+    encoder = tiny()
+    export_onnx(encoder, tmp_path / "x.onnx")
+    hub.local.repositories["me/onnx"] = {"x.onnx": (tmp_path / "x.onnx").read_bytes(), "README.md": b""}
+    copy = matpac.load("hub:me/onnx")
+    assert copy.card.name == "hub:me/onnx"
+    sound = torch.linspace(-1, 1, 9000).sin()
+    torch.testing.assert_close(copy.scene(sound, 16_000), encoder.scene(sound, 16_000), atol=1e-5, rtol=0)
+
+
+def split(card: str) -> tuple[dict, str]:
+    found = re.fullmatch(r"---\n(.+?)\n---\n(.+)", card, re.DOTALL)
+    assert found
+    return yaml.safe_load(found[1]), found[2]
+
+
+def test_the_page_is_filled_from_the_encoder(tmp_path) -> None:
+    encoder = tiny(step=1234)
+    header, page = split(model_card(encoder, "me/mine", "cc-by-4.0", "Trained on **bats**."))
+    assert header["license"] == "cc-by-4.0"
+    assert (header["library_name"], header["pipeline_tag"]) == ("matpac", "feature-extraction")
+    assert page.startswith("\n# mine\n")
+    assert "Trained on **bats**." in page
+    assert 'matpac.load("hub:me/mine")' in page
+    for shown in (
+        "width 16, 2 blocks of 2 heads",
+        "0.3",
+        "1,234",
+        "16 numbers (bands × width: 1 × 16)",
+        "16 bands of 50",
+    ):
+        assert shown in page, shown
+    assert "Classes" not in page
+    assert "license" not in split(model_card(encoder, "me/mine"))[0]
+
+
+@pytest.mark.parametrize("classes", [3, LABELS_SHOWN + 5])
+def test_the_page_of_a_tagger_lists_its_classes(classes: int) -> None:
+    names = tuple(f"label {number:02}" for number in range(classes))
+    header, page = split(model_card(tiny(classes, labels=names), "me/mine"))
+    assert header["pipeline_tag"] == "audio-classification"
+    assert sum(name in page for name in names) == min(classes, LABELS_SHOWN)
+    assert (" and 5 more" in page) == (classes > LABELS_SHOWN)
+    assert "any number of them" in page
+    assert "encoder.tags(" in page
+    assert "one of them" in model_card(tiny(3, labels=names[:3], exclusive=True), "me/mine")
+    assert "3, without names" in model_card(tiny(3), "me/mine")
+
+
+def test_the_pages_example_runs(tmp_path, monkeypatch) -> None:
+    encoder = tiny(3)
+    example = re.search(r"```python\n(.+?)```", model_card(encoder, "me/mine"), re.DOTALL)
+    assert example
+    monkeypatch.setattr(matpac, "load", lambda source: {"hub:me/mine": encoder}[source], raising=False)
+    monkeypatch.setattr(matpac, "read", lambda file: torch.zeros(16_000).numpy(), raising=False)
+    names: dict = {}
+    exec(example[1], names)  # noqa: S102 (what our own page tells people to type)
+    assert names["scene"].shape == (1, encoder.width)
+    assert len(names["tags"]) == 3
+
+
+def test_save_is_a_method_too(tmp_path) -> None:
+    encoder = tiny(step=3)
+    file = encoder.save(tmp_path / "kept")
+    assert json.loads((tmp_path / "kept/config.json").read_text())["step"] == 3
+    sound = torch.linspace(-1, 1, 9000).sin()
+    for source in (file, tmp_path / "kept"):
+        assert matpac.load(source).scene(sound, 16_000).equal(encoder.scene(sound, 16_000))
+    with pytest.raises(CheckpointError, match="matpac export"):
+        encoder.save(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "module.net.encoder."])
+@pytest.mark.parametrize("file", ["weights.pt", "model.safetensors"])
+def test_published_files_on_the_hub_under_any_common_prefix(
+    hub: Uploads, tmp_path, prefix: str, file: str
+) -> None:
+    state = {prefix + name: tensor for name, tensor in published_state(64, 1, 32, classes=3).items()}
+    torch.save(state, tmp_path / "weights.pt")
+    save_file(state, tmp_path / "model.safetensors")
+    hub.local.repositories["them/theirs"] = {file: (tmp_path / file).read_bytes()}
+    encoder = matpac.load("hub:them/theirs")
+    assert encoder.card.source == "published"
+    sound = torch.linspace(-1, 1, 9000).sin()
+    plain = tmp_path / "plain.pt"
+    torch.save(published_state(64, 1, 32, classes=3), plain)
+    assert encoder.logits(sound, 16_000).equal(matpac.load(plain).logits(sound, 16_000))
+
+
+def test_onnx_is_what_a_repository_means_only_where_it_has_nothing_else() -> None:
+    assert choose(["x.onnx", "README.md"], "a/b") == "x.onnx"
+    assert choose(["x.onnx", "y.pt"], "a/b") == "y.pt"
+    assert choose(["x.onnx", "y.pt", "z.safetensors"], "a/b") == "z.safetensors"
+    with pytest.raises(DownloadError, match=r"several files of weights \(x\.onnx, y\.onnx\)"):
+        choose(["y.onnx", "x.onnx"], "a/b")
