@@ -1,0 +1,156 @@
+"""What does the approximate index of `matpac search` gain, and what does it lose, above 100,000 vectors?
+
+    python benchmarks/search.py [--encoder random:tiny] [--rows 100000] [--folder DIR]
+
+Vectors are made up from real ones: scenes of 200 synthetic sounds by the encoder, each row one of them with noise
+of half their deviation, along their own directions. Queries come from 40 other sounds, made so too. Every query is
+asked exactly and approximately in turn, so that both times are of one machine at one time; medians. Random
+weights: neighbourhoods don't need good ones. With --every-index LanceDB's other kinds of index are compared too.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from lancedb import index
+from rates import machine
+
+from matpac.data.synthetic.corpus import CorpusConfig, plan, render_clip
+from matpac.search.approximate import NEAREST, approximate_of, keep_up
+from matpac.search.database import Settings, SoundDatabase
+from matpac.search.encoder import open_embedder
+from matpac.search.writer import DatabaseWriter, writing
+
+SOUNDS, QUERIES = 200, 40
+NOISE = 0.5
+BATCH = 5_000
+OTHERS = ("IvfSq", "IvfPq", "HnswSq")
+
+
+def scenes(encoder: str) -> np.ndarray:
+    """[240, width]: of synthetic sounds of 3 s."""
+    embedder = open_embedder(encoder)
+    clips = plan(CorpusConfig())[: SOUNDS + QUERIES]
+    waveforms = [render_clip(clip, 3.0) for clip in clips]
+    return embedder.scene(waveforms, embedder.sample_rate).numpy()
+
+
+class Source:
+    """Vectors like some real ones."""
+
+    def __init__(self, real: np.ndarray):
+        self.mean, self.rng = real.mean(0), np.random.default_rng(0)
+        _, deviations, self.directions = np.linalg.svd(real - self.mean, full_matrices=False)
+        self.deviations = deviations / np.sqrt(len(real) - 1)
+
+    def like(self, real: np.ndarray, count: int) -> np.ndarray:
+        """So many, each one of the real ones with noise."""
+        noise = (self.rng.standard_normal((count, len(self.deviations))) * self.deviations) @ self.directions
+        return (real[self.rng.integers(len(real), size=count)] + NOISE * noise).astype(np.float32)
+
+
+def rows(first: int, vectors: np.ndarray) -> pa.Table:
+    """As `matpac index` writes them."""
+    count, width = vectors.shape
+    return pa.table(
+        {
+            "path": [f"/sounds/{number}.wav" for number in range(first, first + count)],
+            "start": np.zeros(count),
+            "end": np.full(count, 3.0),
+            "duration": np.full(count, 3.0),
+            "size": pa.array(np.full(count, 96_044), pa.int64()),
+            "modified": pa.array(np.full(count, 1), pa.int64()),
+            "tags": pa.array([[]] * count, pa.list_(pa.string())),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), width),
+        }
+    )
+
+
+def compare(
+    database: SoundDatabase, queries: np.ndarray, approximate: tuple[int, int]
+) -> tuple[float, float, float]:
+    """Median seconds of exact and approximate search, and recall@10."""
+
+    def ask(query: np.ndarray, how: tuple[int, int] | None) -> tuple[float, set[str]]:
+        began = time.perf_counter()
+        found = database.nearest(query, NEAREST, how).select(["path", "_distance"]).to_list()
+        return time.perf_counter() - began, {row["path"] for row in found}
+
+    ask(queries[0], None)
+    ask(queries[0], approximate)
+    exact, near, recall = [], [], []
+    for query in queries:
+        seconds, wanted = ask(query, None)
+        exact.append(seconds)
+        seconds, found = ask(query, approximate)
+        near.append(seconds)
+        recall.append(len(wanted & found) / NEAREST)
+    return statistics.median(exact), statistics.median(near), statistics.mean(recall)
+
+
+def fill(writer: DatabaseWriter, source: Source, real: np.ndarray, count: int) -> float:
+    """Write the rows; seconds that it took."""
+    writer.create(Settings("made up", "0", real.shape[1]))
+    seconds = 0.0
+    for first in range(0, count, BATCH):
+        table = rows(first, source.like(real, min(BATCH, count - first)))
+        began = time.perf_counter()
+        writer.replace(table)
+        seconds += time.perf_counter() - began
+    return seconds
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Seconds that a call takes."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def measure(path: Path, source: Source, real: np.ndarray, queries: np.ndarray, count: int, every: bool) -> None:
+    """Fill a database, train, ask, and print it."""
+    with writing(path, lambda: None) as writer:
+        seconds = fill(writer, source, real, count)
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        print(f"{count:,} vectors of {real.shape[1]}: written in {seconds:.1f} s, {size / 2**20:.0f} MiB")
+        whole = timed(lambda: keep_up(writer, 0))
+        found = approximate_of(writer.database)
+        assert found is not None
+        print(f"{found}; {whole:.1f} s with merging and measuring")
+        print(f"{'index':8} {'trained':>8} {'exact':>10} {'search':>9} {'ratio':>6} {'recall@10':>9}")
+
+        def tell(name: str, trained: float) -> None:
+            exact, near, recall = compare(writer.database, queries, (found.cells, found.refine))
+            times = f"{trained:6.1f} s {1000 * exact:7.1f} ms {1000 * near:6.1f} ms"
+            print(f"{name:8} {times} {exact / near:6.0f} {recall:9.3f}", flush=True)
+
+        tell("IvfRq", found.seconds)
+        for name in OTHERS if every else ():
+            kind = getattr(index, name)(distance_type="cosine")
+            tell(name, timed(lambda kind=kind: writer.create_index(kind)))
+
+
+def main() -> None:
+    """All of it, in a folder that goes afterwards."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--encoder", default="random:tiny")
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--every-index", action="store_true")
+    parser.add_argument("--folder", help="where the database is made (default: the system's for temporary files)")
+    options = parser.parse_args()
+    print(machine())
+    vectors = scenes(options.encoder)
+    real, held_out = vectors[:SOUNDS], vectors[SOUNDS:]
+    source = Source(real)
+    queries = source.like(held_out, QUERIES)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        measure(Path(folder) / "sounds.lance", source, real, queries, options.rows, options.every_index)
+
+
+if __name__ == "__main__":
+    main()

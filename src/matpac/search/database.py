@@ -1,0 +1,228 @@
+"""The database of sounds: a folder with one LanceDB table, whose rows are sounds or windows of them.
+
+What made the vectors stands in the table's schema, so that the two cannot part.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from matpac.errors import MatpacError
+from matpac.search.files import FileState
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TABLE = "sounds"
+LOCK = "writer.lock"
+METADATA = b"matpac"
+"""Under it stand the settings, as JSON, in the metadata of the table's schema."""
+
+COLUMNS = ("path", "start", "end", "duration", "size", "modified", "tags")
+"""Of a row, beside its vector: file, place in it and length of it in s; bytes and time of change in ns."""
+
+INDEX = "vector_idx"
+"""LanceDB's name for the index of vectors."""
+
+PATHS_AT_ONCE = 1_000
+"""Names in one condition: tens of kilobytes of SQL; ours."""
+
+
+class SearchError(MatpacError):
+    """A database, or what was asked of it, that can't be used; the message names it and tells the way out."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What made all vectors of a database.
+
+    Args:
+        encoder: as `matpac.downstream.encoders.open_encoder` takes it, from any folder.
+        key: SHA-256 of its weights and settings (`matpac.encoder_key.embedder_key`).
+        width: of a vector.
+        window: seconds that a row spans; None for a row a sound.
+        hop: seconds from one window's start to the next one's.
+    """
+
+    encoder: str
+    key: str
+    width: int
+    window: float | None = None
+    hop: float | None = None
+
+    @property
+    def windows(self) -> tuple[float, float] | None:
+        """Window and hop, in seconds."""
+        return None if self.window is None or self.hop is None else (self.window, self.hop)
+
+    @property
+    def rows(self) -> str:
+        """What a row is, for people."""
+        return "whole sounds" if self.window is None else f"windows of {self.window:g} s every {self.hop:g} s"
+
+
+class SoundDatabase:
+    """An open database; reads see what was written last, by whatever process."""
+
+    def __init__(self, path: Path, table: Any, settings: Settings):
+        self.path, self.table, self.settings = path, table, settings
+
+    @classmethod
+    def open(cls, path: str | Path) -> "SoundDatabase":
+        """A database that is there.
+
+        Raises:
+            SearchError: none there, or not one that `matpac index` made.
+        """
+        path = Path(path).expanduser()
+        found = cls.find(path)
+        if found is None:
+            raise SearchError(
+                f"{path}: no database of sounds there; make one: matpac index FOLDER --encoder NAME --database "
+                f"{path}"
+            )
+        return found
+
+    @classmethod
+    def find(cls, path: Path) -> "SoundDatabase | None":
+        """As `open`; None where there is none."""
+        require_ours(path)
+        if not (path / f"{TABLE}.lance").is_dir():
+            return None
+        with told(path):
+            connection = import_lancedb().connect(path, read_consistency_interval=timedelta(0))
+            try:
+                table = connection.open_table(TABLE)
+            except ValueError as error:  # a creation that was killed leaves an empty folder
+                if "was not found" not in str(error):
+                    raise
+                return None
+            return cls(path, table, _read_settings(path, table.schema))
+
+    def count(self, where: str | None = None) -> int:
+        """Rows, or those that a condition in SQL holds for."""
+        return self.table.count_rows(where)
+
+    def files(self) -> dict[str, FileState]:
+        """All files by their paths."""
+        with told(self.path):  # every file has one row that starts at 0
+            rows = self.table.search().where("start = 0").select(["path", "size", "modified", "tags"]).limit(None)
+            return {
+                row["path"]: FileState(row["size"], row["modified"], tuple(row["tags"]))
+                for batch in rows.to_batches()
+                for row in batch.to_pylist()
+            }
+
+    def vectors(self, paths: Sequence[str] | None = None, batch_rows: int = 8_192) -> "Iterator[pa.RecordBatch]":
+        """Batches of path, start, vector and _rowid: of all rows, or of those of some files."""
+        with told(self.path):
+            for where in [None] if paths is None else conditions(paths):
+                rows = self.table.search().select(["path", "start", "vector"]).with_row_id(True).limit(None)
+                yield from (rows if where is None else rows.where(where)).to_batches(batch_rows)
+
+    def take(self, places: Sequence[int]) -> "pa.Table":
+        """Rows by their place in the table, with _rowid."""
+        with told(self.path):
+            return self.table.take_offsets(list(places)).with_row_id().to_arrow()
+
+    def nearest(self, vector: Float32[np.ndarray, " width"], top: int, approximate: tuple[int, int] | None) -> Any:
+        """LanceDB's query for the nearest rows by cosine distance: exact, or in so many cells at least and with
+        so many candidates for every row computed anew."""
+        query = self.table.search(vector, vector_column_name="vector").distance_type("cosine").limit(top)
+        if approximate is None:
+            return query.bypass_vector_index()
+        cells, refine = approximate
+        return query.minimum_nprobes(cells).maximum_nprobes(0).refine_factor(refine)  # 0: until there are `top`
+
+    def fragments(self) -> int:
+        """Files that the table consists of."""
+        with told(self.path):
+            return self.table.stats()["fragment_stats"]["num_small_fragments"]
+
+    def unindexed(self) -> int:
+        """Rows that wait outside the index of vectors: of all, where there is none."""
+        with told(self.path):
+            statistics = self.table.index_stats(INDEX)
+            return self.count() if statistics is None else statistics.num_unindexed_rows
+
+    def note(self) -> dict[str, Any]:
+        """What `DatabaseWriter.write_note` kept."""
+        metadata = self.table.schema.field("vector").metadata or {}
+        return json.loads(metadata.get(METADATA, b"{}"))
+
+
+def import_lancedb() -> Any:
+    """LanceDB, which takes a second or two. Raises SearchError where it is not installed."""
+    try:
+        import lancedb
+    except ImportError as error:
+        raise SearchError("a database of sounds needs LanceDB: pip install 'matpac[search]'") from error
+    return lancedb
+
+
+def require_ours(path: Path) -> None:
+    """Raise a SearchError where a file, or a folder of other things, has this name."""
+    if re.match(r"[a-z0-9]{2,}:/", str(path)):  # a Path has lost the second stroke
+        raise SearchError(f"{path}: databases are written in folders of this machine; index into one, and copy it")
+    if path.exists() and not path.is_dir():
+        raise SearchError(f"{path}: is a file, a database of sounds is a folder; name another")
+    if path.is_dir() and not (path / f"{TABLE}.lance").is_dir():
+        others = sorted(entry.name for entry in path.iterdir() if entry.name != LOCK)
+        if others:
+            raise SearchError(f"{path}: no database of sounds, but a folder with {others[0]!r}; name another")
+
+
+def _read_settings(path: Path, schema: "pa.Schema") -> Settings:
+    try:
+        return Settings(**json.loads((schema.metadata or {})[METADATA]))
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise SearchError(f"{path}: a LanceDB table that matpac index did not make; name another") from error
+
+
+def conditions(paths: Sequence[str]) -> Iterator[str]:
+    """Several of `condition`, for any number of files."""
+    for begin in range(0, len(paths), PATHS_AT_ONCE):
+        yield condition(paths[begin : begin + PATHS_AT_ONCE])
+
+
+def condition(paths: Sequence[str]) -> str:
+    """SQL that holds for rows of these files, whatever is in their names."""
+    from lancedb.expr import col
+
+    return col("path").isin(paths).to_sql()
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """LanceDB's errors, which are of many kinds, as ours."""
+    try:
+        yield
+    except MatpacError:
+        raise
+    except (RuntimeError, ValueError, OSError) as error:
+        raise SearchError(f"{path}: {first_line(error)}; look at the disk, or index anew elsewhere") from error
+
+
+def first_line(error: Exception) -> str:
+    """LanceDB's message without the place in its source and the rest."""
+    text = " ".join(str(error).split())
+    text = re.split(r",? /\S*\.rs:\d+", text)[0]
+    return text.removeprefix("Invalid input, ").removeprefix("lance error: ").rstrip(". ")
+
+
+def column(rows: "pa.RecordBatch | pa.Table", name: str) -> Float32[np.ndarray, "row width"]:
+    """A column of vectors as one array."""
+    import pyarrow as pa
+
+    vectors = rows[name]
+    if isinstance(vectors, pa.ChunkedArray):
+        vectors = vectors.combine_chunks()
+    return vectors.flatten().to_numpy().reshape(len(vectors), -1)

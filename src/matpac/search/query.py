@@ -1,0 +1,137 @@
+"""What in a database is like a sound."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from matpac.audio import blocks
+from matpac.embedder import Embedder
+from matpac.search.approximate import ROWS, approximate_of
+from matpac.search.database import COLUMNS, SearchError, SoundDatabase, first_line, told
+from matpac.search.encoder import reopen_embedder
+
+TOP = 10
+"""Matches told unless another number is asked for; ours."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """A sound, or a window of one, that is like the query.
+
+    Args:
+        similarity: cosine of their vectors; 1 is the same direction.
+        path: of the file.
+        start, end: of the window in it, in seconds; of the whole in a database of whole sounds.
+        duration: of the file, in seconds.
+        tags: of the row.
+    """
+
+    similarity: float
+    path: str
+    start: float
+    end: float
+    duration: float
+    tags: tuple[str, ...]
+
+
+class Searcher:
+    """A database and the encoder that made it, ready for any number of queries.
+
+    Sees what other processes write meanwhile.
+
+    Args:
+        database: the folder.
+        encoder: what `open_encoder` takes, or an encoder; None for the one that the database remembers. It is
+            opened with the first query that is a sound, and verified.
+        device: where it computes.
+
+    Raises:
+        SearchError: no database there, or an empty one.
+    """
+
+    def __init__(self, database: str | Path, encoder: str | Embedder | None = None, device: str = "cpu"):
+        self.database = SoundDatabase.open(database)
+        if not self.database.count():
+            raise SearchError(
+                f"{self.database.path}: no sounds in it yet; add some: matpac index FOLDER --database …"
+            )
+        self._encoder, self._device = encoder, device
+        self._embedder: Embedder | None = None
+
+    @property
+    def embedder(self) -> Embedder:
+        """The encoder. Raises SearchError for another one than the database's, or one that can't be had."""
+        if self._embedder is None:
+            path, settings = self.database.path, self.database.settings
+            self._embedder = reopen_embedder(path, settings, self._encoder, self._device)
+        return self._embedder
+
+    def similar(
+        self,
+        sound: str | Path | np.ndarray | Tensor,
+        sample_rate: int | None = None,
+        top: int = TOP,
+        where: str | None = None,
+    ) -> list[Match]:
+        """What is most like a sound, best first.
+
+        Args:
+            sound: a file, read block by block, or a mono waveform [samples].
+            sample_rate: of the waveform, in Hz.
+            top: matches at most.
+            where: a condition in SQL on path, start, end, duration, size, modified and tags: "duration < 5",
+                "array_has(tags, 'dog')", "path LIKE '%/night/%'".
+
+        Raises:
+            SearchError: a condition that is none, a `top` below 1, or as `embedder`.
+            AudioError: a sound that can't be read, or is shorter than a frame (25 ms).
+        """
+        return self.nearest(self._vector(sound, sample_rate), top, where)
+
+    def nearest(self, vector: Float[Tensor, " width"], top: int = TOP, where: str | None = None) -> list[Match]:
+        """What is most like a vector of the database's encoder; otherwise as `similar`."""
+        path, width = self.database.path, self.database.settings.width
+        if top < 1:
+            raise SearchError(f"top {top}: at least 1 match can be asked for")
+        if len(vector) != width or not torch.isfinite(vector).all():
+            raise SearchError(f"{path}: a query is {width} finite numbers, not {len(vector)}, NaN or infinity")
+        index = approximate_of(self.database)
+        if where is not None and self._count(where) <= ROWS:
+            index = None  # which might look past the few that the condition leaves
+        query = self.database.nearest(vector.numpy(), top, index and (index.cells, index.refine))
+        if where is not None:
+            query = query.where(where)
+        with told(path):
+            rows = query.select([*COLUMNS, "_distance"]).to_list()
+        return [_match(row) for row in rows]
+
+    def _vector(self, sound: str | Path | np.ndarray | Tensor, sample_rate: int | None) -> Tensor:
+        embedder = self.embedder
+        if isinstance(sound, (str, Path)):
+            clips: Iterable[Iterable[np.ndarray]] = [blocks(sound, sample_rate=embedder.sample_rate)]
+            return next(scene for scene in embedder.scenes(clips) if scene is not None)
+        if sample_rate is None:
+            raise SearchError("a waveform without its sample_rate; give it in Hz")
+        if sound.ndim != 1:
+            raise SearchError(f"a query of shape {list(sound.shape)}: one mono waveform [samples] is needed")
+        return embedder.scene(sound, sample_rate)[0]
+
+    def _count(self, where: str) -> int:
+        """Rows that a condition holds for. Raises SearchError in one line where it is none."""
+        if not where.strip():
+            raise SearchError("where: an empty condition; leave it away for all sounds")
+        try:
+            return self.database.count(where)
+        except (ValueError, RuntimeError) as error:
+            reason = first_line(error).split(" Valid fields are")[0].rstrip(".")
+            raise SearchError(f"where {where!r}: {reason}; columns are {', '.join(COLUMNS)}") from error
+
+
+def _match(row: dict) -> Match:
+    places = {name: row[name] for name in ("path", "start", "end", "duration")}
+    return Match(1.0 - row["_distance"], **places, tags=tuple(row["tags"]))

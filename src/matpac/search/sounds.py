@@ -1,0 +1,96 @@
+"""Sound files to the vectors that stand in the database: one a sound, or one a window."""
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Float64
+from torch import Tensor
+
+from matpac.audio import AudioError
+from matpac.data.files import LeftOut, reason_of
+from matpac.embedder import Embedder
+from matpac.read_ahead import Clips
+from matpac.search.windows import Grid, WindowMeans
+
+READERS = 2
+"""Threads that decode and resample; as `matpac embed`."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A file's vectors, with start and end in seconds."""
+
+    path: str
+    duration: float
+    starts: Float64[np.ndarray, " row"]
+    ends: Float64[np.ndarray, " row"]
+    vectors: Float32[np.ndarray, "row width"]
+
+
+class Sounds:
+    """Files in order as `Sound`; those that can't be used are named in `left_out` instead.
+
+    Memory grows with the windows of one file, and with nothing else.
+
+    Args:
+        paths: the files.
+        embedder: makes the vectors.
+        grid: of the windows; None for one vector a sound.
+        batch_size: chunks computed at once; None for what suits the device.
+    """
+
+    def __init__(self, paths: Sequence[str], embedder: Embedder, grid: Grid | None, batch_size: int | None = None):
+        self.paths, self.embedder, self.grid, self.batch_size = paths, embedder, grid, batch_size
+        self.left_out: list[LeftOut] = []
+        self._samples: dict[int, int] = {}
+
+    def __iter__(self) -> Iterator[Sound | None]:
+        with ExitStack() as stack:
+            pool = ThreadPoolExecutor(READERS)
+            stack.callback(pool.shutdown, cancel_futures=True)  # what is not begun is not waited for
+            clips = self._measured(Clips(self.paths, self.embedder.sample_rate, pool))
+            outputs = stack.enter_context(closing(self._embed(clips)))
+            for number, vectors in enumerate(outputs):
+                yield None if vectors is None else self._sound(number, vectors)
+
+    def _embed(self, clips: Iterable[Iterable[np.ndarray]]) -> Generator[Tensor | None, None, None]:
+        if self.grid is None:
+            for scene in self.embedder.scenes(clips, None, self.batch_size, self._failed):
+                yield None if scene is None else scene[None]
+            return
+        grid, steps = self.grid, self.embedder.encoder.config.steps
+        yield from self.embedder.frames_into(
+            lambda: WindowMeans(grid, steps), clips, None, self.batch_size, self._failed
+        )
+
+    def _measured(self, clips: Clips) -> Iterator[Iterable[np.ndarray]]:
+        for number, blocks in enumerate(clips):
+            self._samples[number] = 0
+            yield self._measure(number, blocks)
+
+    def _measure(self, number: int, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for block in blocks:
+            self._samples[number] += len(block)
+            yield block
+
+    def _failed(self, number: int, error: AudioError) -> None:
+        path = self.paths[number]
+        self._samples.pop(number, None)
+        self.left_out.append(LeftOut(path, reason_of(error, path).removeprefix(f"clip {number}: ")))
+
+    def _sound(self, number: int, vectors: Tensor) -> Sound | None:
+        path, samples = self.paths[number], self._samples.pop(number)
+        rows = vectors.numpy()
+        duration = samples / self.embedder.sample_rate
+        if self.grid is None:
+            starts, ends = np.zeros(1), np.array([duration])
+        else:
+            count = min(self.grid.count(samples), len(rows))
+            rows, starts, ends = rows[:count], self.grid.starts(count), self.grid.ends(count, samples)
+        if not np.isfinite(rows).all():
+            self.left_out.append(LeftOut(path, "NaN or infinity in its vector; look at this sound"))
+            return None
+        return Sound(path, duration, starts, ends, rows)

@@ -1,0 +1,132 @@
+"""The table and its writer: what is written is read, and other things are refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from stored_sounds import clusters, fill, rows_of, stored
+
+from matpac.search.database import SearchError, Settings, SoundDatabase
+from matpac.search.files import FileState
+from matpac.search.writer import writing
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
+
+
+def none_waited() -> None:
+    raise AssertionError("no other process writes")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("names") / "sounds.lance"
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.sets(NAMES, min_size=2, max_size=6))
+def test_any_name_is_written_replaced_and_removed(shared: Path, names: set[str]) -> None:
+    first, *others = names
+    with writing(shared, none_waited) as writer:
+        if writer.settings is None:
+            writer.create(Settings("none", "0", 2))
+        writer.replace(rows_of(list(names), np.ones((len(names), 2), np.float32)))
+        assert writer.database.files() == dict.fromkeys(names, FileState(1, 2))
+        writer.replace(rows_of([first], np.full((1, 2), 5, np.float32)))
+        writer.retag({first: ["it's", '"new"']})
+        assert writer.database.count() == len(names)
+        [batch] = writer.database.vectors([first])
+        assert batch["vector"].to_pylist() == [[5, 5]]
+        writer.remove([first])
+        assert writer.database.files() == dict.fromkeys(others, FileState(1, 2))
+        writer.remove(others)
+        assert writer.database.count() == 0
+
+
+def test_a_file_with_fewer_windows_than_before_loses_the_others(tmp_path: Path) -> None:
+    def windows(path: str, count: int, value: float) -> pa.Table:
+        rows = rows_of([path] * count, np.full((count, 2), value, np.float32))
+        return rows.set_column(1, "start", pa.array(np.arange(count) * 0.5))
+
+    with writing(tmp_path / "db", none_waited) as writer:
+        writer.create(Settings("none", "0", 2, 1.0, 0.5))
+        writer.replace(pa.concat_tables([windows("a", 4, 1), windows("b", 2, 1)]))
+        writer.replace(windows("a", 3, 2))
+        rows = writer.database.table.to_arrow().sort_by([("path", "ascending"), ("start", "ascending")])
+        assert rows["path"].to_pylist() == ["a", "a", "a", "b", "b"]
+        assert rows["start"].to_pylist() == [0.0, 0.5, 1.0, 0.0, 0.5]
+        assert [row[0] for row in rows["vector"].to_pylist()] == [2, 2, 2, 1, 1]
+        assert writer.database.files().keys() == {"a", "b"}
+
+
+def test_settings_stay_with_the_table(tmp_path: Path) -> None:
+    with writing(tmp_path / "db", none_waited) as writer:
+        writer.create(Settings("matpac++", "abc", 8, 6.0, 3.0))
+    found = SoundDatabase.open(tmp_path / "db")
+    assert found.settings == Settings("matpac++", "abc", 8, 6.0, 3.0)
+    with writing(tmp_path / "db", none_waited) as writer:
+        fill(writer, clusters(30, 8))
+        writer.write_note({"approximate": 1})
+        writer.tidy()
+    assert found.count() == 30  # what is open sees what was written since
+    assert found.note() == {"approximate": 1}
+    assert SoundDatabase.open(tmp_path / "db").settings == found.settings
+
+
+def test_other_things_of_that_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "song.wav").touch()
+    for name, reason in {
+        "none": "no database of sounds there; make one",
+        "file": "is a file",
+        "folder": r"a folder with 'song.wav'",
+        "s3://bucket/sounds": "in folders of this machine",
+    }.items():
+        with pytest.raises(SearchError, match=reason):
+            SoundDatabase.open(name if "://" in name else tmp_path / name)
+    with (
+        pytest.raises(SearchError, match="a folder with"),
+        writing(tmp_path / "folder", none_waited),
+    ):
+        pass
+    with (
+        pytest.raises(SearchError, match=r"can't be made \(No such file or directory\)"),
+        writing(tmp_path / "missing" / "db", none_waited),
+    ):
+        pass
+    assert sorted(entry.name for entry in (tmp_path / "folder").iterdir()) == ["song.wav"]
+
+
+def test_a_table_of_others_is_refused(tmp_path: Path) -> None:
+    import lancedb
+
+    lancedb.connect(tmp_path / "db").create_table("sounds", pa.table({"vector": [[1.0]]}))
+    with pytest.raises(SearchError, match="that matpac index did not make"):
+        SoundDatabase.open(tmp_path / "db")
+
+
+def test_a_creation_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "db" / "sounds.lance" / "data").mkdir(parents=True)
+    with pytest.raises(SearchError, match="no database of sounds there"):
+        SoundDatabase.open(tmp_path / "db")
+    assert stored(tmp_path / "db", clusters(3, 8)).count() == 3
+
+
+def test_damage_is_told_in_one_line(tmp_path: Path) -> None:
+    stored(tmp_path / "db", clusters(50, 8))
+    for file in (tmp_path / "db" / "sounds.lance" / "data").iterdir():
+        file.unlink()
+    with pytest.raises(SearchError, match="index anew elsewhere") as caught:
+        SoundDatabase.open(tmp_path / "db").files()
+    assert "\n" not in str(caught.value)
+    assert ".rs" not in str(caught.value)
+
+
+def test_without_lancedb_the_way_to_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(tmp_path / "db", clusters(3, 8))
+    monkeypatch.setitem(__import__("sys").modules, "lancedb", None)
+    with pytest.raises(SearchError, match=r"pip install 'matpac\[search\]'"):
+        SoundDatabase.open(tmp_path / "db")

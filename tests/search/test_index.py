@@ -1,0 +1,257 @@
+"""A database follows a folder: what is new, changed or gone, and nothing else."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stored_sounds import make_collection
+
+from matpac import read
+from matpac.audio import AudioError
+from matpac.checkpoint import save
+from matpac.search import index as module
+from matpac.search import rows
+from matpac.search.database import SearchError, SoundDatabase
+from matpac.search.index import Indexed, IndexOptions, index_sounds
+from matpac.search.sounds import Sound, Sounds
+from sound_files import cut_file, make_mixed_folder, write_sound
+from tiny_encoder import tiny
+
+ENCODER = tiny(name="mine")
+
+
+def index(folder: Path, database: Path, **options: object) -> Indexed:
+    return index_sounds([folder], database, ENCODER, IndexOptions(**options))  # type: ignore[arg-type]
+
+
+def counts(done: Indexed) -> tuple[int, int, int, int]:
+    return done.added, done.changed, done.removed, done.unchanged
+
+
+def stored_rows(database: Path) -> dict[str, list[dict]]:
+    found: dict[str, list[dict]] = {}
+    for row in SoundDatabase.open(database).table.to_arrow().to_pylist():
+        found.setdefault(row["path"], []).append(row)
+    return found
+
+
+def test_rows_are_the_scenes_of_the_files(tmp_path):
+    made = make_collection(tmp_path / "sounds")
+    done = index(tmp_path / "sounds", tmp_path / "db")
+    assert counts(done) == (5, 0, 0, 0)
+    assert (done.files, done.rows, done.left_out) == (5, 5, [])
+    assert done.settings == SoundDatabase.open(tmp_path / "db").settings
+    found = stored_rows(tmp_path / "db")
+    assert found.keys() == {str(path) for path in made.values()}
+    for path, [row] in found.items():
+        waveform, state = read(path), Path(path).stat()
+        assert (row["start"], row["size"], row["modified"]) == (0.0, state.st_size, state.st_mtime_ns)
+        assert row["end"] == row["duration"] == pytest.approx(len(waveform) / ENCODER.sample_rate)
+        assert row["tags"] == []
+        expected = ENCODER.scene(waveform, ENCODER.sample_rate)[0].numpy()
+        np.testing.assert_allclose(row["vector"], expected, atol=1e-5)
+
+
+def test_only_what_differs_is_embedded(tmp_path, monkeypatch):
+    made = make_collection(tmp_path / "sounds")
+    index(tmp_path / "sounds", tmp_path / "db")
+    embedded: list[str] = []
+
+    class Told(Sounds):
+        def __iter__(self) -> Iterator[Sound | None]:
+            embedded.extend(self.paths)
+            return super().__iter__()
+
+    monkeypatch.setattr(module, "Sounds", Told)
+    assert counts(index(tmp_path / "sounds", tmp_path / "db")) == (0, 0, 0, 5)
+    assert embedded == []
+
+    dog, bark, percent, *_ = made.values()
+    write_sound(dog, 16_000, 1.0, seed=30)
+    bark.unlink()
+    touched = percent.stat().st_mtime_ns + 1_000
+    os.utime(percent, ns=(touched, touched))
+    new = write_sound(tmp_path / "sounds" / "new 'one'.wav", 16_000, 0.7, seed=31)
+    done = index(tmp_path / "sounds", tmp_path / "db")
+    assert counts(done) == (1, 2, 1, 2)
+    assert (done.files, done.rows) == (5, 5)
+    assert {*embedded} == {str(dog), str(percent), str(new)}
+    found = stored_rows(tmp_path / "db")
+    assert found.keys() == {str(path) for path in [*made.values(), new] if path != bark}
+    expected = ENCODER.scene(read(dog), ENCODER.sample_rate)[0].numpy()
+    np.testing.assert_allclose(found[str(dog)][0]["vector"], expected, atol=1e-5)
+    assert found[str(percent)][0]["modified"] == touched
+
+
+def test_windows_of_a_shortened_file_go(tmp_path):
+    long = write_sound(tmp_path / "sounds" / "long.wav", 16_000, 3.0)
+    done = index(tmp_path / "sounds", tmp_path / "db", window=1.0)
+    assert [row["start"] for row in stored_rows(tmp_path / "db")[str(long)]] == [0.0, 0.5, 1.0, 1.5, 2.0]
+    assert done.settings.windows == (1.0, 0.5)
+    write_sound(long, 16_000, 1.2)
+    done = index(tmp_path / "sounds", tmp_path / "db")  # the windows are remembered
+    assert counts(done) == (0, 1, 0, 0)
+    assert [(row["start"], row["end"]) for row in stored_rows(tmp_path / "db")[str(long)]] == [(0, 1), (0.5, 1.2)]
+
+
+def test_files_that_cannot_be_used_are_named_and_their_old_vectors_go(tmp_path):
+    made = make_mixed_folder(tmp_path / "sounds")
+    done = index(tmp_path / "sounds", tmp_path / "db")
+    bad = {str(made[name]) for name in ("empty.wav", "text.wav", "cut.flac", "click.wav")}
+    assert {item.path for item in done.left_out} == bad
+    assert all(item.reason and item.path not in item.reason[:10] for item in done.left_out)
+    assert counts(done) == (6, 0, 0, 0)
+
+    cut_file(made["mono_48k.flac"], made["mono_48k.flac"])
+    done = index(tmp_path / "sounds", tmp_path / "db")
+    assert counts(done) == (0, 0, 0, 5)
+    [reason] = [item.reason for item in done.left_out if item.path == str(made["mono_48k.flac"])]
+    assert reason.endswith("its old vectors were taken out")
+    assert (done.files, done.rows) == (5, 5)
+    assert str(made["mono_48k.flac"]) not in stored_rows(tmp_path / "db")
+
+
+def test_sources_do_not_touch_each_other(tmp_path):
+    for folder in ("a", "ab", "b"):
+        write_sound(tmp_path / folder / "1.wav", 16_000, 0.5)
+        write_sound(tmp_path / folder / "2.wav", 16_000, 0.5, seed=1)
+    for folder in ("a", "ab", "b"):
+        index(tmp_path / folder, tmp_path / "db")
+    (tmp_path / "ab" / "1.wav").unlink()
+    (tmp_path / "b" / "1.wav").unlink()
+    assert counts(index(tmp_path / "a", tmp_path / "db")) == (0, 0, 0, 2)
+    done = index_sounds([tmp_path / "ab", tmp_path / "b" / "2.wav"], tmp_path / "db")
+    assert counts(done) == (0, 0, 1, 2)
+    assert len(stored_rows(tmp_path / "db")) == 5
+
+
+def test_an_emptied_folder_takes_nothing_out(tmp_path):
+    """It may be a disk that is not mounted."""
+    make_collection(tmp_path / "sounds")
+    index(tmp_path / "sounds", tmp_path / "db")
+    shutil.rmtree(tmp_path / "sounds")
+    with pytest.raises(AudioError, match="no such file or folder"):
+        index(tmp_path / "sounds", tmp_path / "db")
+    (tmp_path / "sounds").mkdir()
+    with pytest.raises(SearchError, match="no sound files there; 5 files of theirs are in the database and stay"):
+        index(tmp_path / "sounds", tmp_path / "db")
+    assert len(stored_rows(tmp_path / "db")) == 5
+
+
+def test_what_was_written_stays_when_the_work_is_stopped(tmp_path, monkeypatch):
+    made = make_collection(tmp_path / "sounds")
+
+    class Stopped(Sounds):
+        def __iter__(self) -> Iterator[Sound | None]:
+            for number, sound in enumerate(super().__iter__()):
+                if number == 3:
+                    raise KeyboardInterrupt
+                yield sound
+
+    monkeypatch.setattr(rows, "FLUSH_BYTES", 1)
+    monkeypatch.setattr(module, "Sounds", Stopped)
+    with pytest.raises(KeyboardInterrupt):
+        index(tmp_path / "sounds", tmp_path / "db")
+    assert len(stored_rows(tmp_path / "db")) == 3
+    monkeypatch.undo()
+    assert counts(index(tmp_path / "sounds", tmp_path / "db")) == (2, 0, 0, 3)
+    assert stored_rows(tmp_path / "db").keys() == {str(path) for path in made.values()}
+
+
+def test_the_encoder_is_remembered_and_another_one_refused(tmp_path):
+    make_collection(tmp_path / "sounds")
+    file = save(tiny(), tmp_path / "encoder.safetensors")
+    index_sounds([tmp_path / "sounds"], tmp_path / "db", os.path.relpath(file))
+    assert SoundDatabase.open(tmp_path / "db").settings.encoder == str(file)
+    assert counts(index_sounds([tmp_path / "sounds"], tmp_path / "db")) == (0, 0, 0, 5)
+    new = write_sound(tmp_path / "sounds" / "new.wav", 16_000, 0.5)
+    assert counts(index_sounds([tmp_path / "sounds"], tmp_path / "db")) == (1, 0, 0, 5)
+
+    other = save(tiny(), tmp_path / "other.safetensors")
+    with pytest.raises(SearchError, match=r"of another encoder: .*encoder\.safetensors, .*other\.safetensors is"):
+        index_sounds([tmp_path / "sounds"], tmp_path / "db", str(other))
+    moved = file.rename(tmp_path / "moved.safetensors")
+    assert counts(index_sounds([tmp_path / "sounds"], tmp_path / "db", str(moved))) == (0, 0, 0, 6)
+    new.unlink()
+    assert counts(index_sounds([tmp_path / "sounds"], tmp_path / "db")) == (0, 0, 1, 5)  # which needs no encoder
+    write_sound(new, 16_000, 0.6)
+    with pytest.raises(SearchError, match=r"can't be had: .*lie elsewhere, give them by --encoder"):
+        index_sounds([tmp_path / "sounds"], tmp_path / "db")
+    other.rename(file)
+    with pytest.raises(SearchError, match=r"now .*encoder\.safetensors is"):
+        index_sounds([tmp_path / "sounds"], tmp_path / "db")
+
+
+def test_an_onnx_file_is_an_encoder_of_its_own(tmp_path):
+    """It may be rounded to int8: its vectors are not those of the encoder that it was exported from."""
+    from matpac.onnx.export import export_onnx
+
+    make_collection(tmp_path / "sounds")
+    encoder = tiny()
+    exported = tmp_path / "mine.onnx"
+    export_onnx(encoder, exported)
+    assert counts(index_sounds([tmp_path / "sounds"], tmp_path / "db", str(exported))) == (5, 0, 0, 0)
+    for path, [row] in stored_rows(tmp_path / "db").items():
+        expected = encoder.scene(read(path), encoder.sample_rate)[0].numpy()
+        np.testing.assert_allclose(row["vector"], expected, atol=1e-3)
+    with pytest.raises(SearchError, match="of another encoder"):
+        index_sounds([tmp_path / "sounds"], tmp_path / "db", encoder)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"window": 2.0}, r"its rows are windows of 1 s every 0.25 s, not windows of 2 s every 1 s"),
+        ({"window": 1.0}, r"not windows of 1 s every 0.5 s"),
+    ],
+)
+def test_other_windows_are_refused(tmp_path, options, reason):
+    write_sound(tmp_path / "sounds" / "1.wav", 16_000, 0.5)
+    index(tmp_path / "sounds", tmp_path / "db", window=1.0, hop=0.25)
+    with pytest.raises(SearchError, match=reason):
+        index(tmp_path / "sounds", tmp_path / "db", **options)
+    assert counts(index(tmp_path / "sounds", tmp_path / "db", window=1.0, hop=0.25)) == (0, 0, 0, 1)
+
+
+def test_what_makes_no_database_makes_no_folder(tmp_path):
+    write_sound(tmp_path / "sounds" / "1.wav", 16_000, 0.5)
+    sounds, database = [tmp_path / "sounds"], tmp_path / "db"
+    for encoder, options, reason in (
+        (None, IndexOptions(), "needs an encoder; name one by --encoder"),
+        ("matpacc", IndexOptions(), "no published name, and no such file"),
+        ("logmel", IndexOptions(), "logmel: databases are made by encoders that matpac embed takes"),
+        (ENCODER, IndexOptions(window=0.05), "holds no frame"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            index_sounds(sounds, database, encoder, options)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SearchError, match="no sound files there"):
+        index_sounds([tmp_path / "empty"], database, ENCODER)
+    assert not database.exists()
+    with pytest.raises(SearchError, match="a hop of 1 s and no window"):
+        IndexOptions(hop=1.0)
+    with pytest.raises(SearchError, match="a batch of 0 chunks"):
+        IndexOptions(batch_size=0)
+
+
+def test_none_that_can_be_used_is_an_error(tmp_path):
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "sounds" / "words.wav").write_text("words")
+    with pytest.raises(SearchError, match=r"not one of 1 files can be used; the first: .*words\.wav: not a sound"):
+        index(tmp_path / "sounds", tmp_path / "db")
+
+
+def test_above_the_number_of_rows_there_is_an_approximate_index(tmp_path):
+    make_collection(tmp_path / "sounds")
+    done = index(tmp_path / "sounds", tmp_path / "db", window=0.2, hop=0.1)
+    assert done.approximate is None
+    told: list[str] = []
+    options = IndexOptions(approximate_above=done.rows)
+    done = index_sounds([tmp_path / "sounds"], tmp_path / "db", ENCODER, options, told.append)
+    assert told == [f"{tmp_path / 'db'}: training an approximate index of {done.rows} vectors"]
+    assert done.approximate is not None
+    assert done.approximate.rows == done.rows
+    assert 0.9 <= done.approximate.recall <= 1

@@ -1,0 +1,118 @@
+"""`matpac index` and `matpac search` as they are typed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from stored_sounds import make_collection
+
+from matpac import MatpacError
+from matpac.checkpoint import save
+from matpac.search.command import clock, run_index, run_search
+from sound_files import make_mixed_folder
+from tiny_encoder import tiny
+
+
+@pytest.fixture
+def collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Five sounds below the working folder, and an encoder."""
+    monkeypatch.chdir(tmp_path)
+    save(tiny(), tmp_path / "mine.safetensors")
+    return make_collection(tmp_path / "sounds")
+
+
+INDEX = ["--database", "db", "--device", "cpu"]
+
+
+def test_index_and_search(collection, capsys, tmp_path):
+    assert run_index(["sounds", "--encoder", "mine.safetensors", "--tags", "folder", *INDEX]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("db: 5 added, 0 changed, 0 vanished, 0 unchanged, 0 left out, in ")
+    assert second == f"it holds 5 files as 5 whole sounds, by {tmp_path}/mine.safetensors"
+    assert run_index(["sounds", "--tags", "folder", *INDEX]) == 0
+    assert "0 added, 0 changed, 0 vanished, 5 unchanged, 0 left out" in capsys.readouterr().out
+
+    query = str(collection["dog/it's a dog.wav"])
+    assert run_search([query, "--top", "3", *INDEX]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [word in lines[1] for word in ("similarity", "length", "path", "tags")] == [True] * 4
+    rows = [line for line in lines if ".wav" in line]
+    assert len(rows) == 3
+    assert "1.0000" in rows[0]
+    assert "0:00.5" in rows[0]
+    assert "sounds/dog/it's a dog.wav" in rows[0]  # as it is seen from here
+    assert str(tmp_path) not in rows[0]
+
+    assert run_search([query, "--json", "--where", "array_has(tags, 'cat')", *INDEX]) == 0
+    matches = json.loads(capsys.readouterr().out)
+    assert {match["path"] for match in matches} == {
+        str(collection["cat/night/100%.wav"]),
+        str(collection["cat/ünder_score.wav"]),
+    }
+    assert matches[0].keys() == {"similarity", "path", "start", "end", "duration", "tags"}
+    assert run_search([query, "--where", "duration > 100", *INDEX]) == 0
+    assert capsys.readouterr().out == "no sound of db meets 'duration > 100'\n"
+
+
+def test_windows_show_their_times(collection, capsys):
+    encoder = ["--encoder", "mine.safetensors"]
+    assert run_index(["sounds", *encoder, "--window", "0.4", "--approximate-above", "5", *INDEX]) == 0
+    out = capsys.readouterr().out
+    assert "windows of 0.4 s every 0.2 s" in out
+    assert "approximate index of " in out
+    assert "recall@10 " in out
+    assert run_search([str(collection["loose; --.wav"]), "--top", "1", *INDEX]) == 0
+    out = capsys.readouterr().out
+    assert " time " in out
+    assert " – 0:0" in out
+
+
+def test_what_is_left_out_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(tiny(), tmp_path / "mine.safetensors")
+    make_mixed_folder(tmp_path / "sounds")
+    for _ in range(2):
+        assert run_index(["sounds", "--encoder", "mine.safetensors", *INDEX]) == 1
+        out, errors = capsys.readouterr()
+        assert "4 left out" in out
+        named = [line for line in errors.splitlines() if line.startswith("left out: ")]
+        assert {Path(line.split(": ")[1]).name for line in named} == {
+            "empty.wav",
+            "text.wav",
+            "cut.flac",
+            "click.wav",
+        }
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "reason"),
+    [
+        (run_index, ["sounds", "--database", "db"], "needs an encoder"),
+        (run_index, ["sounds", "--database", "sounds", "--encoder", "mine.safetensors"], "a folder with"),
+        (run_index, ["nowhere", "--database", "db", "--encoder", "mine.safetensors"], "no such file or folder"),
+        (run_index, ["--database", "db"], "required: sources; matpac index --help"),
+        (run_index, ["sounds", "--database", "db", "--window", "long"], "invalid float"),
+        (run_index, ["sounds", "--database", "db", "--hop", "3"], "and no window"),
+        (run_search, ["query.wav", "--database", "nowhere"], "no database of sounds there; make one"),
+        (run_search, ["query.wav"], "required: --database; matpac search --help"),
+    ],
+)
+def test_errors_are_one_line(collection, command, arguments, reason):
+    with pytest.raises(MatpacError, match=reason) as caught:
+        command(arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_help_tells_the_exit_codes(capsys):
+    for command in (run_index, run_search):
+        with pytest.raises(SystemExit) as done:
+            command(["--help"])
+        assert done.value.code == 0
+        assert "Exit code: 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0:00.0"), (59.96, "1:00.0"), (83.25, "1:23.2"), (3_723.4, "1:02:03.4")]
+)
+def test_clock(seconds, shown):
+    assert clock(seconds) == shown

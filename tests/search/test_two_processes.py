@@ -1,0 +1,110 @@
+"""Real processes: two that index at once, and one that is watched and killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+
+import pytest
+
+from matpac.checkpoint import save
+from matpac.search.database import SoundDatabase
+from matpac.search.index import IndexOptions, index_sounds
+from matpac.search.writer import writing
+from sound_files import write_sound
+from tiny_encoder import tiny
+
+SLOW = """
+import sys, time
+from matpac.search import rows, sounds
+from matpac.search.command import run_index
+
+embedded = sounds.Sounds._sound
+
+def slow(*arguments):
+    time.sleep(0.2)
+    return embedded(*arguments)
+
+sounds.Sounds._sound = slow
+rows.FLUSH_BYTES = 1
+sys.exit(run_index(sys.argv[1:]))
+"""
+"""Each file takes as long as with a larger encoder, and is written at once."""
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", SLOW, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return out
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
+    return save(tiny(), tmp_path / "encoder.safetensors")
+
+
+def make_sounds(folder: Path, names: str) -> None:
+    for seed, name in enumerate(names):
+        write_sound(folder / f"{name}.wav", 16_000, 0.5, seed=seed)
+
+
+def test_every_file_is_there_once(tmp_path: Path, encoder: Path) -> None:
+    """Both make the database, one of them first; the sounds that both were given are embedded by one alone."""
+    make_sounds(tmp_path / "first", "ab")
+    make_sounds(tmp_path / "both", "cde")
+    make_sounds(tmp_path / "second", "fg")
+    database = tmp_path / "db"
+    options = ("--database", database, "--encoder", encoder, "--device", "cpu")
+    processes = [start(tmp_path / name, tmp_path / "both", *options) for name in ("first", "second")]
+    told = "".join(end(process) for process in processes)
+    rows = SoundDatabase.open(database).table.to_arrow()["path"].to_pylist()
+    assert sorted(Path(path).stem for path in rows) == list("abcdefg")
+    assert "5 added, 0 changed, 0 vanished, 0 unchanged" in told
+    assert "2 added, 0 changed, 0 vanished, 3 unchanged" in told
+
+
+def test_who_waits_is_told_so(tmp_path: Path, encoder: Path) -> None:
+    make_sounds(tmp_path / "sounds", "a")
+    told: Queue[str] = Queue()
+    with ThreadPoolExecutor(1) as pool:
+        with writing(tmp_path / "db", lambda: None):
+            done = pool.submit(index_sounds, [tmp_path / "sounds"], tmp_path / "db", str(encoder), say=told.put)
+            assert "another process is indexing into it; waiting until it is done" in told.get(timeout=60)
+            assert not done.done()
+        assert done.result(timeout=60).added == 1
+
+
+def test_a_process_that_is_watched_and_killed(tmp_path: Path, encoder: Path) -> None:
+    """Who reads meanwhile sees whole files, and the next process has no lock to wait for and goes on."""
+    sounds, database = tmp_path / "sounds", tmp_path / "db"
+    make_sounds(sounds, "a")
+    windows = IndexOptions(window=0.2, hop=0.2)
+    assert index_sounds([sounds], database, str(encoder), windows).rows == 3
+    make_sounds(sounds, "abcdefgh")  # of which a is written anew
+    process = start(sounds, "--database", database, "--device", "cpu")
+    reader, seen = SoundDatabase.open(database), {3}
+    while max(seen) < 9:
+        assert process.poll() is None
+        seen.add(reader.count())
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert all(count % 3 == 0 for count in seen)
+
+    def waiting(text: str) -> None:
+        raise AssertionError(text)
+
+    done = index_sounds([sounds], database, say=waiting)
+    assert done.added + done.unchanged == 8
+    assert done.unchanged >= 3
+    assert done.rows == 24
+    rows = reader.table.to_arrow()
+    assert sorted(Path(path).stem for path in rows["path"].to_pylist()) == sorted("abcdefgh" * 3)
