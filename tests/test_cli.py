@@ -101,7 +101,7 @@ def test_a_command_imports_only_what_it_needs() -> None:
 @pytest.mark.parametrize(
     ("given", "begins", "holds"),
     [
-        (["embedd", "x"], "matpac: ", "no command 'embedd'; there are quickstart, pretrain"),
+        (["embedd", "x"], "matpac: ", "no command 'embedd'; there are quickstart, embed"),
         (["embed", "FOLDER", "--encoder", "matpak++", "--output", "v.npz"], "matpac embed: ", "matpac++"),
         (["embed", "FOLDER", "--encoder", "FOLDER", "--output", "v.npz"], "matpac embed: ", "holds no checkpoint"),
         (["embed", "FOLDER", "--encoder", "ENCODER", "--output", "v.csv"], "matpac embed: ", ".parquet or .npz"),

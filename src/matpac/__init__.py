@@ -14,15 +14,31 @@ if TYPE_CHECKING:
     from matpac.audio import AudioError, read
     from matpac.embedder import Embedder
     from matpac.errors import MatpacError
+    from matpac.interop.push import push_to_hub
     from matpac.loading import load
+    from matpac.onnx.export import export_onnx
+    from matpac.streaming import stream
 
 __version__ = "0.1.0"
 
-__all__ = ["load", "read", "Embedder", "MatpacError", "AudioError", "__version__"]
+__all__ = [
+    "load",
+    "read",
+    "stream",
+    "export_onnx",
+    "push_to_hub",
+    "Embedder",
+    "MatpacError",
+    "AudioError",
+    "__version__",
+]
 
 _HOMES = {
     "load": "matpac.loading",
+    "export_onnx": "matpac.onnx.export",
+    "push_to_hub": "matpac.interop.push",
     "read": "matpac.audio",
+    "stream": "matpac.streaming",
     "Embedder": "matpac.embedder",
     "MatpacError": "matpac.errors",
     "AudioError": "matpac.audio",

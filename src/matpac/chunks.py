@@ -17,6 +17,15 @@ from torch import Tensor
 from matpac.logmel import LogMel, LogMelConfig
 from matpac.vit import PATCH
 
+BATCH_SIZE = 4
+"""Full chunks a batch on a CPU: larger ones leave the caches and are slower (benchmarks/embed.py)."""
+
+BATCH_SIZE_ACCELERATOR = 64
+"""Full chunks a batch on a GPU; ours."""
+
+WAITING = 16
+"""Full batches' worth of short chunks that may wait for companions: 64 chunks of 6 s are 25 MB of samples."""
+
 PASSED = 4
 """How long a chunk may wait for companions, in multiples of what may wait at once; ours."""
 
@@ -119,6 +128,11 @@ def batches(chunks: Iterable[Chunk], full_steps: int, batch_size: int, waiting: 
             yield groups.pop(oldest)
     for steps in sorted(groups):
         yield groups[steps]
+
+
+def full_batch(device: torch.device) -> int:
+    """How many full chunks are computed at once on a device."""
+    return BATCH_SIZE if device.type == "cpu" else BATCH_SIZE_ACCELERATOR
 
 
 def chunk_logmel(chunks: list[Chunk], logmel: LogMel, device: torch.device) -> Float[Tensor, "batch mel frame"]:

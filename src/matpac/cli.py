@@ -3,9 +3,11 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import NoReturn
 
 from matpac import __version__
+from matpac.devices import choose_device
 from matpac.errors import MatpacError
 
 Command = Callable[[list[str]], int]
@@ -63,13 +65,6 @@ def _parser(command: str, description: str) -> _Parser:
     return _Parser(prog=f"matpac {command}", description=description, allow_abbrev=False)
 
 
-def pretrain(arguments: list[str]) -> int:
-    """`matpac pretrain`."""
-    from matpac.training.command import run_pretrain
-
-    return run_pretrain(arguments)
-
-
 def stats(arguments: list[str]) -> int:
     """`matpac stats`: mean and deviation of a corpus's log-mel."""
     parser = _parser(
@@ -100,14 +95,19 @@ def embed(arguments: list[str]) -> int:
     """`matpac embed`: files to vectors."""
     parser = _parser(
         "embed",
-        "Embed sound files, and folders of them, into one table of vectors. Exit code: 0 when every file was "
-        "embedded, 1 when some were left out (each is named with its reason), 2 when none was, or for an error.",
+        "Embed sound files, and folders of them, into one table of vectors. With a folder as output it writes "
+        "Parquet parts, and the same command again does only what is missing; under torchrun or srun every "
+        "process embeds its share into that folder. Exit code: 0 when every file was embedded (or this is one "
+        "process of several), 1 when some were left out (each is named with its reason), 2 when none was, or for "
+        "an error.",
     )
     parser.add_argument("sources", nargs="+", help="sound files or folders (searched deep)")
     parser.add_argument(
         "--encoder", required=True, help="a published name, a file, a run folder, or hub:owner/name"
     )
-    parser.add_argument("--output", required=True, help="vectors.parquet or vectors.npz")
+    parser.add_argument(
+        "--output", required=True, help="vectors.parquet, vectors.npz, or a folder for parts: vectors/"
+    )
     parser.add_argument("--frames", action="store_true", help="a vector every 160 ms, with its time")
     parser.add_argument(
         "--layers", action="store_true", help="the outputs of all blocks, not the last one's alone"
@@ -120,50 +120,30 @@ def embed(arguments: list[str]) -> int:
 
     from matpac.embed_files import EmbedOptions, embed_files
     from matpac.loading import load
+    from matpac.shares import this_share
 
     how = EmbedOptions(options.output, options.frames, options.layers, options.batch_size)
-    encoder = load(options.encoder, device=choose_device(options.device))
+    encoder = load(options.encoder, device=choose_device(options.device, this_share().local))
     result = embed_files(options.sources, encoder, how)
+    several = result.share.count > 1
+    process = f" (process {result.share.rank} of {result.share.count})" if several else ""
+    found = f"{result.found} were there already; " if result.found else ""
     print(
-        f"{options.output}: {result.files} files, {result.seconds_of_audio:.1f} s of audio in "
-        f"{result.seconds:.1f} s ({result.seconds_of_audio / result.seconds:.1f} s per second); "
+        f"{options.output}{process}: {result.files} files, {result.seconds_of_audio:.1f} s of audio in "
+        f"{result.seconds:.1f} s ({result.seconds_of_audio / result.seconds:.1f} s per second); {found}"
         f"{len(result.skipped)} files left out"
     )
-    return _name_left_out([reason for _, reason in result.skipped])
+    code = _name_left_out([reason for _, reason in result.skipped])
+    return 0 if several else code  # a launcher takes 1 for a failure and stops the other processes
 
 
-def probe(arguments: list[str]) -> int:
-    """`matpac probe`: encoders on tasks."""
-    from matpac.probing.command import run_probe
+def _elsewhere(module: str, function: str) -> Command:
+    """A command whose module is imported when it is called."""
 
-    return run_probe(arguments)
+    def run(arguments: list[str]) -> int:
+        return getattr(import_module(module), function)(arguments)
 
-
-def quickstart(arguments: list[str]) -> int:
-    """`matpac quickstart`: the whole way on made-up sounds."""
-    from matpac.quickstart.command import run_quickstart
-
-    return run_quickstart(arguments)
-
-
-def choose_device(name: str) -> str:
-    """The device meant by `auto`: a GPU where there is one.
-
-    Raises:
-        MatpacError: torch knows no such device, or this machine has none.
-    """
-    import torch
-
-    if name != "auto":
-        try:
-            torch.empty(0, device=name)
-        except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
-            reason = str(error).splitlines()[0]
-            raise MatpacError(f"--device {name}: cannot be used here ({reason})") from error
-        return name
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    return run
 
 
 def _name_left_out(reasons: list[str]) -> int:
@@ -173,11 +153,32 @@ def _name_left_out(reasons: list[str]) -> int:
 
 
 COMMANDS: dict[str, tuple[str, Command]] = {
-    "quickstart": ("pre-train, evaluate and use a tiny encoder on made-up sounds", quickstart),
-    "pretrain": ("pre-train an encoder on a folder or table of sounds", pretrain),
-    "stats": ("measure the log-mel mean and deviation of a corpus", stats),
+    "quickstart": (
+        "pre-train, evaluate and use a tiny encoder on made-up sounds",
+        _elsewhere("matpac.quickstart.command", "run_quickstart"),
+    ),
     "embed": ("turn sound files into vectors", embed),
-    "probe": ("evaluate frozen encoders on labelled sounds", probe),
+    "tag": ("name sounds: tags of clips, or a timeline", _elsewhere("matpac.tagging.command", "run_tag")),
+    "index": ("make a folder of sounds searchable", _elsewhere("matpac.search.command", "run_index")),
+    "search": ("find sounds like a sound", _elsewhere("matpac.search.command", "run_search")),
+    "pretrain": (
+        "pre-train an encoder on a folder, a table or shards of sounds",
+        _elsewhere("matpac.training.command", "run_pretrain"),
+    ),
+    "stats": ("measure the log-mel mean and deviation of a corpus", stats),
+    "pack": ("write a corpus as shards for large runs", _elsewhere("matpac.packing.command", "run_pack")),
+    "probe": (
+        "evaluate frozen encoders on labelled sounds",
+        _elsewhere("matpac.probing.command", "run_probe"),
+    ),
+    "finetune": (
+        "train an encoder and a head on labels: a tagger",
+        _elsewhere("matpac.finetuning.command", "run_finetune"),
+    ),
+    "export": (
+        "write an encoder as ONNX, in float32 or int8",
+        _elsewhere("matpac.interop.export_command", "run_export"),
+    ),
 }
 
 

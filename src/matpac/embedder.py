@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from matpac.card import Card
-from matpac.chunks import Chunk, Cutter, batches, chunk_logmel
+from matpac.chunks import WAITING, Chunk, Cutter, batches, chunk_logmel, full_batch
 from matpac.errors import MatpacError
 from matpac.gather import Failed, Frames, Gatherer, Gathering, Mean
 from matpac.logmel import LogMel, LogMelConfig
@@ -26,15 +26,6 @@ T = TypeVar("T")
 
 Layers = Literal["all"] | Sequence[int] | None
 """Which blocks' outputs: None for the last alone, "all", or 0-based numbers (negative from the end)."""
-
-BATCH_SIZE = 4
-"""Full chunks a batch on a CPU: larger ones leave the caches and are slower (benchmarks/embed.py)."""
-
-BATCH_SIZE_ACCELERATOR = 64
-"""Full chunks a batch on a GPU; ours."""
-
-WAITING = 16
-"""Full batches' worth of short chunks that may wait for companions: 64 chunks of 6 s are 25 MB of samples."""
 
 
 class Embedder(nn.Module):
@@ -297,10 +288,6 @@ class Embedder(nn.Module):
         """What cuts a clip into this encoder's chunks."""
         return Cutter(self.logmel.config, self.encoder.config.frames, clip)
 
-    def full_batch(self, batch_size: int | None = None) -> int:
-        """Full chunks computed at once: as asked for, or what suits the device."""
-        return batch_size or (BATCH_SIZE if self.device.type == "cpu" else BATCH_SIZE_ACCELERATOR)
-
     def _gather(
         self,
         clips: Iterable[Iterable[np.ndarray]],
@@ -310,7 +297,7 @@ class Embedder(nn.Module):
         failed: Failed | None,
         sums: bool,
     ) -> Generator[T | None, None, None]:
-        steps, size = self.encoder.config.steps, self.full_batch(batch_size)
+        steps, size = self.encoder.config.steps, batch_size or full_batch(self.device)
         yield from Gathering(self.cutter, gatherer, failed).run(
             clips,
             lambda chunks: batches(chunks, steps, size, WAITING),
