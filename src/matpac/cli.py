@@ -73,17 +73,17 @@ def stats(arguments: list[str]) -> int:
         "matpac pretrain … --logmel.mean M --logmel.std S. Exit code: 0 when every file was readable, 1 when some "
         "were left out (each is named with its reason), 2 for an error.",
     )
-    parser.add_argument("data", help="a folder (searched deep), a file, or a table with a path column")
+    parser.add_argument("data", help="a folder (searched deep), a file, a table with a path column, or shards")
     parser.add_argument(
         "--max-clips", "--max_clips", type=int, default=10_000, help="clips to measure, drawn at random"
     )
     parser.add_argument("--seed", type=int, default=0, help="of that draw")
     options = parser.parse_args(arguments)
 
-    from matpac.data.files import list_clips
+    from matpac.data.corpus import list_corpus
     from matpac.data.statistics import normalisation
 
-    corpus = list_clips(options.data)
+    corpus = list_corpus(options.data)
     found = normalisation(corpus.clips, max_clips=options.max_clips, seed=options.seed)
     left_out = [*corpus.left_out, *found.left_out]
     print(f"--logmel.mean {found.mean:.4f} --logmel.std {found.std:.4f}")

@@ -24,7 +24,7 @@ HEADER_BYTES = 44
 """Of a WAV file with PCM."""
 
 FLAC_SHARE = 0.6
-"""Bytes of FLAC for each of PCM, by which shards are planned; ours: the chords over noise of our tests take 0.7."""
+"""Bytes of FLAC for each of PCM, by which shards are planned; ours: chords over noise in our tests take 0.7."""
 
 
 def to_16_bits(waveform: Float32[np.ndarray, " samples"]) -> Int16[np.ndarray, " samples"]:
