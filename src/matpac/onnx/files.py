@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, cast, get_args
@@ -44,13 +45,13 @@ class OnnxFile:
     """What a file holds, checked.
 
     Args:
-        content: its bytes.
+        digest: SHA-256 of its bytes.
         description: of the encoder.
         precision: see `Precision`.
         head: matrix [scene, class] and bias [class] of the head, None without one.
     """
 
-    content: bytes
+    digest: bytes
     description: Description
     precision: Precision
     head: tuple[Float32[np.ndarray, "scene class"], Float32[np.ndarray, " class"]] | None
@@ -129,12 +130,12 @@ def read_model(path: Path) -> OnnxFile:
     except Exception as error:  # protobuf's errors depend on which of its implementations is installed
         raise CheckpointError(damaged) from error
     try:
-        return _checked(model, content, str(path))
+        return _checked(model, sha256(content).digest(), str(path))
     except UnicodeDecodeError as error:  # texts are looked at when they are asked for
         raise CheckpointError(damaged) from error
 
 
-def _checked(model: Any, content: bytes, file: str) -> OnnxFile:
+def _checked(model: Any, digest: bytes, file: str) -> OnnxFile:
     described = _description(model, file)
     said = {entry.key: entry.value for entry in model.metadata_props}.get(PRECISION_KEY)
     if said not in PRECISIONS:
@@ -143,7 +144,7 @@ def _checked(model: Any, content: bytes, file: str) -> OnnxFile:
     description = replace(described, card=replace(described.card, source=f"onnx {precision}"))
     _check_graph(model, file)
     _check_names(model.graph, description, file)
-    return OnnxFile(content, description, precision, _check_weights(model.graph, description, file))
+    return OnnxFile(digest, description, precision, _check_weights(model.graph, description, file))
 
 
 def _description(model: Any, file: str) -> Description:
