@@ -1,16 +1,19 @@
 """The command line. `matpac --help` imports nothing heavy; a command imports what it needs."""
 
-import argparse
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import NoReturn
 
 from matpac import __version__
+from matpac.command_line import Parser
 from matpac.devices import choose_device
 from matpac.errors import MatpacError
 
 Command = Callable[[list[str]], int]
+
+DESCRIPTION_WIDTH = 100
+"""Columns of a description, wherever it is shown; ours."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,15 +57,8 @@ def overview() -> str:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as all other errors are said."""
-
-    def error(self, message: str) -> NoReturn:
-        raise MatpacError(f"{message}; {self.prog} --help tells the options")
-
-
-def _parser(command: str, description: str) -> _Parser:
-    return _Parser(prog=f"matpac {command}", description=description, allow_abbrev=False)
+def _parser(command: str, description: str) -> Parser:
+    return Parser(command, textwrap.fill(description, DESCRIPTION_WIDTH))
 
 
 def stats(arguments: list[str]) -> int:

@@ -3,22 +3,12 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from torch import Tensor
 
 from matpac import __version__
@@ -27,7 +17,8 @@ from matpac.embedder import Embedder, Layers
 from matpac.encoder_key import embedder_key
 from matpac.errors import MatpacError
 from matpac.frame_spool import FrameSpool
-from matpac.read_ahead import Clips
+from matpac.progress import work_bar
+from matpac.read_ahead import READERS, Clips, MeasuredClips
 from matpac.shares import Share, this_share
 from matpac.vector_files import VectorFile, open_vector_file
 from matpac.vector_parts import open_vector_parts, write_left_out
@@ -50,7 +41,7 @@ class EmbedOptions:
     frames: bool = False
     layers: bool = False
     batch_size: int | None = None
-    readers: int = 2
+    readers: int = READERS
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
@@ -147,52 +138,31 @@ def _embed(
     """The files' rows, in their order."""
     layers: Layers = "all" if options.layers else None
     began = time.monotonic()
-    with _progress() as progress, ExitStack() as stack:
+    with work_bar(Console(stderr=True), sys.stderr.isatty()) as progress, ExitStack() as stack:
         pool = ThreadPoolExecutor(options.readers)
         stack.callback(pool.shutdown, cancel_futures=True)  # what is not begun is not waited for
-        task = progress.add_task("embed", total=len(paths), speed="")
-        clips = _Measured(Clips(paths, embedder.sample_rate, pool), result)
+        task = progress.add_task("embed", total=len(paths), state="")
+        clips = MeasuredClips(Clips(paths, embedder.sample_rate, pool))
+
+        def failed(number: int, error: AudioError) -> None:
+            path, reason = str(paths[number]), clips.reason(number, error)
+            result.skipped.append((path, reason if path in reason else f"{path}: {reason}"))
+
         if options.frames:
             folder = Path(options.output) if options.is_folder else Path(options.output).parent
-            outputs = embedder.frames_into(
-                lambda: FrameSpool(folder), clips, layers, options.batch_size, clips.failed
-            )
+            outputs = embedder.frames_into(lambda: FrameSpool(folder), clips, layers, options.batch_size, failed)
         else:
-            outputs = embedder.scenes(clips, layers, options.batch_size, clips.failed)
+            outputs = embedder.scenes(clips, layers, options.batch_size, failed)
         stack.enter_context(closing(outputs))
         for number, vectors in enumerate(outputs):
             if vectors is not None:
-                duration = clips.durations.pop(number)
+                duration = clips.duration(number)
                 _write(file, embedder, _text(paths[number]), duration, vectors, options)
                 file.end_clip()
                 result.files += 1
                 result.seconds_of_audio += duration
             speed = result.seconds_of_audio / (time.monotonic() - began)
-            progress.update(task, advance=1, speed=f"{speed:.0f} s of audio per second")
-
-
-class _Measured:
-    """Clips as they come; remembers how long each one was, and the reason where it could not be used."""
-
-    def __init__(self, clips: Clips, result: Embedded):
-        self.clips, self.result = clips, result
-        self.durations: dict[int, float] = {}
-
-    def __iter__(self) -> Iterator[Iterable[np.ndarray]]:
-        for number, blocks in enumerate(self.clips):
-            yield self._measure(number, blocks)
-
-    def _measure(self, number: int, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        samples = 0
-        for block in blocks:
-            samples += len(block)
-            yield block
-        self.durations[number] = samples / self.clips.sample_rate
-
-    def failed(self, number: int, error: AudioError) -> None:
-        path = str(self.clips.paths[number])
-        reason = str(error).removeprefix(f"clip {number}: ")
-        self.result.skipped.append((path, reason if path in reason else f"{path}: {reason}"))
+            progress.update(task, advance=1, state=f"{speed:.0f} s of audio per second")
 
 
 def _write(
@@ -234,18 +204,3 @@ def _describe(embedder: Embedder, options: EmbedOptions) -> dict[str, object]:
         "width": embedder.width,
         "hop_seconds": embedder.hop if options.frames else None,
     }
-
-
-def _progress() -> Progress:
-    """A bar on a terminal, nothing elsewhere: the summary says it all."""
-    return Progress(
-        TextColumn("[bold]{task.description}"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )

@@ -17,6 +17,9 @@ LONG_SECONDS = 120.0
 AHEAD_SECONDS = 600.0
 """Sound that may be decoded ahead of the network: 38 MB at 16 kHz; ours."""
 
+READERS = 2
+"""Threads that decode and resample beside the network: two keep up with it on a machine of two cores; ours."""
+
 AHEAD_CLIPS = 64
 """Clips that may be decoded ahead, however short; ours."""
 
@@ -81,6 +84,38 @@ class Clips:
         if seconds < LONG_SECONDS:
             return [read(path, self.sample_rate)]
         return in_background(blocks(path, sample_rate=self.sample_rate), self.pool)
+
+
+class MeasuredClips:
+    """Clips as they come; remembers how long each one was until it is asked for."""
+
+    def __init__(self, clips: Clips):
+        self.clips = clips
+        self._samples: dict[int, int] = {}
+
+    def __iter__(self) -> Iterator[Iterable[np.ndarray]]:
+        for number, clip in enumerate(self.clips):
+            yield self._measure(number, clip)
+
+    def _measure(self, number: int, clip: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        samples = 0
+        for block in clip:
+            samples += len(block)
+            yield block
+        self._samples[number] = samples
+
+    def samples(self, number: int) -> int:
+        """Of a clip that was read to its end; once."""
+        return self._samples.pop(number)
+
+    def duration(self, number: int) -> float:
+        """The same in seconds."""
+        return self.samples(number) / self.clips.sample_rate
+
+    def reason(self, number: int, error: AudioError) -> str:
+        """Why a clip could not be used; its length is forgotten."""
+        self._samples.pop(number, None)
+        return str(error).removeprefix(f"clip {number}: ")
 
 
 def _blocks(future: "Future[Iterable[np.ndarray]]") -> Iterator[np.ndarray]:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from matpac.errors import MatpacError
 from matpac.vector_files import VectorFile, open_vector_file
+from matpac.whole_files import write_text
 
 PART_SECONDS = 120.0
 """A part is closed when it has been open for so long: what a killed run loses, if no file takes longer; ours."""
@@ -170,11 +171,7 @@ def write_left_out(folder: Path, rank: int, count: int, left_out: Sequence[tuple
         for file in folder.glob("_left_out-*.jsonl"):
             if _number(file) >= count:
                 file.unlink(missing_ok=True)
-    draft = folder / f".{path.name}"
-    draft.write_text(
-        "".join(json.dumps({"path": file, "reason": reason}) + "\n" for file, reason in left_out), encoding="utf-8"
-    )
-    draft.replace(path)
+    write_text(path, "".join(json.dumps({"path": file, "reason": reason}) + "\n" for file, reason in left_out))
 
 
 def _lock(folder: Path, rank: int) -> Path:

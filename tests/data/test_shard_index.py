@@ -20,9 +20,9 @@ from matpac.data.shards.index import (
     read_index,
     read_table,
     write_index,
-    written_whole,
 )
 from matpac.data.shards.tar import ShardError
+from matpac.whole_files import written_whole
 
 HASH = "0123456789abcdef" * 4
 GOOD = Index("flac", 16_000, 10**9, 2, HASH, [Shard("000000.tar", 2, 32_000, 10_240, HASH)])

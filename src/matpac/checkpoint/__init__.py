@@ -8,7 +8,6 @@ What a file is follows from its content, never from its name.
 """
 
 import json
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from matpac.embedder import Embedder
 from matpac.logmel import LogMelConfig
 from matpac.tags import Head, SceneProbe, Tagger
 from matpac.vit import Encoder, EncoderConfig
+from matpac.whole_files import write_text
 
 __all__ = [
     "CheckpointError",
@@ -87,9 +87,7 @@ def save(embedder: Embedder, path: str | Path) -> Path:
         return path
     path.mkdir(parents=True, exist_ok=True)
     write_tensors(path / MODEL_FILE, tensors, description)
-    draft = path / f".{CONFIG_FILE}-{uuid.uuid4().hex[:8]}"
-    draft.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    draft.replace(path / CONFIG_FILE)
+    write_text(path / CONFIG_FILE, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
     return path / MODEL_FILE
 
 

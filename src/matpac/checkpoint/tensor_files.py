@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import re
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from matpac.checkpoint.published import CheckpointError
+from matpac.whole_files import to_disk, written_whole
 
 KEY = "matpac"
 """Of our description, JSON, in the metadata of a safetensors header."""
@@ -40,17 +40,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mappin
         memory = tensor.untyped_storage().data_ptr()
         ready[name] = tensor.clone() if memory in seen else tensor
         seen.add(memory)
-    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     try:
-        save_file(ready, draft, {KEY: json.dumps(description, allow_nan=False)})
-        _to_disk(draft)
-        draft.replace(path)
+        with written_whole(path) as draft:
+            save_file(ready, draft, {KEY: json.dumps(description, allow_nan=False)})
     except SafetensorError as error:
         raise OSError(f"{path}: can't be written ({error})") from error
-    finally:
-        draft.unlink(missing_ok=True)
     if os.name == "posix":  # elsewhere a folder can't be opened
-        _to_disk(path.parent)
+        to_disk(path.parent)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -203,11 +199,3 @@ def _refusal(path: Path, error: Exception) -> str:
         f"""python -c "import torch; torch.save(torch.load('{name}', map_location='cpu', weights_only=False)"""
         """['model'], 'weights.pt')" and load weights.pt"""
     )
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from matpac import audio
 from matpac.errors import MatpacError
+from matpac.whole_files import written_whole
 
 T = TypeVar("T")
 
@@ -258,9 +259,5 @@ def _write_cache(cache: Path, headers: list[_Header]) -> None:
     kinds = zip(CACHE_COLUMNS, (pa.binary(), pa.int64(), pa.int64(), pa.float64(), pa.string()), strict=True)
     schema = pa.schema(list(kinds), metadata={"readers": audio.readers()})
     cache.parent.mkdir(parents=True, exist_ok=True)
-    part = cache.with_name(f".{cache.name}.{os.getpid()}")
-    try:
-        pq.write_table(pa.table(columns, schema=schema), part)
-        part.replace(cache)
-    finally:
-        part.unlink(missing_ok=True)
+    with written_whole(cache) as draft:
+        pq.write_table(pa.table(columns, schema=schema), draft)

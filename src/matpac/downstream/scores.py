@@ -1,5 +1,6 @@
 """What any probe gives: its test scores by seed, fold and class, with their mean and interval."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,12 @@ class Chosen:
     best_epoch: int
     epochs: int
     logits: Float[np.ndarray, "test class"]
+
+
+def by_class(classes: Sequence[str], per_class: Float[np.ndarray, " class"]) -> dict[str, float | None]:
+    """Scores by class name; None for a class that no test clip has, and for those beyond the last one heard of."""
+    padded = [*per_class.tolist(), *[math.nan] * (len(classes) - len(per_class))]
+    return {name: None if math.isnan(value) else value for name, value in zip(classes, padded, strict=True)}
 
 
 def score_predictions(

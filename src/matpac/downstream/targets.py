@@ -19,7 +19,8 @@ class Targets:
         kind: Kind,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.labels, self.known, self.kind, self.device = labels, known, kind, torch.device(device)
+        self.labels, self.known, self.device = labels, known, torch.device(device)
+        self.kind: Kind = kind
         self.classes = int(labels.max()) + 1 if kind == "single" else labels.shape[1]
         """Classes that a probe has an output for."""
         self._targets = torch.from_numpy(labels.astype(np.int64 if kind == "single" else np.uint8)).to(device)
@@ -44,9 +45,17 @@ class Targets:
 
     def metric(self, logits: Num[np.ndarray, "part class"], part: Integer[np.ndarray, "part"]) -> Score:
         """Accuracy or mAP on the clips of a part."""
-        if self.kind == "single":
-            return accuracy(logits, self.labels[part])
-        return mean_average_precision(logits, self.labels[part], None if self.known is None else self.known[part])
+        return metric(self.kind, logits, self.labels[part], None if self.known is None else self.known[part])
+
+
+def metric(
+    kind: Kind,
+    logits: Num[np.ndarray, "clip class"],
+    labels: Shaped[np.ndarray, "clip *class"],
+    known: Bool[np.ndarray, "clip class"] | None,
+) -> Score:
+    """Accuracy of single labels, mAP of several (docs/evaluation.md)."""
+    return accuracy(logits, labels) if kind == "single" else mean_average_precision(logits, labels, known)
 
 
 def cross_entropy_gradient(

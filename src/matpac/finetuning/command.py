@@ -6,14 +6,14 @@ import json
 import shlex
 from pathlib import Path
 
+from matpac.downstream.scores import by_class
 from matpac.downstream.tasks import TASKS
-from matpac.finetuning.evaluation import named_scores
 from matpac.finetuning.finetune import Finetuned, Tested, finetune
 from matpac.finetuning.options import FinetuneOptions
 from matpac.finetuning.page import write_page
 from matpac.finetuning.recipes import RECIPES, FinetuneRecipe
 from matpac.training.parsing import RecipeCommand
-from matpac.training.run import write_text
+from matpac.whole_files import write_text
 
 DESCRIPTION = f"""Fine-tune an encoder on labelled sounds; the result is a tagger.
 
@@ -54,7 +54,7 @@ def run_finetune(arguments: list[str]) -> int:
 def write_results(done: Finetuned, test: Tested, recipe: str, options: FinetuneOptions) -> None:
     """results.json and classes.csv in the run folder, each whole or not at all. Scores are shares."""
     task, score = done.clips.task, test.score
-    classes = named_scores(task.classes, score.per_class)
+    classes = by_class(task.classes, score.per_class)
     record = {
         "task": task.name,
         "fold": done.clips.fold,

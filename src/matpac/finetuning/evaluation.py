@@ -1,7 +1,6 @@
 """What a network makes of a part of a task, and what that is worth: by the path that `matpac.load` gives."""
 
 import math
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,16 +10,15 @@ import torch
 from jaxtyping import Bool, Float, Integer
 
 from matpac.audio import AudioError
-from matpac.downstream.metrics import accuracy, mean_average_precision, roc_auc
+from matpac.downstream.filling import unit_samples
+from matpac.downstream.metrics import roc_auc
+from matpac.downstream.targets import metric
 from matpac.downstream.tasks import Task, TaskError
 from matpac.embedder import Embedder
-from matpac.read_ahead import Clips
+from matpac.read_ahead import READERS, Clips
 
 if TYPE_CHECKING:  # Fabric takes a second to import
     from lightning_fabric import Fabric
-
-READERS = 2
-"""Threads that decode beside the network, as `matpac embed` has them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +82,7 @@ def predict(
     def note(number: int, error: AudioError) -> None:
         failed[int(mine[number])] = str(error)
 
-    unit = task.unit_seconds
-    samples = None if unit is None else max(1, round(unit * embedder.sample_rate))
+    samples = unit_samples(task.unit_seconds, embedder.sample_rate)
     with ThreadPoolExecutor(READERS) as pool:
         clips = Clips([task.paths[row] for row in mine.tolist()], embedder.sample_rate, pool, samples)
         for number, scene in enumerate(embedder.scenes(clips, failed=note)):
@@ -122,11 +119,10 @@ def score(task: Task, rows: Integer[np.ndarray, " clip"], logits: Float[np.ndarr
     Raises:
         ValueError: logits that are NaN.
     """
-    if task.kind == "single":
-        found = accuracy(logits, task.labels[rows])
-        return PartScore(task.metric, found.value, found.per_class, None, None, len(rows))
     known: Bool[np.ndarray, "clip class"] | None = None if task.known is None else task.known[rows]
-    found = mean_average_precision(logits, task.labels[rows], known)
+    found = metric(task.kind, logits, task.labels[rows], known)
+    if task.kind == "single":
+        return PartScore(task.metric, found.value, found.per_class, None, None, len(rows))
     area = roc_auc(logits, task.labels[rows], known).value
     return PartScore(task.metric, found.value, found.per_class, area, d_prime(area), len(rows))
 
@@ -136,9 +132,3 @@ def d_prime(area: float) -> float:
     from scipy.stats import norm
 
     return math.sqrt(2) * float(norm.ppf(area))
-
-
-def named_scores(classes: Sequence[str], per_class: Float[np.ndarray, " class"]) -> dict[str, float | None]:
-    """By class name; None for a class that the part has no clip of."""
-    padded = [*per_class.tolist(), *[math.nan] * (len(classes) - len(per_class))]
-    return {name: None if math.isnan(value) else value for name, value in zip(classes, padded, strict=True)}

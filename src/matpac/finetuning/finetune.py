@@ -30,7 +30,13 @@ from matpac.logmel import LogMel
 from matpac.training.console import TrainingConsole
 from matpac.training.guard import LossWatch, StopSignal
 from matpac.training.monitors import Speed
-from matpac.training.processes import agree_to_stop, mean_over_processes, scales_gradients, start_fabric
+from matpac.training.processes import (
+    agree_to_stop,
+    first_then_others,
+    mean_over_processes,
+    scales_gradients,
+    start_fabric,
+)
 from matpac.training.run import Run, read_config
 from matpac.training.settings import check_unchanged
 from matpac.training.setup import by_steps, count_workers, fingerprint
@@ -255,14 +261,11 @@ def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -
 def _labelled(options: FinetuneOptions, run: Run, fabric: "Fabric") -> LabelledClips:
     """The first process reads the headers; the others read what it kept."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    cache = run.folder / "clips.parquet"
-    if not fabric.is_global_zero:
-        fabric.barrier()
-        return read_labelled(options.task, options.root, options.fold, cache)
-    try:
-        return read_labelled(options.task, options.root, options.fold, cache)
-    finally:  # where this fails the others fail by themselves, with the same words
-        fabric.barrier()
+
+    def read() -> LabelledClips:
+        return read_labelled(options.task, options.root, options.fold, run.folder / "clips.parquet")
+
+    return first_then_others(fabric, read, read)
 
 
 def _validation_interval(options: FinetuneOptions, plan: FinetunePlan) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from matpac.errors import MatpacError
+from matpac.training.options import check_numbers
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,4 @@ class FinetuneOptions:
     keep_checkpoints: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("devices", "nodes", "log_every", "validate_every", "keep_checkpoints"):
-            value = getattr(self, name)
-            if value != "auto" and value < 1:
-                raise MatpacError(f"{name} must be at least 1, not {value}")
-        for name in ("seed", "workers"):
-            value = getattr(self, name)
-            if value != "auto" and value < 0:
-                raise MatpacError(f"{name} must not be negative, and is {value}")
+        check_numbers(self, ("devices", "nodes", "log_every", "validate_every", "keep_checkpoints"))

@@ -10,13 +10,10 @@ import numpy as np
 import torch
 
 from matpac import __version__
-from matpac.finetuning.evaluation import named_scores
+from matpac.downstream.scores import by_class
 from matpac.finetuning.finetune import Finetuned, Tested
 from matpac.finetuning.options import FinetuneOptions
-from matpac.report import Report, Table, class_scores, confusion, loss_curves
-
-MOST_CLASSES = 60
-"""Classes up to which a confusion matrix can be read."""
+from matpac.report import CONFUSION_CLASSES, Report, Table, class_scores, confusion, confusion_counts, loss_curves
 
 PANELS = (
     ("Loss", {"loss": "training"}),
@@ -60,9 +57,7 @@ def write_page(done: Finetuned, test: Tested, options: FinetuneOptions, command:
 def _classes(report: Report, done: Finetuned, test: Tested) -> None:
     """Scores of single classes, and what is taken for what."""
     task, score = done.clips.task, test.score
-    named = [
-        (name, value) for name, value in named_scores(task.classes, score.per_class).items() if value is not None
-    ]
+    named = [(name, value) for name, value in by_class(task.classes, score.per_class).items() if value is not None]
     if named:
         names, values = zip(*named, strict=True)
         report.figure(
@@ -71,9 +66,8 @@ def _classes(report: Report, done: Finetuned, test: Tested) -> None:
             f"One bar a class of {task.name}.",
         )
     rows, classes = test.prediction.rows, len(task.classes)
-    if task.kind == "single" and classes <= MOST_CLASSES:
-        matrix = np.zeros((classes, classes), np.int64)
-        np.add.at(matrix, (task.labels[rows], test.prediction.logits.argmax(1)), 1)
+    if task.kind == "single" and classes <= CONFUSION_CLASSES:
+        matrix = confusion_counts(task.labels[rows], test.prediction.logits.argmax(1), classes)
         report.figure(
             confusion(matrix, task.classes), "What is taken for what.", f"Confusion matrix of {task.name}."
         )

@@ -1,7 +1,6 @@
 """The published linear probes: one zip for all, and the file of one task taken out of it."""
 
 import re
-import uuid
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from matpac.errors import MatpacError
 from matpac.hub import cache_folder
 from matpac.hub.downloads import TIMEOUT, TRIES, Limits, download
 from matpac.hub.receipts import DownloadError
+from matpac.whole_files import written_whole
 
 FILE = "Weights_probes_matpac.zip"
 URL = f"https://github.com/aurianworld/matpac/releases/download/Probes_weights/{FILE}"
@@ -140,10 +140,6 @@ def _write(content: bytes, target: Path) -> Path:
     if target.exists() and target.read_bytes() == content:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
-    try:
+    with written_whole(target) as draft:
         draft.write_bytes(content)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
     return target

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from matpac.errors import MatpacError
+from matpac.whole_files import write_text
 
 BLOCK = 2**20
 """Bytes read at once."""
@@ -68,9 +69,7 @@ def read_receipt(path: Path) -> Receipt | None:
 
 def write_receipt(path: Path, receipt: Receipt) -> None:
     """Write a receipt, whole or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(json.dumps(asdict(receipt), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(asdict(receipt), indent=2) + "\n")
 
 
 def sha256_of(path: Path) -> str:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser
 
 from matpac import audio
 from matpac.data.files import LeftOut, list_clips, reason_of
@@ -14,6 +14,7 @@ from matpac.errors import MatpacError
 from matpac.loading import load
 from matpac.onnx.checking import CLOSE
 from matpac.onnx.export import CALIBRATION_CHUNKS, Exported, export_onnx
+from matpac.training.parsing import HelpFormatter
 
 DESCRIPTION = """Write an encoder as one ONNX file: waveforms in, scenes and frames out, log-mel inside.
 
@@ -27,10 +28,6 @@ Exit code: 0 when it was written, 1 when sounds to calibrate with were left out 
 
 CLIPS = CALIBRATION_CHUNKS * 4 // 3
 """Sounds drawn to calibrate with, of which every fourth is held out to compare vectors on."""
-
-
-class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the description as they are."""
 
 
 def run_export(arguments: list[str]) -> int:
@@ -47,7 +44,7 @@ def run_export(arguments: list[str]) -> int:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = ArgumentParser(
-        prog="matpac export", description=DESCRIPTION, formatter_class=_HelpFormatter, exit_on_error=False
+        prog="matpac export", description=DESCRIPTION, formatter_class=HelpFormatter, exit_on_error=False
     )
     parser.add_argument("--encoder", required=True, help="what matpac embed takes, ONNX files apart")
     parser.add_argument("--output", required=True, help="the file, ending on .onnx")

@@ -6,8 +6,6 @@ writes too.
 """
 
 import json
-import os
-import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,6 +23,7 @@ from matpac.checkpoint.tensor_files import KEY, is_safetensors
 from matpac.errors import MatpacError
 from matpac.onnx.graph import FRAMES, HEAD_BIAS, HEAD_WEIGHT, LENGTHS, LOGITS, POSITIONS, SCENE, WAVEFORM
 from matpac.vit import PATCH
+from matpac.whole_files import written_whole
 
 Precision = Literal["float32", "int8 dynamic", "int8 static"]
 """Of the network's matrices; static: ranges of activations are fixed, dynamic: they follow the sound."""
@@ -100,15 +99,8 @@ def write_model(path: Path, model: Any, description: dict[str, Any], precision: 
         "first_frame_seconds": f"{first:.9g}",
     }
     onnx_library().helper.set_model_props(model, props)
-    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        with draft.open("wb") as file:
-            file.write(model.SerializeToString())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with written_whole(path) as draft:
+        draft.write_bytes(model.SerializeToString())
 
 
 def read_model(path: Path) -> OnnxFile:

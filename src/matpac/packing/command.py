@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser
 
 from matpac.errors import MatpacError
 from matpac.packing.encode import CONTAINERS
 from matpac.packing.pack import LEFT_OUT, PackOptions, PackResult, count_workers, pack
 from matpac.packing.verify import verify
+from matpac.training.parsing import HelpFormatter
 
 DESCRIPTION = """Pack a corpus into shards: tar files of 16 kHz mono clips, as WebDataset reads them.
 
@@ -30,14 +31,10 @@ SHOWN = 20
 """Files left out that are named at the end; the others are in left_out.jsonl."""
 
 
-class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the description as they are."""
-
-
 def run_pack(arguments: list[str]) -> int:
     """Parse and run; returns the exit code."""
     parser = ArgumentParser(
-        prog="matpac pack", description=DESCRIPTION, formatter_class=_HelpFormatter, exit_on_error=False
+        prog="matpac pack", description=DESCRIPTION, formatter_class=HelpFormatter, exit_on_error=False
     )
     parser.add_argument(
         "source", nargs="?", help="a folder (searched deep), a table with a path column, or a file"

@@ -15,12 +15,13 @@ from filelock import FileLock, Timeout
 
 from matpac import audio
 from matpac.data.files import LeftOut
-from matpac.data.shards.index import INDEX, TABLE, UNFINISHED, Index, read_index, write_index, written_whole
+from matpac.data.shards.index import INDEX, TABLE, UNFINISHED, Index, read_index, write_index
 from matpac.errors import MatpacError
 from matpac.packing.plan import PackError, Settings, SourceFile, agree, plan_table
 from matpac.packing.pool import work_on
 from matpac.packing.progress import ClipProgress
 from matpac.packing.shard_files import Packed, ShardDone, ShardTask, shard_name, write_shard
+from matpac.whole_files import written_whole
 
 LEFT_OUT = "left_out.jsonl"
 LEAST_SHARD = 2**16

@@ -11,11 +11,12 @@ import numpy as np
 
 from matpac import audio
 from matpac.data.files import list_clips
-from matpac.data.shards.index import INDEX, TABLE, UNFINISHED, read_index, written_whole
+from matpac.data.shards.index import INDEX, TABLE, UNFINISHED, read_index
 from matpac.data.shards.tar import BLOCK, MOST_MEMBER_BYTES
 from matpac.errors import MatpacError
 from matpac.packing.encode import planned_bytes
 from matpac.packing.labels import read_labels
+from matpac.whole_files import written_whole
 
 if TYPE_CHECKING:  # it is slow to import
     import pyarrow as pa

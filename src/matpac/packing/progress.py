@@ -4,14 +4,8 @@ import sys
 import time
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+from matpac.progress import work_bar
 
 
 class ClipProgress:
@@ -25,18 +19,8 @@ class ClipProgress:
     def __init__(self, what: str, total: int) -> None:
         self._total, self._done, self._began = total, 0, time.monotonic()
         self._console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not sys.stderr.isatty(),
-        )
-        self._task = self._progress.add_task(what, total=total, rate="")
+        self._progress = work_bar(self._console, sys.stderr.isatty())
+        self._task = self._progress.add_task(what, total=total, state="")
 
     def __enter__(self) -> "ClipProgress":
         self._progress.start()
@@ -48,7 +32,7 @@ class ClipProgress:
     def at(self, done: int) -> None:
         """So many clips are done."""
         self._done = done
-        self._progress.update(self._task, completed=done, rate=f"{self._rate():.0f} clips/s")
+        self._progress.update(self._task, completed=done, state=f"{self._rate():.0f} clips/s")
 
     def say(self, text: str) -> None:
         """A line, where there is no bar."""

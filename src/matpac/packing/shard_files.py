@@ -13,10 +13,11 @@ from typing import IO, cast
 from matpac import audio
 from matpac.audio import AudioError
 from matpac.data.files import SHORTEST_SECONDS, reason_of
-from matpac.data.shards.index import Shard, written_whole
+from matpac.data.shards.index import Shard
 from matpac.data.shards.tar import BLOCK, MOST_MEMBER_BYTES, ByteStream
 from matpac.packing.encode import SUFFIXES, encode
 from matpac.packing.plan import SourceFile
+from matpac.whole_files import written_whole
 
 SPOOLED_BYTES = 2**26
 """An encoded clip up to this size waits in memory for its place in the tar, a longer one in a file; ours."""

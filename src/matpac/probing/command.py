@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser
 
 from matpac.devices import choose_device
 from matpac.downstream.encoders import open_encoder
@@ -18,6 +18,7 @@ from matpac.probing.others import LAYER, OTHERS
 from matpac.probing.page import write_page
 from matpac.probing.records import write_records
 from matpac.probing.run import Outcome, run_probes
+from matpac.training.parsing import HelpFormatter
 
 GIB = 2**30
 
@@ -61,14 +62,10 @@ class Corpus:
     root: Path
 
 
-class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the description as they are."""
-
-
 def run_probe(arguments: list[str]) -> int:
     """Parse and run; returns the exit code."""
     parser = ArgumentParser(
-        prog="matpac probe", description=DESCRIPTION, formatter_class=_HelpFormatter, exit_on_error=False
+        prog="matpac probe", description=DESCRIPTION, formatter_class=HelpFormatter, exit_on_error=False
     )
     parser.add_argument("--encoder", action="append", required=True, help="may be given again, to compare")
     parser.add_argument("--task", action="append", required=True, help=TASK_HELP)

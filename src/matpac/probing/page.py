@@ -14,21 +14,20 @@ from matpac.probing.others_page import add_other_probes
 from matpac.probing.published_scores import published_results
 from matpac.probing.run import Outcome, TaskOutcome
 from matpac.report import (
+    CONFUSION_CLASSES,
     Cell,
     Mark,
     Report,
     Table,
     class_scores,
     confusion,
+    confusion_counts,
     details_table,
     marks,
     projections,
     results_table,
     score_intervals,
 )
-
-MOST_CLASSES = 60
-"""Classes up to which a confusion matrix can be read."""
 
 MISSING_SHOWN = 50
 """Clips that could not be used, shown by name; results.json counts them all."""
@@ -144,9 +143,8 @@ def _task(report: Report, cells: Sequence[TaskOutcome], colours: Mapping[str, Ma
             f"One bar a class of {task.name}.",
         )
     probabilities, rows = _predictions(best)
-    if task.kind == "single" and len(task.classes) <= MOST_CLASSES:
-        matrix = np.zeros((len(task.classes), len(task.classes)), np.int64)
-        np.add.at(matrix, (task.labels[rows], probabilities.argmax(1)), 1)
+    if task.kind == "single" and len(task.classes) <= CONFUSION_CLASSES:
+        matrix = confusion_counts(task.labels[rows], probabilities.argmax(1), len(task.classes))
         report.figure(
             confusion(matrix, task.classes),
             f"What {best.encoder} takes for what, over all test parts (first seed).",

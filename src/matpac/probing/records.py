@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from matpac.downstream.metrics import roc_auc
-from matpac.downstream.scores import ProbeResult, ProbeScores
+from matpac.downstream.scores import ProbeResult, ProbeScores, by_class
 from matpac.downstream.tasks import Task
 from matpac.report import Result
-from matpac.training.run import write_text
+from matpac.whole_files import write_text
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,6 @@ def make_record(
     classes = np.where(
         counts, np.where(scored, found.per_class, 0).sum(axis=(0, 1)) / np.maximum(counts, 1), np.nan
     )
-    # probes know no class beyond the last one that a clip has
-    unheard = [math.nan] * (len(task.classes) - len(classes))
     rates = found.learning_rates if isinstance(found, ProbeResult) else np.empty(0)
     return Record(
         task=task.name,
@@ -85,10 +83,7 @@ def make_record(
         used=len(task.paths),
         total=task.total,
         per_fold=[float(score) for score in found.scores.mean(axis=0)],
-        per_class={
-            name: None if math.isnan(score) else float(score)
-            for name, score in zip(task.classes, [*classes.tolist(), *unheard], strict=True)
-        },
+        per_class=by_class(task.classes, classes),
         roc_auc=_roc_auc(task, found) if task.kind == "multi" else None,
         layer_weights=[float(weight) for weight in layer_weights],
         seconds=seconds,

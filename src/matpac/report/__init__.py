@@ -5,7 +5,15 @@
 """
 
 from matpac.report.curves import loss_curves
-from matpac.report.figures import class_scores, confusion, project, projection, projections
+from matpac.report.figures import (
+    CONFUSION_CLASSES,
+    class_scores,
+    confusion,
+    confusion_counts,
+    project,
+    projection,
+    projections,
+)
 from matpac.report.layers_curve import layers_curve
 from matpac.report.page import Report
 from matpac.report.results import Cell, Result, Table, details_table, results_table, score_intervals
@@ -27,6 +35,8 @@ __all__ = [
     "projections",
     "mask_figure",
     "confusion",
+    "confusion_counts",
+    "CONFUSION_CLASSES",
     "class_scores",
     "Mark",
     "marks",

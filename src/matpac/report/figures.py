@@ -170,6 +170,19 @@ def _projection_legend(figure: Any, axes: Any, groups: Mapping[str, Any]) -> Non
         text.set_text(label)
 
 
+CONFUSION_CLASSES = 60
+"""Classes up to which a confusion matrix can be read; ours."""
+
+
+def confusion_counts(
+    true: Integer[np.ndarray, " clip"], predicted: Integer[np.ndarray, " clip"], classes: int
+) -> Integer[np.ndarray, "class class"]:
+    """How many clips of a class (rows) are taken for which (columns)."""
+    matrix = np.zeros((classes, classes), np.int64)
+    np.add.at(matrix, (true, predicted), 1)
+    return matrix
+
+
 def confusion(matrix: Integer[np.ndarray, "class class"], classes: Sequence[str]) -> "matplotlib.figure.Figure":
     """Counts [true, predicted] as shares of each true class, in per cent; numbers written in up to 15 classes.
 

@@ -1,6 +1,5 @@
 """A report: blocks in order, written as one HTML file that needs nothing else."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from matpac.report.results import Table
 from matpac.report.style import svg
+from matpac.whole_files import written_whole
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -92,12 +92,8 @@ class Report:
         path = Path(path)
         content = self.html().encode("utf-8", errors="replace")
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
+        with written_whole(path) as draft:
             draft.write_bytes(content)
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
         return path
 
 

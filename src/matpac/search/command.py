@@ -1,14 +1,12 @@
 """`matpac index` and `matpac search`: parse, run, show."""
 
-import argparse
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
 
+from matpac.command_line import Parser
 from matpac.devices import choose_device
-from matpac.errors import MatpacError
 from matpac.search.approximate import ROWS
 from matpac.search.index import Indexed, IndexOptions, index_sounds
 from matpac.search.query import TOP, Match, Searcher
@@ -43,24 +41,9 @@ UNFOLDED = 1_000
 """Columns of a table that goes into a file or another program: no path is folded; ours."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as all other errors are said."""
-
-    def __init__(self, command: str, description: str):
-        super().__init__(
-            prog=f"matpac {command}",
-            description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-
-    def error(self, message: str) -> NoReturn:
-        raise MatpacError(f"{message}; {self.prog} --help tells the options")
-
-
 def run_index(arguments: list[str]) -> int:
     """Parse and run; returns the exit code."""
-    parser = _Parser("index", INDEX)
+    parser = Parser("index", INDEX)
     parser.add_argument("sources", nargs="+", help="sound files or folders (searched deep)")
     parser.add_argument("--database", required=True, help="a folder, made where it is not there: sounds.lance")
     parser.add_argument("--encoder", help=f"{ENCODER_HELP} (default: the one that the database remembers)")
@@ -103,7 +86,7 @@ def describe(database: str, done: Indexed) -> str:
 
 def run_search(arguments: list[str]) -> int:
     """Parse, run and show; returns the exit code."""
-    parser = _Parser("search", SEARCH)
+    parser = Parser("search", SEARCH)
     parser.add_argument("sound", help="a sound file")
     parser.add_argument("--database", required=True, help="a folder that matpac index made")
     parser.add_argument("--top", type=int, default=TOP, help=f"matches shown (default: {TOP})")

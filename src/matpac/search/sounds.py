@@ -1,6 +1,6 @@
 """Sound files to the vectors that stand in the database: one a sound, or one a window."""
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -10,13 +10,10 @@ from jaxtyping import Float32, Float64
 from torch import Tensor
 
 from matpac.audio import AudioError
-from matpac.data.files import LeftOut, reason_of
+from matpac.data.files import LeftOut
 from matpac.embedder import Embedder
-from matpac.read_ahead import Clips
+from matpac.read_ahead import READERS, Clips, MeasuredClips
 from matpac.search.windows import Grid, WindowMeans
-
-READERS = 2
-"""Threads that decode and resample; as `matpac embed`."""
 
 
 @dataclass(frozen=True)
@@ -45,44 +42,31 @@ class Sounds:
     def __init__(self, paths: Sequence[str], embedder: Embedder, grid: Grid | None, batch_size: int | None = None):
         self.paths, self.embedder, self.grid, self.batch_size = paths, embedder, grid, batch_size
         self.left_out: list[LeftOut] = []
-        self._samples: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[Sound | None]:
         with ExitStack() as stack:
             pool = ThreadPoolExecutor(READERS)
             stack.callback(pool.shutdown, cancel_futures=True)  # what is not begun is not waited for
-            clips = self._measured(Clips(self.paths, self.embedder.sample_rate, pool))
+            clips = MeasuredClips(Clips(self.paths, self.embedder.sample_rate, pool))
             outputs = stack.enter_context(closing(self._embed(clips)))
             for number, vectors in enumerate(outputs):
-                yield None if vectors is None else self._sound(number, vectors)
+                yield None if vectors is None else self._sound(self.paths[number], clips.samples(number), vectors)
 
-    def _embed(self, clips: Iterable[Iterable[np.ndarray]]) -> Generator[Tensor | None, None, None]:
+    def _embed(self, clips: MeasuredClips) -> Generator[Tensor | None, None, None]:
+        def failed(number: int, error: AudioError) -> None:
+            path = self.paths[number]
+            self.left_out.append(LeftOut(path, clips.reason(number, error).removeprefix(f"{path}: ")))
+
         if self.grid is None:
-            for scene in self.embedder.scenes(clips, None, self.batch_size, self._failed):
+            for scene in self.embedder.scenes(clips, None, self.batch_size, failed):
                 yield None if scene is None else scene[None]
             return
         grid, steps = self.grid, self.embedder.encoder.config.steps
         yield from self.embedder.frames_into(
-            lambda: WindowMeans(grid, steps), clips, None, self.batch_size, self._failed
+            lambda: WindowMeans(grid, steps), clips, None, self.batch_size, failed
         )
 
-    def _measured(self, clips: Clips) -> Iterator[Iterable[np.ndarray]]:
-        for number, blocks in enumerate(clips):
-            self._samples[number] = 0
-            yield self._measure(number, blocks)
-
-    def _measure(self, number: int, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        for block in blocks:
-            self._samples[number] += len(block)
-            yield block
-
-    def _failed(self, number: int, error: AudioError) -> None:
-        path = self.paths[number]
-        self._samples.pop(number, None)
-        self.left_out.append(LeftOut(path, reason_of(error, path).removeprefix(f"clip {number}: ")))
-
-    def _sound(self, number: int, vectors: Tensor) -> Sound | None:
-        path, samples = self.paths[number], self._samples.pop(number)
+    def _sound(self, path: str, samples: int, vectors: Tensor) -> Sound | None:
         rows = vectors.numpy()
         duration = samples / self.embedder.sample_rate
         if self.grid is None:

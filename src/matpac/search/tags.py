@@ -1,6 +1,7 @@
 """Tags of sounds: the folders that a file lies in, a table, or what the encoder's head hears."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -53,16 +54,16 @@ class KeptTags:
         return 0
 
 
-class PathTags:
+class PathTags(ABC):
     """Tags that stand for a path: by folders or a table."""
 
     def of(self, path: str, vectors: Float32[np.ndarray, "row width"]) -> list[Tags]:
         """See `Tagging`."""
         return [self.of_path(path)] * len(vectors)
 
+    @abstractmethod
     def of_path(self, path: str) -> Tags:
         """Of a file."""
-        raise NotImplementedError
 
     def update(self, writer: DatabaseWriter, unchanged: Mapping[str, FileState]) -> int:
         """See `Tagging`."""

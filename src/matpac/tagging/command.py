@@ -7,9 +7,9 @@ import warnings
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 from matpac.audio import find_audio
+from matpac.command_line import Parser
 from matpac.data.files import track
 from matpac.devices import choose_device
 from matpac.embedder import Embedder
@@ -51,13 +51,6 @@ UNFOLDED = 1_000
 """Columns of a table that goes into a file or another program: no path is folded; ours."""
 
 Row = tuple[str, ...]
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as all other errors are said."""
-
-    def error(self, message: str) -> NoReturn:
-        raise MatpacError(f"{message}; {self.prog} --help tells the options")
 
 
 @dataclass
@@ -108,11 +101,8 @@ def run_tag(arguments: list[str]) -> int:
     return 1 if sounds.left_out else 0
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
-        prog="matpac tag", description=DESCRIPTION, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+def _parser() -> Parser:
+    parser = Parser("tag", DESCRIPTION)
     parser.add_argument("sources", nargs="+", help="sound files or folders (searched deep)")
     parser.add_argument(
         "--encoder", required=True, help="a published name, a file, a run folder, or hub:owner/name"

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import TextIO
 
 from matpac.errors import MatpacError
 from matpac.tagging.sounds import TaggedSound
+from matpac.whole_files import written_whole
 
 TAG_COLUMNS = ("path", "duration", "rank", "label", "probability")
 SEGMENT_COLUMNS = ("path", "start", "end", "label", "peak", "mean")
@@ -74,15 +74,8 @@ def whole(path: Path) -> Iterator[TextIO]:
     """
     if not path.parent.is_dir():
         raise MatpacError(f"{path}: there is no folder {path.parent}")
-    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        with draft.open("w", encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with written_whole(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        yield file
 
 
 def text(path: Path) -> str:

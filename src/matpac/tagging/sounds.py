@@ -1,6 +1,6 @@
 """Sound files to their names: of the whole sound, or over time; read ahead, in memory that does not grow."""
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -12,15 +12,12 @@ from torch import Tensor
 
 from matpac.audio import AudioError
 from matpac.chunks import Chunk
-from matpac.data.files import LeftOut, reason_of
-from matpac.embedder import Embedder
+from matpac.data.files import LeftOut
+from matpac.embedder import Embedder, Failed
 from matpac.errors import MatpacError
-from matpac.read_ahead import Clips
+from matpac.read_ahead import READERS, Clips, MeasuredClips
 from matpac.tagging.timeline import Segment, Timeline, TimelineConfig, timeline_for
 from matpac.tags import NO_HEAD, TOP, Tag, check_threshold, class_names, most_probable
-
-READERS = 2
-"""Threads that decode and resample; as `matpac embed`."""
 
 
 @dataclass(frozen=True)
@@ -82,21 +79,20 @@ class TaggedSounds:
         self.paths, self.embedder, self.options = paths, embedder, options
         self.names = class_names(embedder.card.labels, embedder.head.linear.out_features)
         self.left_out: list[LeftOut] = []
-        self._samples: dict[int, int] = {}
 
     def __iter__(self) -> Generator[TaggedSound | None, None, None]:
         with ExitStack() as stack:
             pool = ThreadPoolExecutor(READERS)
             stack.callback(pool.shutdown, cancel_futures=True)  # what is not begun is not waited for
-            clips = self._measured(Clips(self.paths, self.embedder.sample_rate, pool))
+            clips = MeasuredClips(Clips(self.paths, self.embedder.sample_rate, pool))
             found = stack.enter_context(
                 closing(self._timelines(clips) if self.options.timeline else self._tags(clips))
             )
             yield from found
 
-    def _tags(self, clips: Iterable[Iterable[np.ndarray]]) -> Generator[TaggedSound | None, None, None]:
+    def _tags(self, clips: MeasuredClips) -> Generator[TaggedSound | None, None, None]:
         options = self.options
-        scenes = self.embedder.scenes(clips, batch_size=options.batch_size, failed=self._failed)
+        scenes = self.embedder.scenes(clips, batch_size=options.batch_size, failed=self._failed(clips))
         with closing(scenes):
             for number, scene in enumerate(scenes):
                 if scene is None:
@@ -104,39 +100,28 @@ class TaggedSounds:
                     continue
                 probabilities = self.embedder.scene_probabilities(scene[None])[0]
                 tags = most_probable(probabilities, self.names, options.top, options.threshold)
-                yield TaggedSound(self.paths[number], self._duration(number), tags=tags)
+                yield TaggedSound(self.paths[number], clips.duration(number), tags=tags)
 
-    def _timelines(self, clips: Iterable[Iterable[np.ndarray]]) -> Generator[TaggedSound | None, None, None]:
+    def _timelines(self, clips: MeasuredClips) -> Generator[TaggedSound | None, None, None]:
         options = self.options
         timelines = self.embedder.frames_into(
             lambda: _FramesInOrder(self.embedder, timeline_for(self.embedder, options.timeline)),
-            clips, batch_size=options.batch_size, failed=self._failed,
+            clips, batch_size=options.batch_size, failed=self._failed(clips),
         )  # fmt: skip
         with closing(timelines):
             for number, timeline in enumerate(timelines):
                 if timeline is None:
                     yield None
                     continue
-                duration = self._duration(number)
+                duration = clips.duration(number)
                 yield TaggedSound(self.paths[number], duration, segments=timeline.finish(duration))
 
-    def _measured(self, clips: Clips) -> Iterator[Iterable[np.ndarray]]:
-        for number, blocks in enumerate(clips):
-            self._samples[number] = 0
-            yield self._measure(number, blocks)
+    def _failed(self, clips: MeasuredClips) -> Failed:
+        def failed(number: int, error: AudioError) -> None:
+            path = str(self.paths[number])
+            self.left_out.append(LeftOut(path, clips.reason(number, error).removeprefix(f"{path}: ")))
 
-    def _measure(self, number: int, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        for block in blocks:
-            self._samples[number] += len(block)
-            yield block
-
-    def _duration(self, number: int) -> float:
-        return self._samples.pop(number) / self.embedder.sample_rate
-
-    def _failed(self, number: int, error: AudioError) -> None:
-        path = str(self.paths[number])
-        self._samples.pop(number, None)
-        self.left_out.append(LeftOut(path, reason_of(error, path).removeprefix(f"clip {number}: ")))
+        return failed
 
 
 class _FramesInOrder:

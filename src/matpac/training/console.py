@@ -7,16 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from matpac.data.files import FileList, describe_left_out
+from matpac.progress import work_bar
 from matpac.recipes import Plan
 from matpac.training.options import RunOptions
 
@@ -45,18 +38,8 @@ class TrainingConsole:
         self._console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
         self.enabled = enabled
         self._steps = steps
-        self._progress = Progress(
-            TextColumn("[bold]step"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("{task.fields[values]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not (enabled and sys.stderr.isatty()),
-        )
-        self._task = self._progress.add_task("pretrain", total=steps, completed=done, values="")
+        self._progress = work_bar(self._console, enabled and sys.stderr.isatty())
+        self._task = self._progress.add_task("step", total=steps, completed=done, state="")
 
     def __enter__(self) -> "TrainingConsole":
         self._progress.start()
@@ -79,7 +62,7 @@ class TrainingConsole:
         rate = values["speed/clips_per_second"]
         seconds = (self._steps - done) * values["speed/seconds_per_step"]
         text = f"loss {values['loss']:.4f}  {rate:.1f} clips/s"
-        self._progress.update(self._task, values=text)
+        self._progress.update(self._task, state=text)
         if self._progress.disable:
             self.say(f"step {done}/{self._steps}  {text}  {seconds / 60:.1f} min left")
 

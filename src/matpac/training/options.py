@@ -1,5 +1,6 @@
 """Options of a pre-training run that do not change what is learned."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,11 +46,22 @@ class RunOptions:
     keep: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("devices", "nodes", "accumulate", "crops_per_read", "log_every", "checkpoint_every", "keep"):
-            value = getattr(self, name)
-            if value != "auto" and value < 1:
-                raise MatpacError(f"{name} must be at least 1, not {value}")
-        for name in ("seed", "workers"):
-            value = getattr(self, name)
-            if value != "auto" and value < 0:
-                raise MatpacError(f"{name} must not be negative, and is {value}")
+        check_numbers(
+            self, ("devices", "nodes", "accumulate", "crops_per_read", "log_every", "checkpoint_every", "keep")
+        )
+
+
+def check_numbers(options: object, positive: Sequence[str]) -> None:
+    """Check the options `positive`, and `seed` and `workers`, which may be 0; auto may stand.
+
+    Raises:
+        MatpacError: names the first whose number cannot be meant.
+    """
+    for name in positive:
+        value = getattr(options, name)
+        if value != "auto" and value < 1:
+            raise MatpacError(f"{name} must be at least 1, not {value}")
+    for name in ("seed", "workers"):
+        value = getattr(options, name)
+        if value != "auto" and value < 0:
+            raise MatpacError(f"{name} must not be negative, and is {value}")

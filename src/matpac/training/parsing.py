@@ -93,7 +93,7 @@ class RecipeCommand(Generic[RecipeT, OptionsT]):
             prog=self.name,
             usage=self.usage,
             description=f"{self.description}\n\n{recipe}: {about}",
-            formatter_class=_HelpFormatter,
+            formatter_class=HelpFormatter,
             exit_on_error=False,
         )
         parser.add_argument("--config", action=ActionConfigFile, help="a YAML file with any of the options below")
@@ -122,7 +122,7 @@ class _LookAhead(argparse.ArgumentParser):
         raise MatpacError(f"{message}; {self._help_line}")
 
 
-class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Keeps the lines of descriptions as they are."""
 
 

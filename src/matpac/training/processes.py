@@ -1,7 +1,8 @@
 """Processes and devices of a run: starting them, and what they have to agree on."""
 
 import os
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from matpac.training.guard import StopSignal
 
 if TYPE_CHECKING:  # Fabric takes a second to import
     from lightning_fabric import Fabric
+
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -62,6 +65,17 @@ def choose_precision(options: DeviceOptions) -> Literal["32-true", "bf16-mixed",
 def scales_gradients(fabric: "Fabric") -> bool:
     """Whether losses are scaled so that float16 gradients do not vanish; the scale is part of a run's state."""
     return getattr(fabric.strategy.precision, "scaler", None) is not None
+
+
+def first_then_others(fabric: "Fabric", first: Callable[[], T], others: Callable[[], T]) -> T:
+    """The first process does its part, then the others theirs, with what it left on the disk."""
+    if not fabric.is_global_zero:
+        fabric.barrier()
+        return others()
+    try:
+        return first()
+    finally:  # where this fails the others fail by themselves, with the same words
+        fabric.barrier()
 
 
 def mean_over_processes(fabric: "Fabric", values: Tensor) -> Tensor:

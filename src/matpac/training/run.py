@@ -14,7 +14,6 @@ runs/x/
 """
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from matpac.checkpoint import read_tensors, write_tensors
 from matpac.data.files import LeftOut
 from matpac.errors import MatpacError
+from matpac.whole_files import write_text
 
 
 class RunError(MatpacError):
@@ -236,16 +236,6 @@ def _parsed(line: str) -> dict:
         return json.loads(line)
     except json.JSONDecodeError:
         return {}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-    with draft.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

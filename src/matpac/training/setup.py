@@ -16,6 +16,7 @@ from matpac.data.shards.loading import keep_lanes, order_clips
 from matpac.pretext.masking import Split, mask_noise, split_by_noise
 from matpac.recipes import OptimizerConfig, Plan, Recipe
 from matpac.training.options import RunOptions
+from matpac.training.processes import first_then_others
 from matpac.training.run import Run
 
 if TYPE_CHECKING:  # Fabric takes a second to import
@@ -37,17 +38,14 @@ def find_clips(recipe: Recipe, options: RunOptions, run: Run, fabric: "Fabric") 
             return drop_short(found, recipe.crop_samples, recipe.logmel.sample_rate)
         return found
 
-    run.folder.mkdir(parents=True, exist_ok=True)
-    if not fabric.is_global_zero:
-        fabric.barrier()
-        return listing()
-    try:
+    def first_listing() -> FileList:
         found = listing()
         if not run.resume:
             keep_lanes(run.folder, found.clips, fabric.world_size * options.accumulate, _readers(options, fabric))
         return found
-    finally:  # where this fails the others fail by themselves, with the same words
-        fabric.barrier()
+
+    run.folder.mkdir(parents=True, exist_ok=True)
+    return first_then_others(fabric, first_listing, listing)
 
 
 def fingerprint(clips: list[Clip]) -> str:

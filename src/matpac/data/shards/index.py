@@ -8,16 +8,14 @@ places outside of a shard and numbers that can't be are refused.
 import hashlib
 import io
 import json
-import os
 import re
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from matpac.data.shards.tar import BLOCK, MOST_MEMBER_BYTES, ShardError, check_name
+from matpac.whole_files import write_text
 
 INDEX, TABLE = "index.json", "clips.parquet"
 UNFINISHED = ".pack"
@@ -77,27 +75,10 @@ class Index:
         return sum(shard.bytes for shard in self.shards)
 
 
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A draft in the same folder, which takes the file's place when the block is left without an error."""
-    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-    try:
-        yield draft
-        descriptor = os.open(draft, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def write_index(folder: Path, index: Index) -> None:
     """Writes index.json whole or not at all."""
     totals = {"clips": index.clips, "seconds": round(index.seconds, 3), "bytes": index.bytes}
-    with written_whole(folder / INDEX) as draft:
-        draft.write_text(json.dumps({"format": FORMAT, **totals, **asdict(index)}, indent=1) + "\n")
+    write_text(folder / INDEX, json.dumps({"format": FORMAT, **totals, **asdict(index)}, indent=1) + "\n")
 
 
 def parse_index(content: bytes, where: str) -> Index:

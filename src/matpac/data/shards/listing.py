@@ -10,9 +10,10 @@ from pathlib import Path
 from matpac import audio
 from matpac.data.files import SHORTEST_SECONDS, DataError, FileList, LeftOut, describe_left_out, reason_of, track
 from matpac.data.shards.addresses import beside, find_shards, is_url, open_address, read_address
-from matpac.data.shards.index import INDEX, MOST_INDEX_BYTES, TABLE, Shard, parse_index, read_table, written_whole
+from matpac.data.shards.index import INDEX, MOST_INDEX_BYTES, TABLE, Shard, parse_index, read_table
 from matpac.data.shards.members import HeldSound, ShardClip, TarredSound
 from matpac.data.shards.tar import ShardError, TarReader
+from matpac.whole_files import written_whole
 
 COLUMNS = ("shard", "bytes", "modified", "name", "offset", "size", "seconds", "reason")
 
