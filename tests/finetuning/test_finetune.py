@@ -14,7 +14,9 @@ from finetuning.tagging_corpora import PITCHES, class_folders, encoder_file, ton
 from matpac.checkpoint.tensor_files import read_tensors
 from matpac.cli import main
 from matpac.downstream.tasks import TaskError
+from matpac.finetuning.evaluation import score
 from matpac.finetuning.finetune import Finetuned, Finetuning, finetune
+from matpac.finetuning.labelled import read_labelled
 from matpac.finetuning.options import FinetuneOptions
 from matpac.finetuning.recipes import AveragingConfig, FinetuneRecipe, small
 from matpac.finetuning.start import HeadError
@@ -181,7 +183,6 @@ def test_a_resumed_run_keeps_its_settings(encoder: Path, table: Path, tmp_path: 
 
 
 def test_a_head_of_the_same_labels_is_kept_in_their_new_order(folders: Path, tmp_path: Path) -> None:
-    from matpac.finetuning.labelled import read_labelled
     from matpac.finetuning.start import begin
 
     names = ["middle", "high", "low"]
@@ -291,3 +292,13 @@ def test_bad_settings_are_one_line(
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
+
+
+def test_a_part_where_every_clip_has_the_label_has_no_roc_auc(table: Path, tmp_path: Path) -> None:
+    clips = read_labelled("table", str(table), "", tmp_path / "clips.parquet")
+    everywhere = replace(clips.task, labels=np.ones_like(clips.task.labels))
+    rows = clips.split.test
+    found = score(everywhere, rows, np.zeros((len(rows), len(PITCHES)), np.float32))
+    assert (found.roc_auc, found.d_prime) == (None, None)
+    assert found.value == 1.0
+    assert "ROC-AUC" not in str(found)

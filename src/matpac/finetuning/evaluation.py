@@ -40,7 +40,7 @@ class PartScore:
     value: float
     per_class: Float[np.ndarray, " class"]
     roc_auc: float | None
-    """Macro; None for one label a clip."""
+    """Macro; None for one label a clip, and where no class has clips with and without it."""
     d_prime: float | None
     """√2 · Φ⁻¹(ROC-AUC), as AudioSet's papers report it; None likewise."""
     clips: int
@@ -124,6 +124,8 @@ def score(task: Task, rows: Integer[np.ndarray, " clip"], logits: Float[np.ndarr
     if task.kind == "single":
         return PartScore(task.metric, found.value, found.per_class, None, None, len(rows))
     area = roc_auc(logits, task.labels[rows], known).value
+    if math.isnan(area):
+        return PartScore(task.metric, found.value, found.per_class, None, None, len(rows))
     return PartScore(task.metric, found.value, found.per_class, area, d_prime(area), len(rows))
 
 
