@@ -52,7 +52,7 @@ def make_folder(folder: Path, count: int) -> float:
         seconds = rng.uniform(0.5, 12)
         at = np.arange(round(seconds * rate)) / rate
         chord = sum(np.sin(2 * np.pi * rng.uniform(80, 2000) * at) for _ in range(4))
-        sound = 0.1 * chord[:, None] * rng.uniform(0.5, 1, channels) + 0.02 * rng.standard_normal(
+        sound = 0.1 * np.asarray(chord)[:, None] * rng.uniform(0.5, 1, channels) + 0.02 * rng.standard_normal(
             (len(at), channels)
         )
         soundfile.write(folder / f"{number:04d}.{suffix}", sound, rate)
