@@ -1,7 +1,8 @@
 """What the benchmarks share: the limit they are measured against, and how much work a network does.
 
-A figure is a share of the rate of a large float32 matrix product, measured in turn with the thing itself in the
-same process, since machines are shared and their speed drifts. Medians over rounds.
+A figure is a share of the rate of a large matrix product, measured in turn with the thing itself in the same
+process, since machines are shared and their speed drifts. Medians over rounds. The product is in float32 on a CPU,
+and on a GPU in the precision of the step.
 """
 
 import platform
@@ -19,6 +20,11 @@ from matpac.vit import PATCH, EncoderConfig
 SIDE = 2048
 """Of the square matrices: larger ones are no faster on the CPUs tried."""
 
+SIDE_GPU = 8192
+"""The same for a GPU, where a product of this size takes a millisecond or two; ours, not tried for the best."""
+
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -30,28 +36,40 @@ class Measured:
     """Floating-point operations per second of the matrix product."""
 
 
-def matrix_rate(seconds: float = 0.5) -> float:
-    """Operations per second of a large float32 matrix product: the best of as many as fit the time."""
-    a, b = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
-    out = torch.empty(SIDE, SIDE)
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def matrix_rate(seconds: float = 0.5, device: torch.device = CPU, dtype: torch.dtype = torch.float32) -> float:
+    """Operations per second of a large matrix product: the best of as many as fit the time."""
+    side, repeats = (SIDE, 1) if device.type == "cpu" else (SIDE_GPU, 10)
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    out = torch.empty(side, side, device=device, dtype=dtype)
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
+        synchronize(device)
         start = time.perf_counter()
-        torch.mm(a, b, out=out)
-        best = min(best, time.perf_counter() - start)
-    return 2 * SIDE**3 / best
+        for _ in range(repeats):
+            torch.mm(a, b, out=out)
+        synchronize(device)
+        best = min(best, (time.perf_counter() - start) / repeats)
+    return 2 * side**3 / best
 
 
-def measure(call: Callable[[], object], operations: float, rounds: int) -> Measured:
-    """Time a call against the limit, the limit before and after each one."""
+def measure(
+    call: Callable[[], object], operations: float, rounds: int, rate: Callable[[], float] = matrix_rate
+) -> Measured:
+    """Time a call, which is done when it returns, against the limit, the limit before and after each one."""
     call()
     seconds, shares, limits = [], [], []
-    before = matrix_rate()
+    before = rate()
     for _ in range(rounds):
         start = time.perf_counter()
         call()
         took = time.perf_counter() - start
-        after = matrix_rate()
+        after = rate()
         limit = (before + after) / 2
         seconds.append(took)
         limits.append(limit)
@@ -89,9 +107,10 @@ def training_operations(config: ObjectiveConfig) -> float:
     return 2 * embedding + 3 * (student + prediction + classes) + teacher + classes
 
 
-def machine() -> str:
+def machine(device: torch.device = CPU) -> str:
     """What it was measured on."""
+    chip = f"{torch.cuda.get_device_name(device)}, " if device.type == "cuda" else ""
     return (
-        f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, "
-        f"torch {torch.__version__}, Python {platform.python_version()}"
+        f"{chip}{platform.machine()}, {torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, Python {platform.python_version()}"
     )

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from matpac.errors import MatpacError
 from matpac.linear import Linear
@@ -67,10 +68,12 @@ class EncoderConfig:
 
 SIZES = {
     "tiny": EncoderConfig(width=128, depth=4, heads=2),
+    "tiny-wide": EncoderConfig(width=192, depth=4, heads=3),
     "small": EncoderConfig(width=384, depth=12, heads=6),
     "base": EncoderConfig(),
 }
-"""Named encoders: base is the papers'; small is ViT-S; tiny is ours, for laptops and tests."""
+"""Named encoders: base is the papers'; small is ViT-S; tiny and tiny-wide (the encoder that comes with
+the package) are ours, for laptops and tests."""
 
 
 def sincos_positions(width: int, bands: int, steps: int) -> Float[Tensor, "token width"]:
@@ -147,6 +150,9 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Blocks and a last norm: what the student, the teacher and the predictor each have of their own."""
 
+    activation_checkpointing = False
+    """While it trains, keep each block's input alone and compute the rest again for the gradients."""
+
     def __init__(self, width: int, depth: int, heads: int):
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
@@ -154,8 +160,10 @@ class Transformer(nn.Module):
         initialise(self)
 
     def forward(self, x: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
+        again = self.activation_checkpointing and self.training and torch.is_grad_enabled()
         for block in self.blocks:
-            x = block(x)
+            # a block draws nothing at random, so that there is no state of that to restore
+            x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False) if again else block(x)
         return self.norm(x)
 
     def layers(self, x: Float[Tensor, "batch token width"]) -> list[Tensor]:

@@ -64,6 +64,26 @@ def test_one_hypothesis_is_the_plain_loss(temperature):
     assert torch.equal(multiple_choice_loss(losses, temperature), losses[..., 0])
 
 
+@pytest.mark.parametrize("temperature", [0.1, 0.003, 1.1e-4, 1e-4, 5e-5, 0.0])
+def test_a_temperature_on_the_device_is_the_same_as_a_number(temperature):
+    """Zero too, of which the form that is not chosen must not spoil the gradient."""
+    start = torch.rand(2, 3, 4) * 4
+    gradients, values = [], []
+    for given in (temperature, torch.tensor(temperature)):
+        losses = start.clone().requires_grad_()
+        values.append(multiple_choice_loss(losses, given))
+        values[-1].sum().backward()
+        gradients.append(losses.grad)
+    torch.testing.assert_close(values[1], values[0])
+    torch.testing.assert_close(gradients[1], gradients[0])
+    if temperature > 0:
+        logits, center = torch.randn(4, 6), torch.randn(6)
+        numbers, tensors = (
+            teacher_probabilities(logits, center, given) for given in (temperature, torch.tensor(temperature))
+        )
+        torch.testing.assert_close(tensors, numbers, rtol=1e-3, atol=1e-6)
+
+
 def test_choose_gives_the_winner_with_its_gradient():
     hypotheses = torch.randn(2, 3, 4, 5, requires_grad=True)
     winner = torch.randint(0, 4, (2, 3))

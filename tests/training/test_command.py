@@ -11,6 +11,8 @@ from matpac.errors import MatpacError
 from matpac.recipes import RECIPES
 from matpac.training.command import parse
 from matpac.training.options import RunOptions
+from matpac.training.run import read_config
+from matpac.training.settings import check_unchanged
 from tiny_run import as_arguments, make_sounds, tiny_recipe
 
 WHERE = ["--data", "sounds", "--output", "runs/x"]
@@ -135,6 +137,21 @@ def test_a_resumed_run_may_run_elsewhere(folder: Path) -> None:
     assert options == RunOptions(
         "d", str(folder), resume=True, seed=2, log_every=9, devices=2, workers=3, keep=5, checkpoint_every=7
     )
+
+
+def test_a_run_of_before_there_was_an_option_goes_on_and_may_use_it(folder: Path) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    for name in ("compile", "activation_checkpointing"):
+        del config["options"][name]
+    path.write_text(json.dumps(config))
+    name, recipe, options = parse(["--resume", "--output", str(folder)])
+    assert options == RunOptions("d", str(folder), resume=True, seed=2)
+    check_unchanged(read_config(folder), recipe, options)
+    given = ["--compile", "true", "--activation_checkpointing", "true"]
+    assert parse(["--resume", "--output", str(folder), *given]) == (
+        name, recipe, replace(options, compile=True, activation_checkpointing=True)
+    )  # fmt: skip
 
 
 def test_a_file_of_options_can_ask_to_resume(folder: Path, tmp_path: Path) -> None:

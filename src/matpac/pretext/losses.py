@@ -21,17 +21,27 @@ def hypothesis_losses(
 
 
 def multiple_choice_loss(
-    losses: Float[Tensor, "batch masked hypothesis"], temperature: float
+    losses: Float[Tensor, "batch masked hypothesis"], temperature: float | Float[Tensor, ""]
 ) -> Float[Tensor, "batch masked"]:
     """Annealed multiple choice learning (MATPAC++, section 3): hypotheses weighted by how well they do.
 
     The weights softmax(−ℓ/T) send no gradient. At T ≤ 1e-4 the best hypothesis takes all. With one
-    hypothesis both are the plain loss of MATPAC.
+    hypothesis both are the plain loss of MATPAC. A temperature on the device is chosen by there, at the cost of
+    both forms: nobody waits for it.
     """
     if losses.shape[-1] == 1:
         return losses.squeeze(-1)
+    if isinstance(temperature, Tensor):
+        annealed = _annealed(losses, temperature.clamp_min(HARD_TEMPERATURE))
+        return torch.where(temperature <= HARD_TEMPERATURE, losses.min(dim=-1).values, annealed)
     if temperature <= HARD_TEMPERATURE:
         return losses.min(dim=-1).values
+    return _annealed(losses, temperature)
+
+
+def _annealed(
+    losses: Float[Tensor, "batch masked hypothesis"], temperature: float | Float[Tensor, ""]
+) -> Float[Tensor, "batch masked"]:
     weights = torch.softmax(-losses.detach() / temperature, dim=-1)
     return (weights * losses).sum(-1)
 
@@ -47,7 +57,7 @@ def choose(
 
 
 def teacher_probabilities(
-    logits: Float[Tensor, "token class"], center: Float[Tensor, " class"], temperature: float
+    logits: Float[Tensor, "token class"], center: Float[Tensor, " class"], temperature: float | Float[Tensor, ""]
 ) -> Float[Tensor, "token class"]:
     """Targets of the classification task: softmax of the centred, sharpened logits (DINO)."""
     return torch.softmax((logits.float() - center) / temperature, dim=-1)

@@ -60,6 +60,20 @@ class Temperatures(NamedTuple):
     multiple_choice: float
     teacher: float
 
+    def on(self, device: torch.device) -> "TemperatureTensors":
+        """The same for a compiled step, which would be compiled anew for every other number.
+
+        They are written by the device itself: a copy from the host would wait for it.
+        """
+        return TemperatureTensors(*(torch.full((), value, device=device, dtype=torch.float32) for value in self))
+
+
+class TemperatureTensors(NamedTuple):
+    """`Temperatures` on a device."""
+
+    multiple_choice: Float[Tensor, ""]
+    teacher: Float[Tensor, ""]
+
 
 @dataclass
 class PretextOutput:
@@ -93,7 +107,10 @@ class Objective(nn.Module):
         self.teacher = Teacher(self.student.transformer, self.head, config.teacher_starts_as_copy)
 
     def forward(
-        self, logmel: Float[Tensor, "batch mel frame"], split: Split, temperatures: Temperatures
+        self,
+        logmel: Float[Tensor, "batch mel frame"],
+        split: Split,
+        temperatures: Temperatures | TemperatureTensors,
     ) -> PretextOutput:
         """One pre-training step of the papers, up to the loss."""
         student, alpha = self.student, self.config.alpha
@@ -115,7 +132,7 @@ class Objective(nn.Module):
         predictions = choose(hypotheses, winner)
 
         # the two tasks and their sum
-        loss = logmel.new_zeros(())
+        loss = logmel.new_zeros((), dtype=torch.float32)  # the log-mel may come in less
         prediction = classification = center_batch = probabilities = logits = None
         if alpha > 0 and losses is not None:
             prediction = multiple_choice_loss(losses, temperatures.multiple_choice)
@@ -152,7 +169,7 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def _classification_targets(
-        self, targets: Float[Tensor, "batch masked width"], temperature: float
+        self, targets: Float[Tensor, "batch masked width"], temperature: float | Float[Tensor, ""]
     ) -> tuple[Float[Tensor, "token class"], Float[Tensor, " class"]]:
         """The teacher's probabilities, and this batch's part of the next centre."""
         assert self.teacher.head is not None
@@ -161,6 +178,11 @@ class Objective(nn.Module):
         probabilities = teacher_probabilities(logits, self.center.value, temperature)
         centered = probabilities if self.config.head.center_on == "probabilities" else logits.float()
         return probabilities, centered.mean(dim=0)
+
+    def checkpoint_activations(self) -> None:
+        """From now on keep less between forward and backward, and compute a third more; results stay the same."""
+        self.student.transformer.activation_checkpointing = True
+        self.predictor.transformer.activation_checkpointing = True
 
     @torch.no_grad()
     def update_teacher(self, encoder_decay: float, head_decay: float) -> None:

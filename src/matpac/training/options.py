@@ -11,6 +11,9 @@ from matpac.errors import MatpacError
 class RunOptions:
     """Where and how a recipe runs; nothing here changes what is learned, but for the seed and `crops_per_read`.
 
+    Where a run goes on with other values of what may change, as another device or `compile`, results differ by
+    rounding alone.
+
     Args:
         data: a folder (searched deep), a file, or a table (CSV, TSV, Parquet) with a path column; or shards: a
             folder from `matpac pack`, a pattern such as shards/{000000..000099}.tar, or URLs as WebDataset has.
@@ -22,6 +25,9 @@ class RunOptions:
         nodes: machines.
         precision: 32-true, bf16-mixed, 16-mixed, or auto: mixed on a GPU, float32 elsewhere.
         accumulate: micro-batches a step, for a batch that does not fit the memory.
+        activation_checkpointing: recompute activations in the backward pass: less memory, a third more time.
+        compile: one graph by torch.compile, which takes a minute or more at the start. Off: its gain on a GPU was
+            not measured yet.
         crops_per_read: random crops that a batch takes of each of its clips. Reading and decoding are saved, clips
             come as many times more seldom, and a batch holds as many times fewer of them.
         workers: processes that read sound files; auto leaves the cores of a CPU run to the network.
@@ -39,6 +45,8 @@ class RunOptions:
     nodes: int = 1
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     accumulate: int = 1
+    activation_checkpointing: bool = False
+    compile: bool = False
     crops_per_read: int = 1
     workers: int | Literal["auto"] = "auto"
     log_every: int = 50

@@ -14,12 +14,19 @@ from matpac.data.crops import CropBatch
 from matpac.data.files import FileList
 from matpac.logmel import LogMel
 from matpac.pretext import Objective, PretextOutput
+from matpac.pretext.compiled import CompiledObjective
 from matpac.recipes import Plan, Recipe, StepValues
 from matpac.training.console import Finished, TrainingConsole, conclusion, introduction
 from matpac.training.guard import LossWatch, StopSignal
 from matpac.training.monitors import Speed, monitor
 from matpac.training.options import RunOptions
-from matpac.training.processes import agree_to_stop, mean_over_processes, scales_gradients, start_fabric
+from matpac.training.processes import (
+    agree_to_stop,
+    clip_gradients,
+    mean_over_processes,
+    scales_gradients,
+    start_fabric,
+)
 from matpac.training.run import Run, read_config
 from matpac.training.settings import check_unchanged
 from matpac.training.setup import adamw, find_clips, fingerprint, step_loader, step_splits
@@ -45,9 +52,12 @@ class Training:
         self.plan = Plan(recipe, len(corpus.clips))
         torch.manual_seed(options.seed)
         self.objective = Objective(recipe.objective)
-        self.optimizer = adamw(self.objective, recipe.optimizer, fused=not scales_gradients(fabric))
+        if options.activation_checkpointing:
+            self.objective.checkpoint_activations()
+        self.optimizer = adamw(self.objective, recipe.optimizer)
         self.identity = {"corpus": fingerprint(corpus.clips)}
-        self.module, self.stepper = fabric.setup(self.objective, self.optimizer)
+        stepped = CompiledObjective(self.objective) if options.compile else self.objective
+        self.module, self.stepper = fabric.setup(stepped, self.optimizer)
         # after the set-up, which moves the weights to the device: the moments are restored to where these are
         self.step, state = run.restore(self.objective, self.optimizer, self.identity)
         if scales_gradients(fabric) and state:
@@ -70,9 +80,7 @@ class Training:
                 fabric.backward(output.loss / accumulate)
             outputs.append(output)
 
-        norm = fabric.clip_gradients(
-            self.module, self.stepper, max_norm=self.recipe.optimizer.clip, error_if_nonfinite=False
-        )
+        norm = clip_gradients(fabric, self.optimizer, self.recipe.optimizer.clip)
         self.stepper.step()
         self.stepper.zero_grad()
         self.objective.update_teacher(values.encoder_decay, values.head_decay)
@@ -81,7 +89,7 @@ class Training:
             self.objective.center.update(mean_over_processes(fabric, torch.stack(parts).mean(0)))
         self.step += 1
         loss = torch.stack([output.loss.detach() for output in outputs]).mean()
-        return StepResult(outputs[-1], loss, torch.as_tensor(norm))
+        return StepResult(outputs[-1], loss, norm)
 
     def scalars(self, result: StepResult, values: StepValues) -> dict[str, float]:
         """Everything a log line holds, averaged over processes: the only wait for the device."""

@@ -33,21 +33,29 @@ class DeviceOptions(Protocol):
 
 
 def start_fabric(options: DeviceOptions) -> "Fabric":
-    """Processes, devices and precision; under torchrun or SLURM it joins what is there."""
+    """Processes, devices and precision; under torchrun, SLURM or `fabric run` it joins what is there."""
     from lightning_fabric import Fabric
 
-    devices, nodes = options.devices, options.nodes
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has started the processes already
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    devices, nodes = _started_processes() or (options.devices, options.nodes)
     fabric = Fabric(
         accelerator=options.accelerator,
         devices=1 if options.accelerator == "cpu" and devices == "auto" else devices,
         num_nodes=nodes,
         precision=choose_precision(options),
     )
-    fabric.launch()
+    if os.environ.get("LT_CLI_USED") != "1":  # `fabric run` has launched already, and a second time is an error
+        fabric.launch()
     return fabric
+
+
+def _started_processes() -> tuple[int, int] | None:
+    """Processes a machine, and machines, where torchrun (as `fabric run`) or srun has started them already."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        return local, int(os.environ["WORLD_SIZE"]) // local
+    if "SLURM_STEP_NUM_TASKS" in os.environ and "SLURM_NTASKS_PER_NODE" in os.environ:
+        return int(os.environ["SLURM_NTASKS_PER_NODE"]), int(os.environ.get("SLURM_NNODES", "1"))
+    return None
 
 
 def choose_precision(options: DeviceOptions) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
@@ -67,6 +75,24 @@ def scales_gradients(fabric: "Fabric") -> bool:
     return getattr(fabric.strategy.precision, "scaler", None) is not None
 
 
+def clip_gradients(fabric: "Fabric", optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor:
+    """Clip the norm of an optimizer's gradients; returns what it was before. Nothing here waits for the device.
+
+    `fabric.clip_gradients` refuses a fused optimizer where gradients are scaled for float16; one that is not
+    fused, though, makes the scaler wait at every step to know whether to leave it out.
+
+    Args:
+        fabric: knows the scale.
+        optimizer: as given to `fabric.setup`.
+        max_norm: gradients of a larger norm are scaled down to it.
+    """
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+
+
 def first_then_others(fabric: "Fabric", first: Callable[[], T], others: Callable[[], T]) -> T:
     """The first process does its part, then the others theirs, with what it left on the disk."""
     if not fabric.is_global_zero:
@@ -79,12 +105,15 @@ def first_then_others(fabric: "Fabric", first: Callable[[], T], others: Callable
 
 
 def mean_over_processes(fabric: "Fabric", values: Tensor) -> Tensor:
-    """The mean of a tensor over all processes."""
+    """The mean of a tensor over all processes.
+
+    Not by `fabric.all_reduce`, which has a barrier before it: at every step the host would wait for its GPU.
+    """
     if fabric.world_size == 1:
         return values
-    mean = fabric.all_reduce(values, reduce_op="mean")
-    assert isinstance(mean, Tensor)
-    return mean
+    total = values.clone()
+    torch.distributed.all_reduce(total)
+    return total / fabric.world_size
 
 
 def agree_to_stop(fabric: "Fabric", stop: StopSignal, logging: bool) -> bool:

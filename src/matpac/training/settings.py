@@ -9,9 +9,9 @@ from matpac.training.run import RunError
 
 FREE = {
     "resume", "output", "devices", "nodes", "workers", "log_every", "checkpoint_every", "keep", "accelerator",
-    "keep_checkpoints",
+    "keep_checkpoints", "activation_checkpointing", "compile",
 }  # fmt: skip
-"""Options that a resumed run may change: they decide where and how it runs, not what it computes."""
+"""Options that a resumed run may change: they decide where and how it runs, and of results the rounding alone."""
 
 
 def check_unchanged(kept: Mapping[str, Any], recipe: Any, options: Any) -> None:

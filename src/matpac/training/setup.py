@@ -56,14 +56,8 @@ def fingerprint(clips: list[Clip]) -> str:
     return digest.hexdigest()[:16]
 
 
-def adamw(objective: nn.Module, config: OptimizerConfig, fused: bool = True) -> torch.optim.AdamW:
-    """AdamW over what learns; the learning rate is set at every step.
-
-    Args:
-        objective: has the parameters.
-        config: rates and decay.
-        fused: one kernel for all; Fabric cannot clip gradients that are scaled for float16 beside it.
-    """
+def adamw(objective: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over what learns, in one kernel; the learning rate is set at every step."""
     learning = [p for p in objective.parameters() if p.requires_grad]
     exempt = [] if config.decay_biases_and_norms else [p for p in learning if p.ndim < 2]
     exempt_ids = {id(p) for p in exempt}
@@ -76,7 +70,7 @@ def adamw(objective: nn.Module, config: OptimizerConfig, fused: bool = True) -> 
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
-        fused=fused,
+        fused=True,
     )
 
 
@@ -147,5 +141,8 @@ def count_workers(wanted: int | Literal["auto"], device: torch.device) -> int:
 def step_splits(recipe: Recipe, options: RunOptions, fabric: "Fabric", step: int) -> list[Split]:
     """Masks of this process's micro-batches: its rows of noise drawn for the global batch."""
     noise = mask_noise(recipe.batch_size, recipe.objective.encoder.tokens, (options.seed, step))
-    mine = noise.chunk(fabric.world_size)[fabric.global_rank].to(fabric.device)
+    mine = noise.chunk(fabric.world_size)[fabric.global_rank]
+    if fabric.device.type == "cuda":
+        mine = mine.pin_memory()  # from other memory the copy would wait for the device
+    mine = mine.to(fabric.device, non_blocking=True)
     return [split_by_noise(part, recipe.objective.mask_ratio) for part in mine.chunk(options.accumulate)]

@@ -1,0 +1,173 @@
+"""Where a pre-training step goes: each of its parts alone, on tensors of the step, with their backward."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from rates import synchronize
+from torch import Tensor, nn
+
+from matpac.pretext.losses import (
+    choose,
+    classification_loss,
+    hypothesis_losses,
+    multiple_choice_loss,
+    teacher_probabilities,
+)
+from matpac.pretext.masking import Split, gather_tokens
+from matpac.recipes import StepValues
+from matpac.training.pretrain import Training
+from matpac.training.processes import clip_gradients
+from matpac.training.setup import step_splits
+
+
+def learning(*modules: nn.Module) -> list[Tensor]:
+    """Parameters that have gradients."""
+    return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+
+
+class Parts:
+    """The parts of a step, in its order, each ready to be called by itself.
+
+    Its tensors are made once by the step's own forward. A backward starts from random gradients and keeps none.
+
+    Args:
+        training: of the run.
+        waveforms: of a batch, on the device.
+        values: of the step.
+    """
+
+    def __init__(self, training: Training, waveforms: Tensor, values: StepValues):
+        self.training, self.waveforms, self.values = training, waveforms, values
+        self.objective, self.fabric = training.objective, training.fabric
+        self.split: Split = step_splits(training.recipe, training.options, training.fabric, 0)[0]
+        student, teacher = self.objective.student, self.objective.teacher
+        with torch.no_grad(), self.fabric.autocast():
+            self.logmel = training.frontend(waveforms)
+            tokens = student.patch_tokens(self.logmel)
+            self.seen = student.with_cls(gather_tokens(tokens, self.split.visible))
+            self.masked = student.with_cls(gather_tokens(tokens, self.split.masked))
+            self.encoded = student.transformer(self.seen)
+            self.targets = teacher.transformer(self.masked)[:, 1:]
+            self.hypotheses = self.objective.predictor(self.encoded, self.split)
+            winner = hypothesis_losses(self.targets, self.hypotheses).argmin(dim=-1)
+            self.chosen = choose(self.hypotheses, winner)
+            head = self.objective.head
+            self.logits = None if head is None else head(self.chosen.flatten(0, 1))
+            self.teacher_logits = None if teacher.head is None else teacher.head(self.targets.flatten(0, 1))
+        self.gradients = [torch.randn_like(parameter) for parameter in learning(self.objective)]
+
+    def table(self) -> dict[str, Callable[[], object]]:
+        """The parts by name."""
+        heads = {} if self.objective.head is None else {"heads": self.heads}
+        return {
+            "log-mel": lambda: self.training.frontend(self.waveforms),
+            "patches, gather": self.patches,
+            "student": self.student,
+            "teacher": self.teacher,
+            "predictor": self.predictor,
+            **heads,
+            "losses": self.losses,
+            "optimizer": self.optimizer,
+            "EMA, centre": self.averages,
+        }
+
+    def _back(self, output: Tensor, inputs: Sequence[Tensor]) -> None:
+        torch.autograd.grad(output, inputs, torch.ones_like(output))
+
+    def patches(self) -> None:
+        """Embedding and what each side sees of it; a gradient comes through the student's part alone."""
+        student = self.objective.student
+        with self.fabric.autocast():
+            tokens = student.patch_tokens(self.logmel)
+            seen = student.with_cls(gather_tokens(tokens, self.split.visible))
+            with torch.no_grad():
+                student.with_cls(gather_tokens(tokens, self.split.masked))
+        self._back(seen, [student.patch_embed.weight, student.patch_embed.bias, student.cls_token])
+
+    def student(self) -> None:
+        """Its blocks, forward and backward."""
+        seen, transformer = self.seen.requires_grad_(), self.objective.student.transformer
+        with self.fabric.autocast():
+            encoded = transformer(seen)
+        self._back(encoded, [seen, *learning(transformer)])
+
+    def teacher(self) -> None:
+        """Its blocks, forward."""
+        with torch.no_grad(), self.fabric.autocast():
+            self.objective.teacher.transformer(self.masked)
+
+    def predictor(self) -> None:
+        """Embedding, blocks and hypotheses, forward and backward."""
+        encoded, predictor = self.encoded.requires_grad_(), self.objective.predictor
+        with self.fabric.autocast():
+            hypotheses = predictor(encoded, self.split)
+        self._back(hypotheses, [encoded, *learning(predictor)])
+
+    def heads(self) -> None:
+        """The student's, forward and backward, and the teacher's."""
+        assert self.objective.head is not None
+        assert self.objective.teacher.head is not None
+        chosen = self.chosen.requires_grad_()
+        with self.fabric.autocast():
+            logits = self.objective.head(chosen.flatten(0, 1))
+            with torch.no_grad():
+                self.objective.teacher.head(self.targets.flatten(0, 1))
+        self._back(logits, [chosen, *learning(self.objective.head)])
+
+    def losses(self) -> None:
+        """Of both tasks, the choice of hypotheses and the teacher's probabilities, forward and backward."""
+        temperatures, hypotheses = self.values.temperatures, self.hypotheses.requires_grad_()
+        with self.fabric.autocast():
+            found = hypothesis_losses(self.targets, hypotheses)
+            chosen = choose(hypotheses, found.detach().argmin(dim=-1))
+            loss = multiple_choice_loss(found, temperatures.multiple_choice).mean()
+            if self.logits is not None and self.teacher_logits is not None and self.objective.center is not None:
+                logits = self.logits.requires_grad_()
+                center = self.objective.center.value
+                probabilities = teacher_probabilities(self.teacher_logits, center, temperatures.teacher)
+                probabilities.mean(dim=0)
+                loss = loss + classification_loss(probabilities, logits).mean()
+                torch.autograd.grad([loss, chosen], [hypotheses, logits], [loss.detach(), torch.ones_like(chosen)])
+                return
+        self._back(loss, [hypotheses])
+
+    def optimizer(self) -> None:
+        """Clipping and AdamW; weights move by random gradients."""
+        for parameter, gradient in zip(learning(self.objective), self.gradients, strict=True):
+            parameter.grad = gradient
+        clip_gradients(self.fabric, self.training.optimizer, self.training.recipe.optimizer.clip)
+        self.training.stepper.step()
+        self.training.stepper.zero_grad()
+
+    def averages(self) -> None:
+        """Teacher and centre."""
+        self.objective.update_teacher(self.values.encoder_decay, self.values.head_decay)
+        if self.objective.center is not None:
+            self.objective.center.update(self.objective.center.value)
+
+
+def seconds_of(call: Callable[[], object], device: torch.device, rounds: int) -> float:
+    """Median of a call; on a GPU of several in a row, as in a step nobody waits between the parts."""
+    repeats, found = 1 if device.type == "cpu" else 10, []
+    call()
+    for _ in range(rounds):
+        synchronize(device)
+        began = time.perf_counter()
+        for _ in range(repeats):
+            call()
+        synchronize(device)
+        found.append((time.perf_counter() - began) / repeats)
+    return statistics.median(found)
+
+
+def print_parts(parts: Parts, whole: Callable[[], object], rounds: int) -> None:
+    """Seconds of each part and its share of the whole step, and what their sum leaves."""
+    device = parts.fabric.device
+    step = seconds_of(whole, device, rounds)
+    found = {name: seconds_of(call, device, rounds) for name, call in parts.table().items()}
+    rest = {"sum of the parts": sum(found.values()), "whole step": step}
+    print(f"{'  part':24} {'ms':>9} {'share':>6}")
+    for name, seconds in {**found, **rest}.items():
+        print(f"{f'  {name}':24} {1e3 * seconds:9.2f} {seconds / step:6.3f}")
