@@ -32,6 +32,7 @@ from matpac.training.guard import LossWatch, StopSignal
 from matpac.training.monitors import Speed
 from matpac.training.processes import (
     agree_to_stop,
+    clip_gradients,
     first_then_others,
     mean_over_processes,
     scales_gradients,
@@ -96,7 +97,8 @@ class Finetuning:
         groups = layerwise_groups(
             self.network.encoder, self.network.head, config.learning_rate, config.layer_decay, config.weight_decay
         )
-        self.optimizer = build_optimizer(config.kind, groups, config.momentum, (config.beta1, config.beta2))
+        betas = config.beta1, config.beta2
+        self.optimizer = build_optimizer(config.kind, groups, config.momentum, betas, fused=True)
         self.module, self.stepper = fabric.setup(self.network, self.optimizer)
         self.averaging = Averaging(self.network, recipe.averaging)
         self.identity = {"corpus": fingerprint(clips.training_clips()), "encoder": start.key}
@@ -142,14 +144,12 @@ class Finetuning:
         logits = self.module(examples.logmel, examples.kept).float()
         loss = LOSSES[self.clips.task.kind](logits, examples.targets, examples.known)
         fabric.backward(loss)
-        norm = fabric.clip_gradients(
-            self.module, self.stepper, max_norm=config.clip or math.inf, error_if_nonfinite=False
-        )
+        norm = clip_gradients(fabric, self.optimizer, config.clip or math.inf)
         self.stepper.step()
         self.stepper.zero_grad()
         self.step += 1
         self.averaging.update(self.network, self.step, self.plan.steps_per_epoch)
-        return loss.detach(), torch.as_tensor(norm)
+        return loss.detach(), norm
 
     def validate(self) -> PartScore:
         """Score the weights as they are (or their average) on the validation part; keep them where wanted."""

@@ -100,8 +100,7 @@ def build_optimizer(
         groups: with lr and weight_decay.
         momentum: of sgd (M2D: 0.9) and lars.
         betas: of adamw; the default is EAT's.
-        fused: one kernel for all of adamw's or sgd's parameters; not beside gradients scaled for float16, which
-            Fabric cannot clip then.
+        fused: one kernel for all of adamw's or sgd's parameters.
 
     Raises:
         MatpacError: another name; LARS is asked for and its library is not there.

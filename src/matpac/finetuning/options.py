@@ -11,8 +11,8 @@ class FinetuneOptions:
     """What is fine-tuned on what, and where it runs.
 
     Args:
-        encoder: a published name, a file, a run folder, hub:owner/name, or random:tiny|small|base to train from
-            scratch.
+        encoder: tiny, a published name, a file, a run folder, hub:owner/name, or random:SIZE (tiny, tiny-wide,
+            small, base) to train from scratch.
         task: as in `matpac probe`: esc50, audioset, folder, table, …
         root: where the task lies; for `table` the file.
         output: the run folder.

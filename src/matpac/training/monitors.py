@@ -34,7 +34,8 @@ def agreement(
 
 def wins(winner: Int[Tensor, "batch masked"], hypotheses: int) -> Float[Tensor, " hypothesis"]:
     """Share of tokens won by each hypothesis; an even share is healthy, a single winner is collapse."""
-    return torch.bincount(winner.flatten(), minlength=hypotheses).float() / winner.numel()
+    numbers = torch.arange(hypotheses, device=winner.device)
+    return (winner.flatten()[:, None] == numbers).float().mean(0)
 
 
 @torch.no_grad()
