@@ -1,15 +1,18 @@
 """Is fine-tuning from pre-trained weights better than from scratch, and than a linear probe?
 
-    python benchmarks/finetune.py --encoder RUN --root TASK.csv [--root …] --output FOLDER [--epochs 40]
+    python benchmarks/finetune.py --encoder RUN --root TASK.csv --output FOLDER [--epochs 40] [--every 4]
 
 For each task (tables as `matpac finetune --task table` takes them) and each of three seeds: fine-tuning of the
 encoder by the recipe `small`, the same from a random start of the same network, and the linear probe of the frozen
 encoder. Prints test scores, mean ± 95 % interval over seeds (Student's t), and paired tests over them. The test
-part is scored once a run; nothing was tuned on it. Runs that are there already are read, not repeated.
+part is scored once a run; nothing was tuned on it. Runs that are there already are read, not repeated. With
+--every 4 one of four training clips of each class is used (tables with one label a clip): fewer labels.
 """
 
 import argparse
+import csv
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +31,27 @@ from matpac.finetuning.recipes import FinetuneRecipe, small
 
 SEEDS = (43, 44, 45)
 """As M2D's fine-tuning has them."""
+
+
+def fewer(table: Path, every: int) -> Path:
+    """The table with every so many-th training clip of each class, beside it, since paths are relative to it."""
+    with table.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows, columns = list(reader), reader.fieldnames or []
+    seen: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        if row["split"] == "train":
+            seen[row["label"]] += 1
+            if (seen[row["label"]] - 1) % every:
+                continue
+        kept.append(row)
+    path = table.with_name(f"{table.stem}_every{every}.csv")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(kept)
+    return path
 
 
 def from_scratch(encoder: str, folder: Path, seed: int) -> Path:
@@ -68,11 +92,12 @@ def main() -> None:
     parser.add_argument("--root", type=Path, action="append", required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--epochs", type=float, default=40)
+    parser.add_argument("--every", type=int, default=1, help="of each class's training clips, this many-th")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     recipe = replace(small(), epochs=options.epochs)
     print("| task | metric | fine-tuned | from scratch | linear probe |\n|---|---|---|---|---|", flush=True)
-    for root in options.root:
+    for root in options.root if options.every == 1 else [fewer(table, options.every) for table in options.root]:
         folder = options.output / root.stem
         scores: dict[str, list[float]] = {"fine-tuned": [], "from scratch": []}
         for seed in SEEDS:

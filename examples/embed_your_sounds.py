@@ -2,7 +2,7 @@
 
     python examples/embed_your_sounds.py ENCODER SOUND [SOUND …]
 
-ENCODER is a published name (matpac++), a file, a run folder (quickstart/run) or hub:owner/name.
+ENCODER is tiny (comes with matpac), a published name (matpac++), a file, a run folder or hub:owner/name.
 """
 
 import sys

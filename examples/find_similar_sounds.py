@@ -2,7 +2,7 @@
 
     python examples/find_similar_sounds.py ENCODER FOLDER QUERY [DATABASE]
 
-ENCODER is a published name (matpac++), a file, a run folder (quickstart/run) or hub:owner/name. Run it again: only
+ENCODER is tiny (comes with matpac), a published name (matpac++), a file, a run folder or hub:owner/name. Run it again: only
 what is new or changed in FOLDER is embedded. Needs LanceDB: pip install 'matpac[search]'.
 """
 
