@@ -76,8 +76,23 @@ def scores(outcome: Outcome) -> str:
         records = [outcome.linear[task, name].record for name in NAMES]
         cells = " | ".join(f"{record.result().score}" for record in records)
         lines.append(f"| {task} | {records[0].metric} | {cells} |")
-    verdicts = [f"- {task}: {test.verdict}" for task, one, _, test in outcome.comparisons() if one == "tiny"]
-    return "\n".join([*lines, "", "Paired tests over the seeds:", "", *verdicts])
+    told = ["", "Paired tests over the three seeds (p < 0.05 is beyond the noise):", "", *verdicts(outcome)]
+    return "\n".join([*lines, *told])
+
+
+def verdicts(outcome: Outcome) -> list[str]:
+    """Where the encoder is above each of the others, where below, where neither."""
+    lines = []
+    for other, name in list(NAMES.items())[1:]:
+        tests = {task: test for task, one, two, test in outcome.comparisons() if (one, two) == ("tiny", other)}
+        groups = {
+            "above on": [task for task, test in tests.items() if test.beyond_noise and test.difference > 0],
+            "below on": [task for task, test in tests.items() if test.beyond_noise and test.difference < 0],
+            "inside the noise on": [task for task, test in tests.items() if not test.beyond_noise],
+        }
+        told = "; ".join(f"{what} {', '.join(tasks)}" for what, tasks in groups.items() if tasks)
+        lines.append(f"- against {name}: {told}.")
+    return lines
 
 
 def card(run: Path, hours: float, outcome: Outcome) -> str:

@@ -99,7 +99,9 @@ def embed(arguments: list[str]) -> int:
     )
     parser.add_argument("sources", nargs="+", help="sound files or folders (searched deep)")
     parser.add_argument(
-        "--encoder", required=True, help="a published name, a file, a run folder, or hub:owner/name"
+        "--encoder",
+        required=True,
+        help="tiny (comes with matpac), a published name, a file, a run folder, or hub:owner/name",
     )
     parser.add_argument(
         "--output", required=True, help="vectors.parquet, vectors.npz, or a folder for parts: vectors/"

@@ -268,11 +268,11 @@ class Embedder(nn.Module):
         """
         yield from self._gather(clips, gatherer, self.which(layers), batch_size, failed, sums=False)
 
-    def save(self, path: str | Path) -> Path:
-        """Write it into a folder or a `.safetensors` file; the same as `matpac.checkpoint.save`."""
+    def save(self, path: str | Path, half: bool = False) -> Path:
+        """Write it into a folder or a `.safetensors` file, `half` in float16; as `matpac.checkpoint.save`."""
         from matpac.checkpoint import save  # a floor above: this method is a short way there and nothing else
 
-        return save(self, path)
+        return save(self, path, half)
 
     def which(self, layers: Layers) -> list[int]:
         """The numbers of the blocks that are meant, from 0. Raises ValueError for one that is not there."""

@@ -14,7 +14,7 @@ from matpac.checkpoint.probes import load_probe
 from matpac.checkpoint.published import CheckpointError
 from matpac.embedder import Embedder
 from matpac.errors import MatpacError
-from matpac.hub import PUBLISHED, WEIGHTS, hub_file, published_file
+from matpac.hub import PACKAGED, PUBLISHED, WEIGHTS, hub_file, published_file
 from matpac.hub.audioset import CLASSES, audioset_label_file
 from matpac.hub.probes import PROBES, probe_file
 from matpac.label_files import LabelFileError, read_audioset_labels, read_label_file
@@ -38,9 +38,10 @@ def load(
     """A frozen encoder, ready to embed.
 
     Args:
-        source: a published name ("matpac++"; downloaded on first use), a file of weights (ours or published,
-            .safetensors or .pt), an ONNX file by `matpac export`, a run folder (its newest checkpoint) or a saved
-            encoder's, or "hub:owner/name[@revision]". A file or folder with a published name is meant by "./name".
+        source: "tiny", which comes with matpac; a published name ("matpac++"; downloaded on first use); a file of
+            weights (ours or published, .safetensors or .pt), an ONNX file by `matpac export`, a run folder (its
+            newest checkpoint) or a saved encoder's, or "hub:owner/name[@revision]". A file or folder with one of
+            these names is meant by "./name".
         device: where it computes.
         head: the published probe of a task ("esc50", "us8k", "gtzan", "nsynth", "openmic", "mtt", "fsd50k") as
             the head of "matpac++" or "matpac++-music"; downloaded on first use.
@@ -57,7 +58,9 @@ def load(
     path = Path(source).expanduser()
     # first, so that a wrong name costs no download of weights; a path is no published name, whatever it is called
     probe = None if head is None else probe_file(name if isinstance(source, str) else f"./{name}", head)
-    if isinstance(source, str) and name in PUBLISHED:
+    if isinstance(source, str) and name in PACKAGED:
+        embedder = load_file(PACKAGED[name])
+    elif isinstance(source, str) and name in PUBLISHED:
         embedder = _load_file(published_file(name), device)
     elif isinstance(source, str) and name.startswith(HUB):
         embedder = _load_file(hub_file(name.removeprefix(HUB)), device)
@@ -122,13 +125,14 @@ def _name_audioset_classes(embedder: Embedder) -> None:
 
 def _unknown(name: str) -> str:
     plain = name.lower().replace("plus", "++").replace("pp", "++").replace("_", "-")
-    close = [plain] if plain in PUBLISHED else get_close_matches(plain, PUBLISHED, n=2)
+    close = [plain] if plain in PUBLISHED else get_close_matches(plain, [*PUBLISHED, *PACKAGED], n=2)
     guess = ""
     if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) and not name.endswith(WEIGHTS):
         guess = f" On the hub it would be {HUB}{name}."
     elif close:
         guess = f" Did you mean {' or '.join(close)}?"
     return (
-        f"{name!r}: no published name, and no such file or folder.{guess} Published: {', '.join(PUBLISHED)}. "
-        f"Or give a .safetensors, .pt or .onnx file, a run folder, a saved encoder's folder, or {HUB}owner/name."
+        f"{name!r}: no published name, and no such file or folder.{guess} Published: {', '.join(PUBLISHED)}; "
+        f"{', '.join(PACKAGED)} comes with matpac. Or give a .safetensors, .pt or .onnx file, a run folder, a "
+        f"saved encoder's folder, or {HUB}owner/name."
     )

@@ -10,7 +10,7 @@ from pyarrow import parquet
 from matpac.cli import main
 from matpac.loading import load
 from matpac.quickstart import command
-from matpac.quickstart.command import PRETRAINED, STATISTICS, UNTRAINED
+from matpac.quickstart.command import PACKAGED, PRETRAINED, STATISTICS, UNTRAINED
 from matpac.quickstart.masks import predict_masked
 from matpac.quickstart.page import chance
 from matpac.recipes import tiny
@@ -36,7 +36,7 @@ def scores(folder: Path) -> list[dict]:
 def test_results_hold_every_task_and_encoder(folder):
     records = json.loads((folder / "results.json").read_text())
     assert {(r["task"], r["encoder"]) for r in records} == {
-        (task, name) for task in TASKS for name in (PRETRAINED, UNTRAINED, STATISTICS)
+        (task, name) for task in TASKS for name in (PRETRAINED, PACKAGED, UNTRAINED, STATISTICS)
     }
     for record in records:
         assert 0 < record["mean"] <= 1
@@ -57,7 +57,7 @@ def test_vectors_are_the_trained_encoders(folder):
 
 def test_report_stands_alone_and_shows_all(folder):
     page = (folder / "report.html").read_text()
-    for word in (*TASKS, PRETRAINED, UNTRAINED, STATISTICS, "95 %", "Tokens won by hypothesis"):
+    for word in (*TASKS, PRETRAINED, PACKAGED, UNTRAINED, STATISTICS, "95 %", "Tokens won by hypothesis"):
         assert word in page, word
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "<script" not in page

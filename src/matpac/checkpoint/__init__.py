@@ -57,8 +57,13 @@ MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 
 
-def save(embedder: Embedder, path: str | Path) -> Path:
+def save(embedder: Embedder, path: str | Path, half: bool = False) -> Path:
     """Write an encoder, to a `.safetensors` file or to a folder (with a `config.json` for people to read).
+
+    Args:
+        embedder: the encoder.
+        path: a name ending in `.safetensors` is a file, any other a folder.
+        half: in float16, half the bytes; what is loaded again is float32, rounded.
 
     Returns:
         the file with the weights; `matpac.load` takes it and the folder.
@@ -81,6 +86,10 @@ def save(embedder: Embedder, path: str | Path) -> Path:
         )
     if embedder.head is not None:
         tensors |= {f"head.{name}": tensor for name, tensor in embedder.head.state_dict().items()}
+    if half:
+        tensors = {
+            name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
+        }
     if path.suffix == ".safetensors":
         path.parent.mkdir(parents=True, exist_ok=True)
         write_tensors(path, tensors, description)

@@ -143,8 +143,8 @@ def open_encoder(spec: str, device: str | torch.device = "cpu") -> NamedEncoder:
     """An encoder by name.
 
     Args:
-        spec: what `matpac.load` takes; `random:tiny|small|base[:seed]`, untrained (seed 0 unless said);
-            `logmel`, statistics of the front-end; `hear:<module>[:weights]`, a module that follows HEAR. A
+        spec: what `matpac.load` takes; `random:SIZE[:seed]`, an untrained one of `matpac.vit.SIZES` (seed 0 unless
+            said); `logmel`, statistics of the front-end; `hear:<module>[:weights]`, a module that follows HEAR. A
             file or folder of such a name is meant by "./name".
         device: where it computes.
 

@@ -45,6 +45,9 @@ PUBLISHED = {
 }
 """The released checkpoints by name (docs/method.md, section 8)."""
 
+PACKAGED = {"tiny": Path(__file__).parents[1] / "weights" / "tiny.safetensors"}
+"""Encoders that come with matpac, by name; `make tiny-encoder` made them, and a card lies beside each."""
+
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".onnx")
 """How files of weights end; what they hold is seen when they are opened."""
 

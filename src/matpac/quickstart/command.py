@@ -26,6 +26,7 @@ from matpac.training.options import RunOptions
 from matpac.training.pretrain import pretrain
 
 PRETRAINED, UNTRAINED, STATISTICS = "pre-trained", "untrained", "log-mel statistics"
+PACKAGED = "tiny, of the package"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def quickstart(options: QuickstartOptions) -> Outcome:
     story = Story(
         outcome,
         tasks,
-        (PRETRAINED, UNTRAINED, STATISTICS),
+        (PRETRAINED, PACKAGED, UNTRAINED, STATISTICS),
         run / "metrics.jsonl",
         predict_masked(
             finished.checkpoint, recipe, Path(tasks[1].paths[int(tasks[1].splits[0].test[0])]), options.seed
@@ -115,9 +116,10 @@ def corpus_config(options: QuickstartOptions) -> CorpusConfig:
 
 
 def probe(tasks: Sequence[Task], folder: Path, recipe: Recipe, seed: int) -> Outcome:
-    """The trained encoder, the same one untrained, and features that need no learning."""
+    """The trained encoder, the one that comes with matpac, the first untrained, and features without learning."""
     encoders = [
         named_embedder(PRETRAINED, load(folder / "run")),
+        named_embedder(PACKAGED, load("tiny")),
         named_embedder(UNTRAINED, untrained(recipe.objective.encoder, recipe.logmel, seed)),
         replace(open_encoder("logmel"), name=STATISTICS),
     ]
@@ -159,6 +161,7 @@ def next_commands(folder: Path) -> str:
     return (
         f"matpac embed YOUR_FOLDER --encoder {folder / 'run'} --output vectors.parquet\n"
         "matpac pretrain --recipe tiny --data YOUR_FOLDER --output runs/mine\n"
+        "matpac embed YOUR_FOLDER --encoder tiny --output vectors.parquet       # the one that comes with matpac\n"
         "matpac embed YOUR_FOLDER --encoder matpac++ --output vectors.parquet   # the papers' encoder"
     )
 

@@ -43,8 +43,8 @@ def write_page(story: Story, path: Path) -> Path:
     colours = marks(story.encoders)
     report = Report(
         "MATPAC++ quickstart",
-        "A small encoder, pre-trained here on made-up sounds without labels, beside the same encoder untrained "
-        "and beside plain log-mel statistics.",
+        "A small encoder, pre-trained here on made-up sounds without labels, beside the encoder that comes with "
+        "matpac (pre-trained longer, on other sounds), the first one untrained, and plain log-mel statistics.",
     )
     results = [cell.record.result() for cell in story.outcome.linear.values()]
     report.section("What the vectors are worth")
@@ -57,7 +57,7 @@ def write_page(story: Story, path: Path) -> Path:
     report.figure(
         score_intervals(results, colours),
         "Test scores; a line is the 95 % interval over seeds.",
-        "Scores of the three encoders on every task, with intervals.",
+        "Scores of all encoders on every task, with intervals.",
     )
     report.table(comparison_table(story), fold="Is the difference beyond the noise? Paired over seeds")
     report.table(details_table(results), fold="Seeds, learning rates and clips")

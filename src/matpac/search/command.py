@@ -30,7 +30,10 @@ SEARCH = """The sounds of a database that are most like a sound.
 A condition is SQL on path, start, end, duration (in seconds), size (in bytes), modified (in ns) and tags.
 Exit code: 0 when it was looked for (found or not), 2 for an error."""
 
-ENCODER_HELP = "a published name, a file, a run folder, hub:owner/name, or random:tiny|small|base"
+ENCODER_HELP = (
+    "tiny (comes with matpac), a published name, a file, a run folder, hub:owner/name, or random:SIZE "
+    "(tiny, tiny-wide, small, base)"
+)
 TAGS_HELP = (
     "folder: the names of the folders that a file lies in; head: what the encoder's head hears; or a CSV, TSV or "
     "Parquet table of path and label or labels"

@@ -9,7 +9,7 @@ from matpac.downstream.encoders import HEAR, LOGMEL, RANDOM, open_encoder
 from matpac.embedder import Embedder
 from matpac.encoder_key import embedder_key
 from matpac.errors import MatpacError
-from matpac.hub import PUBLISHED
+from matpac.hub import PACKAGED, PUBLISHED
 from matpac.loading import HUB
 from matpac.search.database import SearchError, Settings
 
@@ -21,7 +21,7 @@ def encoder_name(encoder: str | Embedder) -> str:
     """What a database remembers of an encoder: its name, a path as it is from any folder."""
     if isinstance(encoder, Embedder):
         return encoder.card.name
-    if encoder in PUBLISHED or encoder.startswith((RANDOM, HUB, HEAR)):
+    if encoder in {**PUBLISHED, **PACKAGED} or encoder.startswith((RANDOM, HUB, HEAR)):
         return encoder
     path = Path(encoder).expanduser()
     return os.path.abspath(path) if encoder and path.exists() else encoder  # noqa: PTH100 (links stay)
