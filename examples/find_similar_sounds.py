@@ -2,8 +2,8 @@
 
     python examples/find_similar_sounds.py ENCODER FOLDER QUERY [DATABASE]
 
-ENCODER is tiny (comes with matpac), a published name (matpac++), a file, a run folder or hub:owner/name. Run it again: only
-what is new or changed in FOLDER is embedded. Needs LanceDB: pip install 'matpac[search]'.
+ENCODER is tiny (comes with matpac), a published name (matpac++), a file, a run folder or hub:owner/name. Run it
+again: only what is new or changed in FOLDER is embedded. Needs LanceDB: pip install 'matpac[search]'.
 """
 
 import sys
