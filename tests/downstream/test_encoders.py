@@ -116,7 +116,7 @@ def test_hear_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "error", "told"),
     [
-        ("random:huge", EncoderError, "random:huge: no size 'huge'; there are tiny, small, base"),
+        ("random:huge", EncoderError, "random:huge: no size 'huge'; there are tiny, tiny-wide, small, base"),
         ("random:tiny:x", EncoderError, "seed 'x' is no whole number from 0 up"),
         ("random:tiny:-1", EncoderError, "seed '-1'"),
         ("hear:no_such_module_here", EncoderError, "no_such_module_here can't be imported"),
