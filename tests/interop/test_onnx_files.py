@@ -267,6 +267,18 @@ def test_damaged_files_are_told(data, content: bytes, tmp_path: Path) -> None:
         assert str(error).startswith(f"{tmp_path / 'x.onnx'}: ")  # noqa: PT017 (some changes do no harm)
 
 
+@pytest.mark.parametrize(
+    "name", [b"waveform", b"lengths", b"frames", b"logits", b"matpac.precision", b"Unsqueeze"]
+)
+def test_names_that_are_no_text(name: bytes, content: bytes, tmp_path: Path) -> None:
+    """Some of protobuf's implementations give such a name as bytes."""
+    before, _, after = content.rpartition(name)
+    assert before
+    (tmp_path / "x.onnx").write_bytes(before + name[:-1] + b"\x80" + after)
+    with pytest.raises(CheckpointError, match=r"x\.onnx: damaged, cut short or no ONNX file"):
+        matpac.load(tmp_path / "x.onnx")
+
+
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
 def test_without_the_packages_it_says_what_to_install(package: str, content, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "x.onnx").write_bytes(content)

@@ -6,7 +6,7 @@ writes too.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -121,10 +121,23 @@ def read_model(path: Path) -> OnnxFile:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's errors depend on which of its implementations is installed
         raise CheckpointError(damaged) from error
-    try:
-        return _checked(model, sha256(content).digest(), str(path))
-    except UnicodeDecodeError as error:  # texts are looked at when they are asked for
-        raise CheckpointError(damaged) from error
+    if not _all_text(model):
+        raise CheckpointError(damaged)
+    return _checked(model, sha256(content).digest(), str(path))
+
+
+def _all_text(message: Any) -> bool:
+    """Whether all names and texts in it are UTF-8; protobuf gives others as bytes, or fails when asked."""
+    with suppress(UnicodeDecodeError):
+        for field, value in message.ListFields():
+            several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+            values = value if several else [value]
+            if field.type == field.TYPE_STRING and not all(isinstance(text, str) for text in values):
+                return False
+            if field.type == field.TYPE_MESSAGE and not all(_all_text(part) for part in values):
+                return False
+        return True
+    return False
 
 
 def _checked(model: Any, digest: bytes, file: str) -> OnnxFile:
