@@ -18,21 +18,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from corpus import PRETRAIN, TASKS
+from probe_scores import probe_scores
 
 from matpac.downstream.compare import confidence_interval, paired_test
-from matpac.downstream.encoders import NamedEncoder, open_encoder
-from matpac.downstream.features import embed_task
-from matpac.downstream.probe import ProbeConfig, linear_probe
+from matpac.downstream.encoders import open_encoder
+from matpac.downstream.probe import ProbeConfig
 from matpac.downstream.tasks import Task, read_task
 from matpac.recipes import Recipe, tiny
 from matpac.report.style import look, marks, new_figure
 from matpac.training.options import RunOptions
-from matpac.training.pretrain import pretrain
+from matpac.training.pretrain import pretrain_to_end
 
-TASKS = (
-    "notes_family", "notes_pitch", "pieces_instruments", "pieces_tempo",
-    "speech_voice", "speech_language", "words", "noises",
-)  # fmt: skip
 WHOLE = "matpac++"
 LOGMEL = "log-mel statistics"
 UNTRAINED = "untrained"
@@ -91,29 +88,18 @@ def run_folder(output: Path, variant: str, seed: int) -> Path:
 def trained(variant: str, seed: int, corpus: Path, output: Path, steps: int) -> Path:
     """The run folder, complete."""
     folder = run_folder(output, variant, seed)
-    clips = len(list((corpus / "pretrain").iterdir()))
+    clips = len(list((corpus / PRETRAIN).iterdir()))
     recipe = VARIANTS[variant](tiny())
     # a hair more than the steps, so that rounding does not lose the last one
     recipe = replace(recipe, epochs=(steps + 1e-3) * recipe.batch_size / clips)
-    resume = (folder / "config.json").exists()
-    options = RunOptions(str(corpus / "pretrain"), str(folder), resume, seed, log_every=10, keep=1)
-    finished = pretrain(recipe, options, "tiny")
-    if not finished.complete:
-        raise KeyboardInterrupt
+    options = RunOptions(str(corpus / PRETRAIN), str(folder), seed=seed, log_every=10, keep=1)
+    pretrain_to_end(recipe, options, "tiny")
     return folder
 
 
-def probe(encoder: NamedEncoder, task: Task, cache: Path, scores: dict[str, list[float]]) -> list[float]:
-    """Test scores, one a seed of the probe; from `scores` where they are there."""
-    key = f"{task.name} {encoder.key}"
-    if key not in scores:
-        features = embed_task(task, encoder, cache)
-        used = features.task
-        found = linear_probe(
-            features.vectors, used.labels, used.splits, ProbeConfig(), kind=used.kind, known=used.known
-        )
-        scores[key] = found.scores.mean(axis=1).tolist()
-    return scores[key]
+def read_log(run: Path) -> list[dict[str, float]]:
+    """A run's log lines."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def draw_curves(output: Path, variants: Sequence[str], seeds: Sequence[int], picture: Path) -> None:
@@ -125,18 +111,16 @@ def draw_curves(output: Path, variants: Sequence[str], seeds: Sequence[int], pic
         "pseudo-classes in use": "classes/perplexity",
     }
     colours = marks(variants)
+    logs = {variant: [read_log(run_folder(output, variant, seed)) for seed in seeds] for variant in variants}
     with look():
         figure = new_figure(5.6)
         for axes, (title, name) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
-            for variant in variants:
-                runs = [
-                    [json.loads(line) for line in (run_folder(output, variant, seed) / "metrics.jsonl").open()]
-                    for seed in seeds
-                ]
-                points = [(line["step"], np.mean([run[n][name] for run in runs]))
-                          for n, line in enumerate(runs[0]) if name in line]  # fmt: skip
-                if points:
-                    axes.plot(*zip(*points, strict=True), color=colours[variant].colour, label=variant, lw=1.2)
+            for variant, runs in logs.items():
+                lines = [at_step for at_step in zip(*runs, strict=True) if name in at_step[0]]
+                if lines:
+                    steps = [at_step[0]["step"] for at_step in lines]
+                    means = [np.mean([line[name] for line in at_step]) for at_step in lines]
+                    axes.plot(steps, means, color=colours[variant].colour, label=variant, lw=1.2)
             axes.set_title(title, loc="left")
             axes.set_xlabel("step")
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -151,7 +135,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="VARIANT")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, metavar="TASK")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="TASK")
     parser.add_argument("--picture", type=Path, help="where the learning curves are drawn")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
@@ -160,9 +144,12 @@ def main() -> None:
     tasks = [read_task("table", options.corpus / f"{name}.csv") for name in options.tasks]
 
     def probed(spec: str, task: Task) -> list[float]:
-        found = probe(open_encoder(spec), task, options.output / "cache", scores)
-        kept.write_text(json.dumps(scores))
-        return found
+        encoder = open_encoder(spec)
+        key = f"{task.name} {encoder.key}"
+        if key not in scores:
+            scores[key] = probe_scores(encoder, task, options.output / "cache", ProbeConfig())
+            kept.write_text(json.dumps(scores))
+        return scores[key]
 
     table: dict[str, list[np.ndarray]] = {
         LOGMEL: [np.array(probed("logmel", task)) for task in tasks],
@@ -178,9 +165,9 @@ def main() -> None:
         cells = [confidence_interval(row) for row in rows]
         print(f"| {name} | {' | '.join(f'{100 * mean:.1f} ± {100 * half:.1f}' for mean, half in cells)} |")
     print()
-    for name in [UNTRAINED, *options.variants]:
-        for task, row, whole in zip(tasks, table[name], table.get(WHOLE, []), strict=False):
-            if name != WHOLE:
+    if WHOLE in table:
+        for name in [UNTRAINED, *(variant for variant in options.variants if variant != WHOLE)]:
+            for task, row, whole in zip(tasks, table[name], table[WHOLE], strict=True):
                 print(f"{task.name}: {paired_test(row[:, None], whole[:, None], (name, WHOLE)).verdict}")
     if options.picture:
         draw_curves(options.output, options.variants, options.seeds, options.picture)

@@ -11,10 +11,10 @@ import argparse
 from rates import training_operations
 
 from matpac.pretext import Objective
-from matpac.recipes import PAPER_STEPS, RECIPES
+from matpac.recipes import PAPER_CLIPS, RECIPES
 
-CLIPS, SECONDS = 2_012_615, 10.0
-"""Of AudioSet (docs/method.md): clips, and the length of each."""
+SECONDS = 10.0
+"""Of a clip of AudioSet."""
 
 GPUS = (1, 8, 64)
 NODE = 8
@@ -40,8 +40,8 @@ def main() -> None:
     recipe = RECIPES[options.recipe]()
     work = training_operations(recipe.objective)
     learning = sum(p.numel() for p in Objective(recipe.objective).parameters() if p.requires_grad)
-    seen = PAPER_STEPS * options.batch if options.batch == recipe.batch_size else round(recipe.epochs * CLIPS)
-    pcm = CLIPS * SECONDS * PCM_RATE
+    seen = recipe.epochs * PAPER_CLIPS
+    pcm = PAPER_CLIPS * SECONDS * PCM_RATE
     print(f"{options.recipe}: {work / 1e9:.1f} GFLOP a clip, {learning / 1e6:.1f} M parameters that learn")
     print(f"{seen / 1e6:.1f} M clips, {work * seen / 1e18:.1f} EFLOP")
     print(f"AudioSet packed: {pcm / 1e9:.0f} GB of PCM, {options.flac * pcm / 1e9:.0f} GB of FLAC")

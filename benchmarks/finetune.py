@@ -17,13 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from probe_scores import probe_scores
 
 import matpac
 from matpac.checkpoint import save
 from matpac.downstream.compare import confidence_interval, paired_test
 from matpac.downstream.encoders import open_encoder, untrained
-from matpac.downstream.features import embed_task
-from matpac.downstream.probe import ProbeConfig, linear_probe
+from matpac.downstream.probe import ProbeConfig
 from matpac.downstream.tasks import read_task
 from matpac.finetuning.finetune import finetune
 from matpac.finetuning.options import FinetuneOptions
@@ -75,16 +75,6 @@ def tuned(encoder: str, root: Path, output: Path, seed: int, recipe: FinetuneRec
     return done.test.score.value
 
 
-def probed(encoder: str, root: Path, cache: Path) -> list[float]:
-    """Test scores of linear probes of the frozen encoder, one a seed."""
-    features = embed_task(read_task("table", root), open_encoder(encoder), cache)
-    task = features.task
-    found = linear_probe(
-        features.vectors, task.labels, task.splits, ProbeConfig(seeds=SEEDS), kind=task.kind, known=task.known
-    )
-    return found.scores.mean(axis=1).tolist()
-
-
 def main() -> None:
     """Run, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -105,10 +95,11 @@ def main() -> None:
             for name, start in (("fine-tuned", options.encoder), ("from scratch", scratch)):
                 run = folder / f"{name.replace(' ', '-')}-{seed}"
                 scores[name].append(tuned(start, root, run, seed, recipe))
-        scores["linear probe"] = probed(options.encoder, root, options.output / "cache")
+        encoder, task = open_encoder(options.encoder), read_task("table", root)
+        scores["linear probe"] = probe_scores(encoder, task, options.output / "cache", ProbeConfig(seeds=SEEDS))
         cells = [confidence_interval(np.array(values)) for values in scores.values()]
         shown = " | ".join(f"{100 * mean:.1f} ± {100 * half:.1f}" for mean, half in cells)
-        print(f"| {root.stem} | {read_task('table', root).metric} | {shown} |", flush=True)
+        print(f"| {root.stem} | {task.metric} | {shown} |", flush=True)
         for other in ("from scratch", "linear probe"):
             tuned_scores, others = (np.array(scores[name])[:, None] for name in ("fine-tuned", other))
             print(f"  {paired_test(tuned_scores, others, ('fine-tuned', other)).verdict}", flush=True)

@@ -26,7 +26,7 @@ from rates import machine, matrix_rate, measure, synchronize, training_operation
 
 from matpac.data.crops import PREFETCHED, CropBatch
 from matpac.data.files import Clip, FileList
-from matpac.recipes import PAPER_STEPS, RECIPES, Plan, Recipe
+from matpac.recipes import PAPER_CLIPS, PAPER_STEPS, RECIPES, Plan, Recipe
 from matpac.training.options import RunOptions
 from matpac.training.pretrain import Training
 from matpac.training.processes import start_fabric
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 HEADER = f"{'recipe, batch':24} {'s/step':>8} {'clips/s':>8} {'GFLOP/s':>8} {'limit':>8} {'share':>6}"
-PAPER = Plan(RECIPES["matpac++"](), 2_012_615)
+PAPER = Plan(RECIPES["matpac++"](), PAPER_CLIPS)
 
 
 class Steps:
@@ -125,10 +125,8 @@ def measure_steps(name: str, steps: Steps, given: argparse.Namespace) -> None:
 def measure_feeding(steps: Steps, given: argparse.Namespace) -> None:
     """Print the time of a step fed by the loader against that of one whose sounds lie on the device, in turn."""
     training, count = steps.training, 5 if steps.device.type == "cpu" else 50
-    options, corpus = (
-        training.options,
-        find_clips(training.recipe, training.options, training.run, training.fabric),
-    )
+    options = training.options
+    corpus = find_clips(training.recipe, options, training.run, training.fabric)
     workers = count_workers(options.workers, steps.device)
     recipe = replace(training.recipe, epochs=1e6)  # as many steps as are asked for
     loader = step_loader(recipe, options, Plan(recipe, len(corpus.clips)), corpus.clips, training.fabric, 0)

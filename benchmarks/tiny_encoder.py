@@ -12,9 +12,11 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+
+from corpus import PRETRAIN, PRETRAIN_CLIPS, PRETRAIN_SECONDS, TASKS
 
 import matpac
 from matpac.checkpoint import save
@@ -26,27 +28,16 @@ from matpac.probing.records import write_records
 from matpac.probing.run import Outcome, run_probes
 from matpac.recipes import tiny_wide
 from matpac.training.options import RunOptions
-from matpac.training.pretrain import pretrain
+from matpac.training.pretrain import pretrain_to_end
 
-TASKS = (
-    "notes_family", "notes_pitch", "pieces_instruments", "pieces_tempo",
-    "speech_voice", "speech_language", "words", "noises",
-)  # fmt: skip
 NAMES = {"tiny": "tiny", "random:tiny-wide": "the same untrained", "logmel": "log-mel statistics"}
 
 
-def render(folder: Path, scale: float, parts: Sequence[str]) -> None:
+def render(folder: Path, scale: float, parts: Iterable[str]) -> None:
     """What is not there yet."""
     only = [word for part in parts for word in ("--only", part)]
     script = Path(__file__).with_name("corpus.py")
     subprocess.run([sys.executable, script, "--output", folder, "--scale", str(scale), *only], check=True)
-
-
-def train(data: Path, run: Path) -> None:
-    """To the last step."""
-    resume = (run / "config.json").exists()
-    if not pretrain(tiny_wide(), RunOptions(str(data), str(run), resume), "tiny-wide").complete:
-        raise KeyboardInterrupt
 
 
 def ship(run: Path) -> None:
@@ -140,13 +131,14 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=20.0, help="of the unlabelled part: 1.5 hours each")
     options = parser.parse_args()
     unlabelled, labelled, run = (options.output / name for name in ("unlabelled", "labelled", "run"))
-    render(unlabelled, options.scale, ["pretrain"])
+    render(unlabelled, options.scale, [PRETRAIN])
     render(labelled, 1.0, TASKS)
-    train(unlabelled / "pretrain", run)
+    pretrain_to_end(tiny_wide(), RunOptions(str(unlabelled / PRETRAIN), str(run)), "tiny-wide")
     ship(run)
     outcome = probe(labelled, options.output / "results")
+    hours = options.scale * PRETRAIN_CLIPS * PRETRAIN_SECONDS / 3600
     page = PACKAGED["tiny"].with_suffix(".md")
-    page.write_text(card(run, 1.5 * options.scale, outcome), encoding="utf-8")
+    page.write_text(card(run, hours, outcome), encoding="utf-8")
     print(f"{PACKAGED['tiny']}, {page}")
 
 

@@ -16,6 +16,9 @@ from matpac.pretext.predictor import PredictorConfig
 from matpac.schedules import exponential, linear, warmup_cosine
 from matpac.vit import SIZES
 
+PAPER_CLIPS = 2_012_615
+"""Of AudioSet as the papers have it."""
+
 PAPER_STEPS = 294_816
 """Steps of the papers' run: 300 epochs of 2,012,615 clips in batches of 2048."""
 

@@ -16,12 +16,12 @@ from matpac import audio
 from matpac.data.files import DataError
 from matpac.logmel import LogMel
 from matpac.recipes import Recipe
-from matpac.training.guard import TrainingError
+from matpac.training.guard import StopSignal, TrainingError
 from matpac.training.monitors import Speed
-from matpac.training.pretrain import Training
+from matpac.training.pretrain import Training, pretrain_to_end
 from matpac.training.run import RunError
 from sound_files import make_mixed_folder, make_sound
-from tiny_run import assert_same, checkpoints, last_state, lines, make_sounds, run, tiny_recipe
+from tiny_run import assert_same, checkpoints, last_state, lines, make_sounds, options, run, tiny_recipe
 
 STEPS = 6  # 8 clips, batches of 4, 3 epochs
 
@@ -151,6 +151,23 @@ def test_killed_anywhere_and_resumed_equals_unbroken(
     assert run(sounds, folder, resume=True).complete
     assert_same(unbroken, folder)
     assert [line["step"] for line in lines(folder / "metrics.jsonl")] == list(range(1, STEPS + 1))
+
+
+def test_to_the_end_goes_on_where_it_was_stopped(
+    unbroken: Path, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(StopSignal):
+        def __enter__(self) -> StopSignal:
+            self.wanted = True
+            return super().__enter__()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("matpac.training.pretrain.StopSignal", Stopped)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain_to_end(tiny_recipe(), options(sounds, tmp_path / "run"), "tiny")
+    assert len(checkpoints(tmp_path / "run")) == 1
+    assert pretrain_to_end(tiny_recipe(), options(sounds, tmp_path / "run"), "tiny").complete
+    assert_same(unbroken, tmp_path / "run")
 
 
 def test_resuming_a_finished_run_does_nothing(unbroken: Path, sounds: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from matpac.quickstart.masks import predict_masked
 from matpac.quickstart.page import Story, write_page
 from matpac.recipes import Recipe, tiny
 from matpac.training.options import RunOptions
-from matpac.training.pretrain import pretrain
+from matpac.training.pretrain import pretrain_to_end
 
 PRETRAINED, UNTRAINED, STATISTICS = "pre-trained", "untrained", "log-mel statistics"
 PACKAGED = "tiny, of the package"
@@ -76,10 +76,7 @@ def quickstart(options: QuickstartOptions) -> Outcome:
     say("2/5  pre-training without labels")
     recipe = replace(tiny(), epochs=options.epochs)
     run = folder / "run"
-    resume = (run / "config.json").exists()
-    finished = pretrain(recipe, RunOptions(str(corpus.pretrain), str(run), resume, options.seed), "tiny")
-    if not finished.complete:
-        raise KeyboardInterrupt
+    finished = pretrain_to_end(recipe, RunOptions(str(corpus.pretrain), str(run), seed=options.seed), "tiny")
     say("3/5  probing frozen vectors on labelled, held-out sounds")
     tasks = [read_table(task.table) for task in corpus.tasks]
     outcome = probe(tasks, folder, recipe, options.seed)

@@ -2,7 +2,7 @@
 
 import time
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ from matpac.training.processes import (
     scales_gradients,
     start_fabric,
 )
-from matpac.training.run import Run, read_config
+from matpac.training.run import CONFIG_FILE, Run, read_config
 from matpac.training.settings import check_unchanged
 from matpac.training.setup import adamw, find_clips, fingerprint, step_loader, step_splits
 
@@ -168,4 +168,18 @@ def pretrain(recipe: Recipe, options: RunOptions, name: str = "") -> Finished:
             run.folder, training.step, plan.steps, run.newest, len(run.left_out), time.monotonic() - began
         )
         console.say(conclusion(finished))
+    return finished
+
+
+def pretrain_to_end(recipe: Recipe, options: RunOptions, name: str = "") -> Finished:
+    """`pretrain`, going on with what is in the output folder already; for work that needs the last step.
+
+    Raises:
+        KeyboardInterrupt: it was asked to stop before that; called again it goes on.
+        RunError, DataError, TrainingError: as `pretrain`.
+    """
+    begun = (Path(options.output) / CONFIG_FILE).exists()
+    finished = pretrain(recipe, replace(options, resume=begun), name)
+    if not finished.complete:
+        raise KeyboardInterrupt
     return finished

@@ -72,7 +72,11 @@ def choose_precision(options: DeviceOptions) -> Literal["32-true", "bf16-mixed",
 
 def scales_gradients(fabric: "Fabric") -> bool:
     """Whether losses are scaled so that float16 gradients do not vanish; the scale is part of a run's state."""
-    return getattr(fabric.strategy.precision, "scaler", None) is not None
+    return _scaler(fabric) is not None
+
+
+def _scaler(fabric: "Fabric") -> "torch.amp.GradScaler | None":
+    return getattr(fabric.strategy.precision, "scaler", None)
 
 
 def clip_gradients(fabric: "Fabric", optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor:
@@ -86,7 +90,7 @@ def clip_gradients(fabric: "Fabric", optimizer: torch.optim.Optimizer, max_norm:
         optimizer: as given to `fabric.setup`.
         max_norm: gradients of a larger norm are scaled down to it.
     """
-    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    scaler = _scaler(fabric)
     if scaler is not None:
         scaler.unscale_(optimizer)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -27,6 +27,9 @@ from matpac.data.files import LeftOut
 from matpac.errors import MatpacError
 from matpac.whole_files import write_text
 
+CONFIG_FILE = "config.json"
+"""In every run folder from its start on."""
+
 
 class RunError(MatpacError):
     """A run folder that cannot be used; the message names it and says what to do."""
@@ -48,7 +51,7 @@ class Run:
         self.keep = keep
         self.first = first
         self._board = None
-        started = (folder / "config.json").exists()
+        started = (folder / CONFIG_FILE).exists()
         if started and not resume:
             raise RunError(f"{folder}: a run lies there already; go on with --resume, or choose another --output")
         if resume and not started:
@@ -65,7 +68,7 @@ class Run:
         if not self.first:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.folder / "config.json", json.dumps(config, indent=2) + "\n")
+        write_text(self.folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
 
         if not self.resume:  # what a start that came to nothing left
             (self.folder / "left_out.jsonl").unlink(missing_ok=True)
@@ -208,7 +211,7 @@ def read_config(folder: Path) -> dict:
     Raises:
         RunError: there is none.
     """
-    path = folder / "config.json"
+    path = folder / CONFIG_FILE
     if not path.exists():
         raise RunError(f"{folder}: no run to resume (config.json is not there); start it without --resume")
     try:

@@ -1,0 +1,16 @@
+"""Linear probes of one encoder on one task, for benchmarks that make tables of their own."""
+
+from pathlib import Path
+
+from matpac.downstream.encoders import NamedEncoder
+from matpac.downstream.features import embed_task
+from matpac.downstream.probe import ProbeConfig, linear_probe
+from matpac.downstream.tasks import Task
+
+
+def probe_scores(encoder: NamedEncoder, task: Task, cache: Path, config: ProbeConfig) -> list[float]:
+    """Test scores, one a seed of the probe: means over folds."""
+    features = embed_task(task, encoder, cache)
+    used = features.task
+    found = linear_probe(features.vectors, used.labels, used.splits, config, kind=used.kind, known=used.known)
+    return found.scores.mean(axis=1).tolist()
