@@ -21,7 +21,7 @@ def encoder_name(encoder: str | Embedder) -> str:
     """What a database remembers of an encoder: its name, a path as it is from any folder."""
     if isinstance(encoder, Embedder):
         return encoder.card.name
-    if encoder in {**PUBLISHED, **PACKAGED} or encoder.startswith((RANDOM, HUB, HEAR)):
+    if encoder in PACKAGED or encoder in PUBLISHED or encoder.startswith((RANDOM, HUB, HEAR)):
         return encoder
     path = Path(encoder).expanduser()
     return os.path.abspath(path) if encoder and path.exists() else encoder  # noqa: PTH100 (links stay)
