@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,18 @@ from matpac.vit import EncoderConfig
 from sound_files import write_sound
 
 BATCH = 4
+
+TORCHRUN = (
+    "-m",
+    "torch.distributed.run",
+    "--nproc-per-node",
+    "2",
+    "--rdzv-backend",
+    "c10d",
+    "--rdzv-endpoint",
+    "localhost:0",
+)
+"""Starts two processes of `matpac`, at a port of its own choice."""
 
 
 def tiny_recipe(hypotheses: int = 3, alpha: float = 0.5, **changes: Any) -> Recipe:
@@ -130,3 +143,12 @@ def call(arguments: list[str], launcher: tuple[str, ...] = ()) -> tuple[int, str
     process = start(arguments, launcher)
     _, errors = process.communicate(timeout=300)
     return process.returncode, errors
+
+
+def wait_for_checkpoint(process: "subprocess.Popen[str]", folder: Path, after: int = 0) -> None:
+    """Until there is a whole one of a later step than `after`."""
+    deadline = time.monotonic() + 200
+    while not any(int(found.parent.name[5:]) > after for found in folder.glob("checkpoints/step-*/state.json")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "no checkpoint came"
+        time.sleep(0.02)

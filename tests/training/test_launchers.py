@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -11,10 +10,19 @@ from subprocess import PIPE, Popen
 import pytest
 
 from matpac.training.command import parse
-from tiny_run import as_arguments, assert_same, checkpoints, make_sounds, run, start, tiny_recipe
+from tiny_run import (
+    TORCHRUN,
+    as_arguments,
+    assert_same,
+    checkpoints,
+    make_sounds,
+    run,
+    start,
+    tiny_recipe,
+    wait_for_checkpoint,
+)
 
 RECIPE = replace(tiny_recipe(), epochs=5)
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
 @pytest.fixture(scope="module")
@@ -79,21 +87,14 @@ def test_fabrics_own_launcher(one_process: Path, sounds: Path, tmp_path: Path) -
 def test_a_process_that_dies_ends_the_job_which_can_be_gone_on_with(sounds: Path, tmp_path: Path) -> None:
     folder = tmp_path / "two"
     job = start(arguments(sounds, folder, epochs=500), TORCHRUN)
-    deadline = time.monotonic() + 300
-    while not list(folder.glob("checkpoints/step-*/state.json")):
-        assert job.poll() is None, job.communicate()[1]
-        assert time.monotonic() < deadline, "no checkpoint came"
-        time.sleep(0.05)
+    wait_for_checkpoint(job, folder)
     os.kill(_workers_of(job.pid)[-1], signal.SIGKILL)
     _, said = job.communicate(timeout=120)
     assert job.returncode != 0, said
     step = int(checkpoints(folder)[-1].name[5:])
     assert 5 <= step < 1000
     again = start(["pretrain", "--resume", "--output", str(folder)], TORCHRUN)
-    while int(checkpoints(folder)[-1].name[5:]) <= step:
-        assert again.poll() is None, again.communicate()[1]
-        assert time.monotonic() < deadline, "no further checkpoint came"
-        time.sleep(0.05)
+    wait_for_checkpoint(again, folder, after=step)
     os.killpg(again.pid, signal.SIGINT)
     again.communicate(timeout=120)
 

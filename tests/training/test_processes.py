@@ -2,17 +2,27 @@
 
 import os
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
 import torch
 
 from matpac.training.command import parse
 from sound_files import cut_file, write_sound
-from tiny_run import as_arguments, assert_same, call, checkpoints, lines, make_sounds, run, start, tiny_recipe
+from tiny_run import (
+    TORCHRUN,
+    as_arguments,
+    assert_same,
+    call,
+    checkpoints,
+    lines,
+    make_sounds,
+    run,
+    start,
+    tiny_recipe,
+    wait_for_checkpoint,
+)
 
 RECIPE = replace(tiny_recipe(), epochs=10)
 
@@ -42,14 +52,6 @@ def one_process(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(sounds, folder, recipe, log_every=5, checkpoint_every=5)
     torch.set_num_threads(threads)
     return folder
-
-
-def wait_for_checkpoint(process: "Popen[str]", folder: Path) -> None:
-    deadline = time.monotonic() + 200
-    while not list(folder.glob("checkpoints/step-*/state.json")):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline, "no checkpoint came"
-        time.sleep(0.02)
 
 
 def test_killed_and_resumed_equals_unbroken(sounds: Path, tmp_path: Path) -> None:
@@ -87,18 +89,6 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(
         assert call(command.split())[0] == 0
         assert call(arguments(sounds, unbroken, epochs=60))[0] == 0
         assert_same(unbroken, broken)
-
-
-TORCHRUN = (
-    "-m",
-    "torch.distributed.run",
-    "--nproc-per-node",
-    "2",
-    "--rdzv-backend",
-    "c10d",
-    "--rdzv-endpoint",
-    "localhost:0",
-)
 
 
 def test_two_processes_of_torchrun_equal_one(one_process: Path, sounds: Path, tmp_path: Path) -> None:
