@@ -9,7 +9,8 @@ from matpac.errors import MatpacError
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where and how a recipe runs; nothing here changes what is learned, but for the seed and `crops_per_read`.
+    """Where and how a recipe runs; nothing here changes what is learned, but for `encoder`, `seed` and
+    `crops_per_read`.
 
     Where a run goes on with other values of what may change, as another device or `compile`, results differ by
     rounding alone.
@@ -19,6 +20,8 @@ class RunOptions:
             folder from `matpac pack`, a pattern such as shards/{000000..000099}.tar, or URLs as WebDataset has.
         output: the run folder.
         resume: go on with the run in `output`.
+        encoder: whose weights the student and its teacher start from, as `matpac.load` takes it; without it they
+            are drawn at random. The recipe's network and log-mel must be the encoder's.
         seed: of weights, masks, order and crops.
         accelerator: cpu, cuda, mps or auto.
         devices: processes on this machine, one a device; auto takes all.
@@ -39,6 +42,7 @@ class RunOptions:
     data: str
     output: str
     resume: bool = False
+    encoder: str | None = None
     seed: int = 0
     accelerator: str = "auto"
     devices: int | Literal["auto"] = "auto"

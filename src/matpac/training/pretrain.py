@@ -30,6 +30,7 @@ from matpac.training.processes import (
 from matpac.training.run import CONFIG_FILE, Run, read_config
 from matpac.training.settings import check_unchanged
 from matpac.training.setup import adamw, find_clips, fingerprint, step_loader, step_splits
+from matpac.training.start import start_from
 
 if TYPE_CHECKING:  # Fabric takes a second to import
     from lightning_fabric import Fabric
@@ -52,6 +53,9 @@ class Training:
         self.plan = Plan(recipe, len(corpus.clips))
         torch.manual_seed(options.seed)
         self.objective = Objective(recipe.objective)
+        self.started_from = None
+        if options.encoder is not None and run.newest is None:
+            self.started_from = start_from(options.encoder, self.objective, recipe)
         if options.activation_checkpointing:
             self.objective.checkpoint_activations()
         self.optimizer = adamw(self.objective, recipe.optimizer)
@@ -60,6 +64,7 @@ class Training:
         self.module, self.stepper = fabric.setup(stepped, self.optimizer)
         # after the set-up, which moves the weights to the device: the moments are restored to where these are
         self.step, state = run.restore(self.objective, self.optimizer, self.identity)
+        self.started_from = state.get("started_from", self.started_from)
         if scales_gradients(fabric) and state:
             fabric.strategy.precision.load_state_dict(state["precision"])
         self.frontend = LogMel(recipe.logmel).to(fabric.device)
@@ -109,6 +114,8 @@ class Training:
         if self.fabric.is_global_zero:
             description = self.description | {"step": self.step}
             state = self.identity | {"loss": loss, "precision": self.fabric.strategy.precision.state_dict()}
+            if self.started_from:
+                state["started_from"] = self.started_from
             self.run.save(self.step, self.objective, self.optimizer, description, state)
         self.fabric.barrier()
 
@@ -143,6 +150,8 @@ def pretrain(recipe: Recipe, options: RunOptions, name: str = "") -> Finished:
         TrainingConsole(fabric.is_global_zero, plan.steps, training.step) as console,
     ):
         console.say(introduction(plan, options, corpus, training.step, str(fabric.device)))
+        if training.started_from:
+            console.say(f"began with the weights of {options.encoder} (SHA-256 {training.started_from[:16]}…)")
         for batches in loader:
             run.leave_out(failure for batch in batches for failure in batch.failures)
             values = plan.at(training.step)
