@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from matpac.report.style import COLOURS, PALE, look, new_figure, number
+from matpac.report.style import COLOURS, PALE, look, new_figure, number, panel_grid
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -67,8 +67,7 @@ def loss_curves(metrics: Sequence[Mapping[str, float]], panels: Panels = PANELS)
     drawn = [(title, keys) for title, keys in drawn if keys]
     if not drawn:
         raise ValueError(f"nothing to draw in {len(lines)} log lines; known keys are loss, learning_rate, …")
-    columns = min(3, len(drawn))
-    rows = -(-len(drawn) // columns)
+    rows, columns = panel_grid(len(drawn))
     with look():
         figure = new_figure(2.3 * rows + 0.1)
         grid = figure.subplots(rows, columns, squeeze=False).ravel()

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Integer
 
-from matpac.report.style import COLOURS, GRID, PALE, Mark, bare, look, marks, new_figure, number, printable
+from matpac.report.style import (
+    COLOURS,
+    GRID,
+    PALE,
+    Mark,
+    bare,
+    look,
+    marks,
+    new_figure,
+    number,
+    panel_grid,
+    printable,
+)
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -92,8 +104,7 @@ def projections(
     if len(labels) > MOST_VECTORS:
         shown = np.sort(np.random.default_rng(seed).permutation(len(labels))[:MOST_VECTORS])
     groups = _label_groups([labels[int(clip)] for clip in shown])
-    columns = min(3, len(encoders))
-    rows = -(-len(encoders) // columns)
+    rows, columns = panel_grid(len(encoders))
     with look():
         legend_rows = 0.22 * -(-len(groups) // _legend_columns(groups))
         figure = new_figure(rows * (5.2 if columns == 1 else 4.6 if columns == 2 else 3.4) + legend_rows + 0.2)

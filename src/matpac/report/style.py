@@ -73,6 +73,12 @@ def look() -> Iterator[None]:
         yield
 
 
+def panel_grid(count: int) -> tuple[int, int]:
+    """Rows and columns for so many panels: at most three side by side, no row much emptier than the others."""
+    rows = -(-count // 3)
+    return rows, -(-count // rows)
+
+
 def new_figure(height: float, width: float = WIDTH) -> "matplotlib.figure.Figure":
     """An empty figure, sizes in inches, that leaves room for its labels by itself; no pyplot behind it."""
     from matplotlib.figure import Figure
