@@ -142,8 +142,9 @@ def test_a_resumed_run_may_run_elsewhere(folder: Path) -> None:
 def test_a_run_of_before_there_was_an_option_goes_on_and_may_use_it(folder: Path) -> None:
     path = folder / "config.json"
     config = json.loads(path.read_text())
-    for name in ("compile", "activation_checkpointing"):
+    for name in ("compile", "activation_checkpointing", "crops_per_read", "encoder"):
         del config["options"][name]
+    del config["recipe"]["objective"]["teacher_starts_as_copy"]
     path.write_text(json.dumps(config))
     name, recipe, options = parse(["--resume", "--output", str(folder)])
     assert options == RunOptions("d", str(folder), resume=True, seed=2)
@@ -152,6 +153,12 @@ def test_a_run_of_before_there_was_an_option_goes_on_and_may_use_it(folder: Path
     assert parse(["--resume", "--output", str(folder), *given]) == (
         name, recipe, replace(options, compile=True, activation_checkpointing=True)
     )  # fmt: skip
+    for given, changed in (
+        (["--crops_per_read", "2"], "crops_per_read 1 → 2"),
+        (["--objective.teacher_starts_as_copy", "true"], "objective.teacher_starts_as_copy False → True"),
+    ):
+        with pytest.raises(MatpacError, match=changed):
+            parse(["--resume", "--output", str(folder), *given])
 
 
 def test_a_file_of_options_can_ask_to_resume(folder: Path, tmp_path: Path) -> None:
