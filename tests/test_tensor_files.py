@@ -57,6 +57,12 @@ def test_whole_or_not_at_all(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_others_may_read_it_as_any_new_file(tmp_path):
+    (tmp_path / "any").touch()
+    write_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(2)}, {})
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(OSError, match="can't be written"):
         write_tensors(tmp_path / "nowhere" / "x.safetensors", {"a": torch.zeros(3)}, {})

@@ -42,8 +42,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mappin
         seen.add(memory)
     try:
         with written_whole(path) as draft:
+            draft.touch()
+            mode = draft.stat().st_mode  # safetensors lets nobody but the owner read; others may share the run
             save_file(ready, draft, {KEY: json.dumps(description, allow_nan=False)})
-    except SafetensorError as error:
+            draft.chmod(mode)
+    except (SafetensorError, FileNotFoundError) as error:
         raise OSError(f"{path}: can't be written ({error})") from error
     if os.name == "posix":  # elsewhere a folder can't be opened
         to_disk(path.parent)
