@@ -4,18 +4,19 @@
 
 Renders the corpora (benchmarks/corpus.py: scale 20 of its unlabelled part, 30 hours; scale 1 of its labelled
 tables), pre-trains the recipe tiny-wide on the first, goes on from those weights with a new teacher, predictor and
-heads, writes the student in float16 to src/matpac/weights/tiny.safetensors, probes that file on the second beside
-the same network untrained and log-mel statistics, and writes src/matpac/weights/tiny.md. About four hours on one
-core; interrupted, it goes on.
+heads, writes the mean of both students in float16 to src/matpac/weights/tiny.safetensors, probes that file on the
+second beside the same network untrained and log-mel statistics, and writes src/matpac/weights/tiny.md. About four
+hours on one core; interrupted, it goes on.
 """
 
 import argparse
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from corpus import PRETRAIN, PRETRAIN_CLIPS, PRETRAIN_SECONDS, TASKS
 
 import matpac
@@ -51,22 +52,30 @@ def recipes() -> tuple[Recipe, Recipe]:
     return tiny_wide(), replace(tiny_wide(), epochs=SECOND_EPOCHS)
 
 
-def pretrain(sounds: Path, output: Path) -> Path:
-    """The run folder of the second pre-training, complete; what is there of both is gone on with."""
+def pretrain(sounds: Path, output: Path) -> tuple[Path, Path]:
+    """What both pre-trainings end with: a file and a run folder; what is there of them is gone on with."""
     first, second = recipes()
     weights = output / "first.safetensors"
     if not weights.exists():
         run = output / "first"
         pretrain_to_end(first, RunOptions(str(sounds), str(run)), "tiny-wide")
-        ship(run, weights)
+        ship([run], weights)
     run = output / "second"
     pretrain_to_end(second, RunOptions(str(sounds), str(run), encoder=str(weights), seed=1), "tiny-wide")
-    return run
+    return weights, run
 
 
-def ship(run: Path, target: Path) -> None:
-    """The student, in float16."""
-    encoder = matpac.load(run)
+def ship(sources: Sequence[Path], target: Path) -> None:
+    """The mean of the students' weights, in float16.
+
+    Of two students, of which one began as the other, the mean loses least of what either knows (docs/results.md;
+    Wortsman et al. 2022, arXiv 2109.01903, mix weights before and after a second training in the same way).
+    """
+    *others, encoder = map(matpac.load, sources)
+    states = [student.encoder.state_dict() for student in (*others, encoder)]
+    encoder.encoder.load_state_dict(
+        {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]}
+    )
     encoder.card = replace(encoder.card, name="tiny")
     target.parent.mkdir(parents=True, exist_ok=True)
     save(encoder, target, half=True)
@@ -135,10 +144,10 @@ yours.
 ## How it was trained
 
 MATPAC++, recipe `tiny-wide`, seed 0: {first:,} steps of {recipe.batch_size} crops of {seconds:.1f} s; then, from
-these weights and with a new teacher, predictor and heads, seed 1, {second:,} steps more: {crops:,} crops in
-all, out of {hours:.0f} hours rendered by `benchmarks/corpus.py` (fluidsynth's General MIDI soundfont, espeak-ng,
-sox and NumPy, in random rooms): music, speech, noises and mixtures. Its programs, voices and words are none of
-those in the test parts below.
+these weights and with a new teacher, predictor and heads, seed 1, {second:,} steps more. The weights are the mean
+of both students. {crops:,} crops in all, out of {hours:.0f} hours rendered by `benchmarks/corpus.py`
+(fluidsynth's General MIDI soundfont, espeak-ng, sox and NumPy, in random rooms): music, speech, noises and
+mixtures. Its programs, voices and words are none of those in the test parts below.
 
 ## What it is worth
 
