@@ -71,8 +71,9 @@ def ship(sources: Sequence[Path], target: Path) -> None:
     Of two students, of which one began as the other, the mean loses least of what either knows (docs/results.md;
     Wortsman et al. 2022, arXiv 2109.01903, mix weights before and after a second training in the same way).
     """
-    *others, encoder = map(matpac.load, sources)
-    states = [student.encoder.state_dict() for student in (*others, encoder)]
+    students = [matpac.load(source) for source in sources]
+    states = [student.encoder.state_dict() for student in students]
+    encoder = students[-1]
     encoder.encoder.load_state_dict(
         {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]}
     )

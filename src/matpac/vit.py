@@ -223,3 +223,13 @@ class Encoder(nn.Module):
         """Tokens after the chosen blocks (0-based; the last one after the final norm), without [CLS]."""
         outputs = self.transformer.layers(self.with_cls(self.patch_tokens(logmel)))
         return torch.stack([outputs[layer][:, 1:] for layer in which], dim=1)
+
+
+def positions_agree(one: Encoder, other: Encoder) -> bool:
+    """Whether encoders of one width and as many bands have the same positions, as far in time as both reach."""
+    shared = min(one.config.steps, other.config.steps)
+    tables = [
+        encoder.positions[1:].view(encoder.config.bands, encoder.config.steps, -1)[:, :shared]
+        for encoder in (one, other)
+    ]
+    return torch.allclose(tables[0], tables[1], atol=1e-5)

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from matpac.embedder import Card, Embedder, Tagger
 from matpac.finetuning.augmentations import drop_path
 from matpac.logmel import LogMelConfig
-from matpac.vit import Block, Encoder
+from matpac.vit import Block, Encoder, positions_agree
 
 HEAD_DEVIATION = 0.02
 """Of a new head's weights, as ViTs start their last layer; behind BatchNorm all logits then start near zero."""
@@ -74,15 +73,9 @@ def with_frames(encoder: Encoder, frames: int) -> tuple[Encoder, str]:
     if frames <= before.frames:
         return encoder, ""
     longer = Encoder(replace(before, frames=frames))
-    made = longer.positions.clone()
-    state = encoder.state_dict() | {"positions": made}
-    longer.load_state_dict(state)
-    # the table is frequency-major: its first columns are what the encoder has learned with
-    old = encoder.positions[1:].view(before.bands, before.steps, before.width)
-    new = made[1:].view(before.bands, frames // 16, before.width)[:, : before.steps]
-    same = torch.allclose(old, new, atol=1e-5)
+    longer.load_state_dict(encoder.state_dict() | {"positions": longer.positions})
     sentence = f"positions for {frames} frames made anew, the encoder had {before.frames}"
-    if not same:
+    if not positions_agree(encoder, longer):
         sentence += "; its own table was not the papers' sine-cosine one, so that all of them changed"
     return longer, sentence
 

@@ -10,7 +10,7 @@ from matpac.errors import MatpacError
 from matpac.loading import load
 from matpac.pretext import Objective
 from matpac.recipes import Recipe
-from matpac.vit import Encoder
+from matpac.vit import Encoder, positions_agree
 
 
 class StartError(MatpacError):
@@ -68,12 +68,9 @@ def _positions(source: str, encoder: Encoder, student: Encoder) -> torch.Tensor:
     own, made = encoder.positions, student.positions
     if own.shape == made.shape:
         return own
-    c = encoder.config
-    shared = min(c.steps, student.config.steps)
-    before, now = (table[1:].view(c.bands, -1, c.width)[:, :shared] for table in (own, made))
-    if not torch.allclose(before, now, atol=1e-5):
+    if not positions_agree(encoder, student):
         raise StartError(
             f"{source}: its table of positions is not the papers' sine-cosine one, so that it can be gone on with "
-            f"at its own length alone: pass --objective.encoder.frames {c.frames}"
+            f"at its own length alone: pass --objective.encoder.frames {encoder.config.frames}"
         )
     return made
