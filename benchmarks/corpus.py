@@ -4,9 +4,9 @@
     python benchmarks/corpus.py --output FOLDER [--scale 4] [--only words] [--clips 100] [--seed 0] [--workers 2]
 
 FOLDER/<task>.csv (columns path, label or labels, split, group) lists the clips in FOLDER/<task>/, 16 kHz FLAC, for
-`matpac probe --task table --root FOLDER/<task>.csv`. FOLDER/pretrain/ holds unlabelled clips whose programs,
-voices and words no test part uses. Every clip goes through a random room, equaliser, noise and level. The plan is
-the seed's alone; started again, it makes what is not there yet. At scale 1: about 7 hours of sound.
+`matpac probe --task table --root FOLDER/<task>.csv`. FOLDER/pretrain/ and FOLDER/pretrain_more/ hold unlabelled
+clips whose programs, voices and words no test part uses. Every clip goes through a random room, equaliser, noise
+and level. The plan is the seed's alone; started again, it makes what is not there yet. At scale 1: about 9 hours.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from rendered import music, noises, speech
-from rendered.clips import Clip, Content, blocks
+from rendered.clips import Clip, Content, Over, blocks
 from rendered.render import SOUNDFONT, RenderError, missing_programs, render_block
 
 TASKS: dict[str, tuple[int, Callable[[int, int], list[Clip]]]] = {
@@ -39,8 +39,11 @@ TASKS: dict[str, tuple[int, Callable[[int, int], list[Clip]]]] = {
 }
 """Clips at scale 1, and the function that plans them from seed and number."""
 
-PRETRAIN = "pretrain"
+UNLABELLED = (PRETRAIN, MORE) = ("pretrain", "pretrain_more")
+"""Pieces, speech and noises; notes one by one, words one by one, and speech over music or noises."""
+
 PRETRAIN_CLIPS, PRETRAIN_SECONDS = 900, 6.0
+"""Of each of the two."""
 
 SEVERAL = ("pieces_instruments", "noises")
 """Tasks with several labels a clip."""
@@ -53,26 +56,44 @@ FORMAT = 1
 
 
 def plan(task: str, seed: int, scale: float = 1.0, clips: int | None = None) -> list[Clip]:
-    """All clips of a task (or of `pretrain`), in order."""
-    if task == PRETRAIN:
-        return _pretraining(seed, clips or round(PRETRAIN_CLIPS * scale))
+    """All clips of a task or of an unlabelled part, in order."""
+    if task in UNLABELLED:
+        draw = _pretraining if task == PRETRAIN else _more
+        return draw(seed, clips or round(PRETRAIN_CLIPS * scale))
     count, draw = TASKS[task]
     return draw(seed, clips or round(count * scale))
 
 
 def _pretraining(seed: int, clips: int) -> list[Clip]:
+    def draw(rng: np.random.Generator, kind: int) -> Content:
+        if kind == 0:
+            return music.pretraining_music(rng, seed)
+        return speech.pretraining_speech(rng) if kind == 1 else noises.pretraining_noises(rng)
+
+    return _unlabelled(PRETRAIN, (seed, 9, 0), clips, draw)
+
+
+def _more(seed: int, clips: int) -> list[Clip]:
+    def draw(rng: np.random.Generator, kind: int) -> Content:
+        if kind == 0:
+            return music.pretraining_notes(rng, seed, round(1000 * PRETRAIN_SECONDS))
+        if kind == 1:
+            return speech.pretraining_words(rng)
+        behind = music.pretraining_music(rng, seed) if rng.uniform() < 0.5 else noises.pretraining_noises(rng)
+        return Over(speech.pretraining_speech(rng), behind, float(rng.uniform(-5, 15)))
+
+    return _unlabelled(MORE, (seed, 10, 0), clips, draw)
+
+
+def _unlabelled(
+    name: str, key: tuple[int, ...], clips: int, draw: Callable[[np.random.Generator, int], Content]
+) -> list[Clip]:
+    """Three kinds in turn, each clip with random numbers of its own."""
     planned = []
     for number in range(clips):
-        key = (seed, 9, 0, number)
-        rng = np.random.default_rng([*key, 1])
-        kinds: list[Callable[[], Content]] = [
-            lambda rng=rng: music.pretraining_music(rng, seed),
-            lambda rng=rng: speech.pretraining_speech(rng),
-            lambda rng=rng: noises.pretraining_noises(rng),
-        ]
-        content = kinds[number % 3]()
-        path = f"{PRETRAIN}/{number:05d}.flac"
-        planned.append(Clip(path, (), PRETRAIN, path, key, PRETRAIN_SECONDS, content))
+        seed, path = (*key, number), f"{name}/{number:05d}.flac"
+        content = draw(np.random.default_rng([*seed, 1]), number % 3)
+        planned.append(Clip(path, (), "unlabelled", path, seed, PRETRAIN_SECONDS, content))
     return planned
 
 
@@ -102,7 +123,7 @@ def make(folder: Path, task: str, clips: Sequence[Clip], soundfont: Path, worker
             except BaseException:
                 pool.shutdown(cancel_futures=True)  # else an interrupt would wait for all of them
                 raise
-    if task != PRETRAIN:
+    if task not in UNLABELLED:
         _write_text(folder / f"{task}.csv", table(task, clips))
     return len(todo)
 
@@ -146,7 +167,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--scale", type=float, default=1.0, help="of every part's number of clips")
     parser.add_argument("--clips", type=int, help="of each part, instead of --scale; rounded to whole rounds")
-    parser.add_argument("--only", choices=[*TASKS, PRETRAIN], action="append", help="may be given several times")
+    parser.add_argument(
+        "--only", choices=[*TASKS, *UNLABELLED], action="append", help="may be given several times"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--soundfont", type=Path, default=SOUNDFONT, help="of General MIDI")
@@ -158,7 +181,7 @@ def main() -> None:
         claim(
             options.output, {"format": FORMAT, "seed": options.seed, **size, "soundfont": options.soundfont.name}
         )
-        for task in options.only or [*TASKS, PRETRAIN]:
+        for task in options.only or [*TASKS, *UNLABELLED]:
             started = time.perf_counter()
             clips = plan(task, options.seed, options.scale, options.clips)
             made = make(options.output, task, clips, options.soundfont, options.workers)

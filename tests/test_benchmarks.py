@@ -18,14 +18,14 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import corpus
 from rendered import music, speech
-from rendered.clips import Music, Note, Speech
+from rendered.clips import Content, Music, Note, Over, Speech
 from rendered.midi import midi_bytes, variable_length
 from rendered.noises import NOISES
 from rendered.render import missing_programs
 
 from matpac.downstream.tasks.table import read_table
 
-ALL = [*corpus.TASKS, corpus.PRETRAIN]
+ALL = [*corpus.TASKS, *corpus.UNLABELLED]
 MISSING = missing_programs()
 
 
@@ -115,26 +115,50 @@ def test_every_part_has_every_class_and_no_group_crosses(task: str) -> None:
     assert not groups["valid"] & (groups["train"] | groups["test"])
 
 
+def sources(content: Content) -> list[Content]:
+    """What sounds at once in a clip."""
+    return [content.speech, content.behind] if isinstance(content, Over) else [content]
+
+
 def test_sources_of_the_test_parts_are_used_nowhere_else() -> None:
     """Programs, and (voice, or word of a sentence) pairs, looked up in what is played and said."""
     clips = [clip for task in ALL for clip in corpus.plan(task, 0)]
     programs: dict[bool, set[int]] = {True: set(), False: set()}
     voices: dict[bool, set[str]] = {True: set(), False: set()}
     words: dict[bool, set[tuple[str, str]]] = {True: set(), False: set()}
-    for clip in clips:
+    for clip, content in ((each, source) for each in clips for source in sources(each.content)):
         test = clip.part == "test"
-        if isinstance(clip.content, Music):
-            programs[test] |= {note.program for note in clip.content.notes if note.channel != music.DRUMS}
-        elif isinstance(clip.content, Speech):
+        if isinstance(content, Music):
+            programs[test] |= {note.program for note in content.notes if note.channel != music.DRUMS}
+        elif isinstance(content, Speech):
             if not clip.path.startswith("speech_voice"):
-                voices[test].add(clip.content.variant)
+                voices[test].add(content.variant)
             if not clip.path.startswith("words"):
-                said = {(clip.content.language, word) for word in clip.content.text.split() if not word.isdigit()}
-                words[test] |= said
+                said = [word.strip(".") for word in content.text.split()]
+                words[test] |= {(content.language, word) for word in said if not word.isdigit()}
     for kinds in (programs, voices, words):
         assert kinds[True]
         assert not kinds[True] & kinds[False]
     assert not set(speech.VOICES) & {voice for part in speech.SPEAKERS.values() for voice in part}
+
+
+def test_second_unlabelled_part_has_notes_words_and_mixtures_in_turn() -> None:
+    clips = corpus.plan(corpus.MORE, 0, clips=60)
+    assert len({clip.seed for clip in [*clips, *corpus.plan(corpus.PRETRAIN, 0, clips=60)]}) == 120
+    behind = set()
+    for number, clip in enumerate(clips):
+        if number % 3 == 0:
+            assert isinstance(clip.content, Music)
+            ends = [0, *(note.start + note.length for note in clip.content.notes)]
+            assert all(end <= note.start for end, note in zip(ends, clip.content.notes, strict=False))
+            assert len({note.program for note in clip.content.notes}) == 1
+        elif number % 3 == 1:
+            assert isinstance(clip.content, Speech)
+            assert 5 <= clip.content.text.count(". ") <= 6
+        else:
+            assert isinstance(clip.content, Over)
+            behind.add(type(clip.content.behind))
+    assert len(behind) == 2
 
 
 def test_pieces_play_what_their_labels_say() -> None:
@@ -183,7 +207,7 @@ def test_noises_sound_and_differ_by_seed(kind: str) -> None:
 @pytest.mark.skipif(bool(MISSING), reason="; ".join(MISSING))
 def test_renders_whole_clips_the_same_twice_and_goes_on(tmp_path: Path) -> None:
     for task in ALL:
-        clips = corpus.plan(task, 0, clips=20 if task != corpus.PRETRAIN else 3)[:3]
+        clips = corpus.plan(task, 0, clips=20 if task in corpus.TASKS else 3)[:3]
         for run in ("one", "two"):
             corpus.make(tmp_path / run, task, clips, corpus.SOUNDFONT, workers=1)
         for clip in clips:

@@ -52,7 +52,16 @@ class Noises:
     levels: tuple[float, ...]
 
 
-Content: TypeAlias = Music | Speech | Noises
+@dataclass(frozen=True)
+class Over:
+    """Speech in front of something else, at its level in dB above it (RMS over the clip)."""
+
+    speech: Speech
+    behind: Music | Noises
+    level: float
+
+
+Content: TypeAlias = Music | Speech | Noises | Over
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class Clip:
 
     path: str
     labels: tuple[str, ...]
-    part: Part | Literal["pretrain"]
+    part: Part | Literal["unlabelled"]
     group: str
     """What the clip comes from; clips of one group are on one side of a split."""
     seed: tuple[int, ...]

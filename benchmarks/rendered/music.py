@@ -1,5 +1,7 @@
 """Single notes and short pieces over General MIDI's programs; those of the test parts play nowhere else."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from .clips import Clip, Music, Note, Part, draw_clips, share_out
@@ -119,6 +121,17 @@ def pretraining_music(rng: np.random.Generator, seed: int) -> Music:
     if rng.uniform() < 0.3:
         band.append(int(rng.choice(MORE_PROGRAMS)))
     return compose(rng, band, float(rng.uniform(60, 190)), 6000, drums=rng.uniform() < 0.5)
+
+
+def pretraining_notes(rng: np.random.Generator, seed: int, length: int) -> Music:
+    """Single notes of 0.3 to 1.5 s, one by one, by one instrument of the training parts; `length` in ms."""
+    program = int(rng.choice(programs(seed, "train", int(rng.integers(len(FAMILIES))))))
+    notes, at = [], int(rng.integers(0, 200))
+    while at < length - 300:
+        note = _single(rng, program, int(rng.integers(31, 84)))
+        notes.append(replace(note, start=at))
+        at += note.length + int(rng.integers(200, 800))
+    return Music(tuple(notes))
 
 
 def compose(rng: np.random.Generator, band: list[int], beats: float, length: int, drums: bool) -> Music:

@@ -12,8 +12,9 @@ import soxr
 
 from matpac.audio import SAMPLE_RATE
 from matpac.data.synthetic.recording import record
+from matpac.data.synthetic.signals import rms
 
-from .clips import Clip, Music, Noises, Speech
+from .clips import Clip, Content, Music, Noises, Over, Speech
 from .midi import midi_bytes
 from .noises import mix_noises
 
@@ -94,27 +95,41 @@ def _fit(sound: np.ndarray, samples: int, start: int = 0) -> np.ndarray:
     return out
 
 
+def _music(content: Content) -> Music | None:
+    """What fluidsynth has to play of it."""
+    if isinstance(content, Over):
+        return _music(content.behind)
+    return content if isinstance(content, Music) else None
+
+
+def _dry(rng: np.random.Generator, content: Content, samples: int, played: np.ndarray | None) -> np.ndarray:
+    """The sound itself, before its recording: float32 [samples]; `played` is the music in it."""
+    if isinstance(content, Speech):
+        said = say(content)
+        return _fit(said, samples, int(rng.integers(0, max(1, samples - said.size))))
+    if isinstance(content, Noises):
+        return mix_noises(rng, content, samples)
+    if isinstance(content, Over):
+        said = _dry(rng, content.speech, samples, None)
+        behind = _dry(rng, content.behind, samples, played)
+        louder = np.float32(10 ** (content.level / 20) * rms(behind) / max(rms(said), SILENT))
+        return said * louder + behind
+    assert played is not None
+    return played
+
+
 def render_block(folder: Path, clips: list[Clip], soundfont: Path) -> int:
     """Write the clips' files that are not there, 16-bit FLAC at 16 kHz; returns how many.
 
     Music is played whole whatever is missing: fluidsynth's sound depends a little on what it played before.
     """
-    music = [clip for clip in clips if isinstance(clip.content, Music)]
-    played = (
-        play([(c.content, c.seconds) for c in music if isinstance(c.content, Music)], soundfont) if music else []
-    )
-    ready = {clip.path: sound for clip, sound in zip(music, played, strict=True)}
+    music = [(clip, piece) for clip in clips if (piece := _music(clip.content)) is not None]
+    played = play([(piece, clip.seconds) for clip, piece in music], soundfont) if music else []
+    ready = {clip.path: sound for (clip, _), sound in zip(music, played, strict=True)}
     missing = [clip for clip in clips if not (folder / clip.path).exists()]
     for clip in missing:
         rng = np.random.default_rng(clip.seed)
-        samples = round(clip.seconds * SAMPLE_RATE)
-        if isinstance(clip.content, Speech):
-            said = say(clip.content)
-            dry = _fit(said, samples, int(rng.integers(0, max(1, samples - said.size))))
-        elif isinstance(clip.content, Noises):
-            dry = mix_noises(rng, clip.content, samples)
-        else:
-            dry = ready[clip.path]
+        dry = _dry(rng, clip.content, round(clip.seconds * SAMPLE_RATE), ready.get(clip.path))
         loudness = float(np.sqrt(np.mean(np.square(dry))))
         if loudness < SILENT:
             raise RenderError(f"{clip.path}: silent ({loudness:.1e}) though it should hold {clip.content}")

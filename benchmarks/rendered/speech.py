@@ -99,3 +99,14 @@ def pretraining_speech(rng: np.random.Generator) -> Speech:
     language = str(rng.choice(list(LANGUAGES)))
     voice = str(rng.choice(SPEAKERS["train"]))
     return _say(rng, language, voice, sentence(rng, language, "train", 12))
+
+
+def pretraining_words(rng: np.random.Generator) -> Speech:
+    """Words one by one, each as a sentence: commands or a language's, by a voice of the training parts."""
+    language = str(rng.choice(list(LANGUAGES)))
+    voice = str(rng.choice(SPEAKERS["train"]))
+    if rng.uniform() < 0.5:
+        language, words = "en-us", [str(word) for word in rng.choice(WORDS, size=6)]
+    else:
+        words = sentence(rng, language, "train", 6).split()
+    return _say(rng, language, voice, ". ".join(words))
