@@ -159,6 +159,7 @@ COMMANDS: dict[str, tuple[str, Command]] = {
     "tag": ("name sounds: tags of clips, or a timeline", _elsewhere("matpac.tagging.command", "run_tag")),
     "index": ("make a folder of sounds searchable", _elsewhere("matpac.search.command", "run_index")),
     "search": ("find sounds like a sound", _elsewhere("matpac.search.command", "run_search")),
+    "app": ("listen, look and search in a browser", _elsewhere("matpac.app.command", "run_app")),
     "pretrain": (
         "pre-train an encoder on a folder, a table or shards of sounds",
         _elsewhere("matpac.training.command", "run_pretrain"),

@@ -77,6 +77,17 @@ def mel_matrix(config: LogMelConfig) -> Float[np.ndarray, "mel bin"]:
     return (triangles * 2.0 / (upper - lower)).astype(np.float32)
 
 
+def band_frequencies(config: LogMelConfig) -> Float[np.ndarray, " mel"]:
+    """Centre of gravity of each mel band in Hz, low first."""
+    matrix = mel_matrix(config)
+    return (matrix @ np.linspace(0, config.sample_rate / 2, matrix.shape[1])) / matrix.sum(1)
+
+
+def frame_centres(config: LogMelConfig, frames: int) -> Float[np.ndarray, " frame"]:
+    """Centres of the windows of log-mel frames, in seconds."""
+    return (np.arange(frames) * config.hop + config.window / 2) / config.sample_rate
+
+
 class LogMel(nn.Module):
     """Waveforms to normalised log-mel spectrograms, always in float32."""
 

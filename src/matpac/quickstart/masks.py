@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 
 from matpac.audio import read
 from matpac.checkpoint import read_tensors
-from matpac.logmel import LogMel, mel_matrix
+from matpac.logmel import LogMel, band_frequencies, frame_centres
 from matpac.pretext import Objective, Temperatures
 from matpac.pretext.losses import HARD_TEMPERATURE
 from matpac.pretext.masking import mask_noise, split_by_noise
@@ -45,12 +45,10 @@ def predict_masked(checkpoint: Path, recipe: Recipe, clip: Path, seed: int = 0) 
     masked = torch.zeros(encoder.tokens, dtype=torch.bool)
     masked[split.masked[0]] = True
     grid = (encoder.bands, encoder.steps)
-    matrix = mel_matrix(config)
-    bins = np.linspace(0, config.sample_rate / 2, matrix.shape[1])
     return MaskedClip(
         logmel[0].numpy(),
         masked.view(grid).numpy(),
         error.view(grid).numpy(),
-        (np.arange(encoder.frames) * config.hop + config.window / 2) / config.sample_rate,
-        (matrix @ bins) / matrix.sum(1),
+        frame_centres(config, encoder.frames),
+        band_frequencies(config),
     )

@@ -1,7 +1,7 @@
 """Reports for people: blocks and figures from plain numbers, written as one HTML file that stands alone.
 
-`style` (one look, SVG) → `curves`, `layers_curve`, `figures`, `spectrogram`, `results` (figures, tables) → `page`
-(the file).
+`style` (one look, SVG) → `curves`, `layers_curve`, `figures`, `spectrogram`, `listening`, `maps`, `results`
+(figures, tables) → `page` (the file).
 """
 
 from matpac.report.curves import loss_curves
@@ -15,6 +15,8 @@ from matpac.report.figures import (
     projections,
 )
 from matpac.report.layers_curve import layers_curve
+from matpac.report.listening import heard_figure, similarity_figure
+from matpac.report.maps import SoundMap, sound_map
 from matpac.report.page import Report
 from matpac.report.results import Cell, Result, Table, details_table, results_table, score_intervals
 from matpac.report.spectrogram import mask_figure
@@ -34,6 +36,10 @@ __all__ = [
     "projection",
     "projections",
     "mask_figure",
+    "heard_figure",
+    "similarity_figure",
+    "SoundMap",
+    "sound_map",
     "confusion",
     "confusion_counts",
     "CONFUSION_CLASSES",

@@ -103,28 +103,28 @@ def projections(
     shown = np.arange(len(labels))
     if len(labels) > MOST_VECTORS:
         shown = np.sort(np.random.default_rng(seed).permutation(len(labels))[:MOST_VECTORS])
-    groups = _label_groups([labels[int(clip)] for clip in shown])
+    groups = label_groups([labels[int(clip)] for clip in shown])
     rows, columns = panel_grid(len(encoders))
     with look():
         legend_rows = 0.22 * -(-len(groups) // _legend_columns(groups))
         figure = new_figure(rows * (5.2 if columns == 1 else 4.6 if columns == 2 else 3.4) + legend_rows + 0.2)
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, (name, vectors) in zip(grid, encoders.items(), strict=False):
-            _scatter(axes, project(vectors[shown], seed), groups)
+            scatter(axes, project(vectors[shown], seed), groups)
             bare(axes)
             axes.set_title(printable(name, 90 // columns))
-            axes.set_xlabel(_projection_note(vectors, len(shown)), color=PALE, fontsize=8)
+            axes.set_xlabel(projection_note(vectors, len(shown)), color=PALE, fontsize=8)
             for side in ("left", "right", "bottom", "top"):
                 axes.spines[side].set(visible=True, color=GRID)
             if colours and name in colours:
                 axes.spines["top"].set(color=colours[name].colour, linewidth=4)
         for axes in grid[len(encoders) :]:
             axes.remove()
-        _projection_legend(figure, grid[0], groups)
+        projection_legend(figure, grid[0], groups)
     return figure
 
 
-def _label_groups(labels: Sequence[str]) -> dict[str, tuple[Mark, np.ndarray]]:
+def label_groups(labels: Sequence[str]) -> dict[str, tuple[Mark, np.ndarray]]:
     """Legend text → mark and the clips, named labels in the alphabet's order, all others in one grey group."""
     counts = Counter(labels)
     frequent = sorted(counts, key=lambda label: (-counts[label], label))[:MOST_LABELS]
@@ -145,13 +145,15 @@ def _natural(label: str) -> list[tuple[int, str]]:
     return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", label)]
 
 
-def _projection_note(vectors: np.ndarray, shown: int) -> str:
+def projection_note(vectors: np.ndarray, shown: int) -> str:
+    """How many vectors of how many numbers were projected, and by what."""
     how = "PCA" if shown < FEWEST_FOR_TSNE or vectors.shape[1] < 2 else "t-SNE"
     part = f"{shown:,}" if shown == len(vectors) else f"{shown:,} of {len(vectors):,}"
     return f"{how}, {part} vectors of {vectors.shape[1]:,}"
 
 
-def _scatter(axes: Any, points: np.ndarray, groups: Mapping[str, tuple[Mark, np.ndarray]]) -> None:
+def scatter(axes: Any, points: np.ndarray, groups: Mapping[str, tuple[Mark, np.ndarray]]) -> None:
+    """Points [clip, 2] in their groups' marks."""
     for mark, clips in groups.values():
         order = 1 if mark.colour == OTHER else 2
         axes.scatter(
@@ -165,7 +167,7 @@ def _legend_columns(groups: Mapping[str, Any]) -> int:
     return max(1, min(8, 110 // (longest + 5)))
 
 
-def _projection_legend(figure: Any, axes: Any, groups: Mapping[str, Any]) -> None:
+def projection_legend(figure: Any, axes: Any, groups: Mapping[str, Any]) -> None:
     """Below all panels; texts are set afterwards, since matplotlib leaves out those that begin with `_`."""
     shown = [printable(label, 30) for label in groups]
     legend = figure.legend(

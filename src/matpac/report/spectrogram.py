@@ -51,9 +51,9 @@ def mask_figure(
         grid = figure.add_gridspec(3, 2, width_ratios=(1, 0.015))
         panels = [figure.add_subplot(grid[row, 0]) for row in range(3)]
         for axes, title, picture in zip(panels, titles, _pictures(shade, masked, error / highest), strict=True):
-            _image(axes, picture, times)
+            show_picture(axes, picture, times)
             axes.set_title(title)
-            _axes(axes, frequencies, (1, 1) if axes is panels[0] else (bands, steps))
+            frequency_axes(axes, frequencies, (1, 1) if axes is panels[0] else (bands, steps))
             axes.tick_params(labelbottom=axes is panels[2])
         panels[2].set_xlabel("seconds")
         _colour_bar(figure, grid[0, 1], "magma", (float(low), float(high)), "normalised log-mel")
@@ -67,12 +67,12 @@ def _pictures(
     """RGB bytes of the three panels, from log-mel and error between 0 and 1."""
     height, width = shade.shape[0] // masked.shape[0], shade.shape[1] // masked.shape[1]
     hidden = _spread(masked, height, width)
-    heard = _bytes(shade, "magma")
+    heard = picture_bytes(shade, "magma")
     seen = heard.copy()
     seen[hidden] = round(255 * MASKED)
     # visible patches stay as a pale picture, so that errors are seen beside what they were told from
-    wrong = _bytes(0.75 + 0.25 * (1 - shade), "gray")
-    wrong[hidden] = _bytes(_spread(np.where(masked, error, 0.0), height, width), "viridis")[hidden]
+    wrong = picture_bytes(0.75 + 0.25 * (1 - shade), "gray")
+    wrong[hidden] = picture_bytes(_spread(np.where(masked, error, 0.0), height, width), "viridis")[hidden]
     return heard, seen, wrong
 
 
@@ -86,21 +86,21 @@ def _spread(patches: np.ndarray, height: int, width: int) -> np.ndarray:
     return patches.repeat(height, 0).repeat(width, 1)
 
 
-def _bytes(values: np.ndarray, name: str) -> np.ndarray:
+def picture_bytes(values: np.ndarray, name: str) -> np.ndarray:
     """RGB bytes of values in [0, 1]; without an alpha channel the pictures are smaller."""
     import matplotlib
 
     return np.array(matplotlib.colormaps[name](values, bytes=True))[..., :3]
 
 
-def _image(axes: Any, picture: np.ndarray, times: np.ndarray) -> None:
+def show_picture(axes: Any, picture: np.ndarray, times: np.ndarray) -> None:
     """Low bands at the bottom; each frame as wide as the time between two."""
     hop = float(times[1] - times[0]) if len(times) > 1 else 0.01
     extent = (float(times[0]) - hop / 2, float(times[-1]) + hop / 2, 0, len(picture))
     axes.imshow(picture, origin="lower", aspect="auto", extent=extent)
 
 
-def _axes(axes: Any, frequencies: np.ndarray, patches: tuple[int, int]) -> None:
+def frequency_axes(axes: Any, frequencies: np.ndarray, patches: tuple[int, int] = (1, 1)) -> None:
     """Ticks in kHz where the bands have those frequencies, and thin lines between patches."""
     bands, steps = patches
     left, right = axes.get_xlim()

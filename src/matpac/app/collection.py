@@ -1,0 +1,61 @@
+"""The sounds of a database, as the page shows and plays them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int16
+
+from matpac.audio import SAMPLE_RATE, read_crop
+from matpac.report.figures import MOST_VECTORS
+from matpac.report.maps import SoundMap, sound_map
+from matpac.search.database import column
+from matpac.search.query import Searcher
+
+PLAYED = 30.0
+"""Seconds that are played of a sound at most; ours."""
+
+UNTAGGED = "no tags"
+"""The legend's name for sounds without any."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A sound, or a window of one.
+
+    Args:
+        path: of the file.
+        start, end: in it, in seconds.
+        tags: of it.
+    """
+
+    path: str
+    start: float
+    end: float
+    tags: tuple[str, ...]
+
+
+def play(path: str, start: float, end: float) -> tuple[int, Int16[np.ndarray, " samples"]]:
+    """Rate in Hz and samples of a part of a file, the first 30 s of it at most. Raises AudioError."""
+    seconds = min(end - start, PLAYED)
+    waveform = read_crop(path, start, max(1, round(seconds * SAMPLE_RATE)))
+    return SAMPLE_RATE, (np.clip(waveform, -1, 1) * np.iinfo(np.int16).max).astype(np.int16)
+
+
+def draw_map(searcher: Searcher, seed: int = 0) -> tuple[SoundMap, list[Place]]:
+    """The map of a database, coloured by the first tag, and what lies where in it; of many rows a random part.
+
+    Raises SearchError where the database can't be read.
+    """
+    database = searcher.database
+    rows = database.count()
+    shown = np.arange(rows)
+    if rows > MOST_VECTORS:
+        shown = np.sort(np.random.default_rng(seed).permutation(rows)[:MOST_VECTORS])
+    found = database.take(shown.tolist())
+    names = ("path", "start", "end", "tags")
+    places = [
+        Place(path, start, end, tuple(tags))
+        for path, start, end, tags in zip(*(found[name].to_pylist() for name in names), strict=True)
+    ]
+    labels = [place.tags[0] if place.tags else UNTAGGED for place in places]
+    return sound_map(column(found, "vector"), labels, seed), places

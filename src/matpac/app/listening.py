@@ -1,0 +1,133 @@
+"""One sound through an encoder: what there is to see of it."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from matpac.audio import AudioError, blocks
+from matpac.embedder import Embedder
+from matpac.logmel import band_frequencies, frame_centres
+from matpac.report.style import printable
+from matpac.tags import Tag, class_names, most_probable
+from matpac.waveforms import too_short
+
+LONGEST = 600.0
+"""Seconds of a sound that the page takes: what it computes and shows of ten minutes lies in some 200 MB; ours."""
+
+ROWS = 8
+"""Labels whose probability is drawn over time: those that are most probable at any moment; ours."""
+
+MOMENTS = 300
+"""Of a sound that are compared with each other; of a longer one each is the mean of several frames; ours."""
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """A sound, and what an encoder makes of it.
+
+    Args:
+        name: of the file.
+        duration: in seconds.
+        logmel: as the encoder sees it.
+        times: centres of its frames, in seconds.
+        frequencies: of its bands, in Hz.
+        frames: vectors every 160 ms.
+        steps: their centres, in seconds.
+        tags: of the whole, all of them, best first; none of an encoder without a head.
+        probabilities: of some labels over the steps, those that reach most first.
+    """
+
+    name: str
+    duration: float
+    logmel: Float[np.ndarray, "mel frame"]
+    times: Float[np.ndarray, " frame"]
+    frequencies: Float[np.ndarray, " mel"]
+    frames: Float[np.ndarray, "step width"]
+    steps: Float[np.ndarray, " step"]
+    tags: list[Tag]
+    probabilities: dict[str, Float[np.ndarray, " step"]]
+
+    @property
+    def scene(self) -> Float[np.ndarray, " width"]:
+        """The vector of the whole: the mean over time."""
+        return self.frames.mean(axis=0)
+
+
+def hear(embedder: Embedder, path: str | Path, longest: float = LONGEST) -> Heard:
+    """Read a file and embed it.
+
+    Raises:
+        AudioError: it can't be read, is shorter than a frame (25 ms), or longer than `longest` seconds; by its
+            name alone, since the page keeps uploads somewhere else than the user.
+    """
+    rate, name = embedder.sample_rate, printable(Path(path).name)
+    waveform = read_at_most(path, rate, longest)
+    config = embedder.logmel.config
+    if len(waveform) < config.window:
+        raise AudioError(f"{name}: {too_short(len(waveform), config)}")
+    frames, steps = embedder.frames(waveform, rate)
+    with torch.inference_mode():
+        logmel = embedder.logmel(torch.from_numpy(waveform)[None].to(embedder.device))[0].cpu().numpy()
+    tags: list[Tag] = []
+    probabilities: dict[str, np.ndarray] = {}
+    if embedder.head is not None:
+        whole = embedder.scene_probabilities(frames[0].mean(dim=0, keepdim=True))[0]
+        names = class_names(embedder.card.labels, len(whole))
+        tags = most_probable(whole, names, top=None)
+        over_time = embedder.scene_probabilities(frames[0]).numpy()
+        most = np.argsort(-over_time.max(axis=0), kind="stable")[:ROWS]
+        probabilities = {names[number]: over_time[:, number] for number in most.tolist()}
+    return Heard(
+        name,
+        len(waveform) / rate,
+        logmel,
+        frame_centres(config, logmel.shape[1]),
+        band_frequencies(config),
+        frames[0].numpy(),
+        steps.numpy(),
+        tags,
+        probabilities,
+    )
+
+
+def read_at_most(path: str | Path, sample_rate: int, longest: float) -> Float[np.ndarray, " samples"]:
+    """The whole file, mono, at `sample_rate` (Hz). Raises AudioError as `hear`; no more than that is ever read."""
+    name = printable(Path(path).name)
+    parts: list[np.ndarray] = []
+    samples = 0
+    try:
+        for block in blocks(path, sample_rate=sample_rate):
+            parts.append(block)
+            samples += len(block)
+            if samples > longest * sample_rate:
+                raise AudioError(
+                    f"{name}: longer than {longest:g} s, which is what this page takes; start it with matpac app "
+                    "--longest SECONDS, or use matpac tag and matpac embed, which take any length"
+                )
+    except AudioError as error:
+        raise AudioError(str(error).replace(str(path), name)) from error
+    if not parts:
+        raise AudioError(f"{name}: no samples in this file; remove it")
+    return np.concatenate(parts)
+
+
+def moments(
+    frames: Float[np.ndarray, "step width"], steps: Float[np.ndarray, " step"]
+) -> tuple[Float[np.ndarray, "moment width"], Float[np.ndarray, " moment"]]:
+    """At most `MOMENTS` unit vectors, each of the mean of neighbouring frames, and their centres in seconds."""
+    together = math.ceil(len(frames) / MOMENTS)
+    starts = np.arange(0, len(frames), together)
+    counts = np.diff(starts, append=len(frames))
+    means = np.add.reduceat(frames, starts, axis=0) / counts[:, None]
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    return means, np.add.reduceat(steps, starts) / counts
+
+
+def similarity(one: Heard, other: Heard) -> float:
+    """The cosine of two sounds' scenes; 1 is the same direction."""
+    a, b = one.scene.astype(np.float64), other.scene.astype(np.float64)
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

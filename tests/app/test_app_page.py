@@ -1,0 +1,190 @@
+"""The page as a browser calls it, and what it works with."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from asked_page import PATIENCE, Asked, PageError, served
+
+from matpac.app import collection as app_collection
+from matpac.app.collection import UNTAGGED, draw_map, play
+from matpac.app.command import run_app
+from matpac.checkpoint import save
+from matpac.errors import MatpacError
+from matpac.search.index import IndexOptions, index_sounds
+from matpac.search.query import Searcher
+from tagging.named_sounds import LABELS, knowing, write
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory) -> tuple[Path, Searcher]:
+    root = tmp_path_factory.mktemp("collection")
+    for number in range(4):
+        write(root / "sounds" / "tones" / f"{number}.wav", ("tone", 1.0 + number / 4), seed=number)
+        write(root / "sounds" / "noises" / f"{number}.flac", ("noise", 1.5), seed=number)
+    encoder = str(save(knowing(), root / "knowing.safetensors"))
+    index_sounds([root / "sounds"], root / "db", encoder, IndexOptions(tags="folder"))
+    return root, Searcher(root / "db")
+
+
+@pytest.fixture(scope="module")
+def page(collection, tmp_path_factory):
+    root, _ = collection
+    with served(tmp_path_factory.mktemp("page"), "--database", str(root / "db"), "--longest", "20") as asked:
+        yield asked
+
+
+def test_listen_names_what_sounds(page: Asked, tmp_path):
+    path = write(tmp_path / "a tone.flac", ("tone", 2.0))
+    tags, over_time, alike = page.call("listen", page.upload(path))
+    assert tags["label"] == "tone"
+    assert {entry["label"] for entry in tags["confidences"]} == set(LABELS)
+    assert "<svg" in over_time
+    assert "Log-mel spectrogram of a tone.flac" in over_time
+    assert "seconds of a tone.flac" in alike
+
+
+def test_compare_tells_the_cosine(page: Asked, collection):
+    root, searcher = collection
+    one, other = root / "sounds" / "tones" / "0.wav", root / "sounds" / "noises" / "1.flac"
+    verdict, picture = page.call("compare", page.upload(one), page.upload(other))
+    [match] = searcher.similar(one, where=f"path = '{other}'")
+    assert f"{match.similarity:.4f}" in verdict
+    assert "<svg" in picture
+
+
+def test_search_finds_what_the_library_finds(page: Asked, collection):
+    root, searcher = collection
+    query = root / "sounds" / "tones" / "2.wav"
+    table = page.call("search", page.upload(query), 3, "")[0]
+    wanted = searcher.similar(query, top=3)
+    assert table["headers"] == ["similarity", "place", "sound", "tags", "folder"]
+    assert [row[2] for row in table["data"]] == [Path(match.path).name for match in wanted]
+    assert table["data"][0] == ["1.0000", "0:00.0 – 0:01.5", "2.wav", "tones", str(query.parent)]
+    table = page.call("search", page.upload(query), 50, "array_has(tags, 'noises')")[0]
+    assert {row[3] for row in table["data"]} == {"noises"}
+
+
+def test_a_condition_that_is_none_is_told(page: Asked, collection):
+    root, _ = collection
+    with pytest.raises(PageError, match=r"where 'color = 3': .*columns are path"):
+        page.call("search", page.upload(root / "sounds" / "tones" / "2.wav"), 3, "color = 3")
+
+
+def test_what_is_no_sound_is_told_by_its_name(page: Asked, tmp_path):
+    broken, long = tmp_path / "broken.wav", tmp_path / "long.wav"
+    broken.write_bytes(b"this is no sound" * 40)
+    soundfile.write(long, np.zeros(16_000 * 21), 16_000)
+    with pytest.raises(PageError, match=r"^broken\.wav: not a sound file"):
+        page.call("listen", page.upload(broken))
+    with pytest.raises(PageError, match=r"^long\.wav: longer than 20 s"):
+        page.call("listen", page.upload(long))
+    with pytest.raises(PageError, match="no sound yet"):
+        page.call("compare", page.upload(write(tmp_path / "a.wav", ("tone", 1.0))), None)
+
+
+def test_taking_the_sound_away_clears_the_page(page: Asked):
+    tags, *pictures = page.call("listen", None)
+    assert not tags
+    assert pictures == ["", ""]
+
+
+def test_files_that_were_not_uploaded_cannot_be_named(page: Asked, collection):
+    """A visitor may not have the page open what lies elsewhere on this machine."""
+    root, _ = collection
+    path = root / "sounds" / "tones" / "0.wav"
+    asked = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(PageError):
+        page.call("listen", asked)
+    assert "InvalidPathError" in page.log.read_text()
+
+
+def test_map_has_every_sound_and_plays_what_is_asked(collection):
+    _, searcher = collection
+    drawn, places = draw_map(searcher)
+    assert len(places) == len(drawn.places) == 8
+    assert {place.tags for place in places} == {("tones",), ("noises",)}
+    number = drawn.at(*drawn.places[3])
+    assert number is not None
+    place = places[number]
+    rate, samples = play(place.path, place.start, place.end)
+    whole, _ = soundfile.read(place.path, dtype="int16")
+    assert rate == 16_000
+    assert np.abs(samples.astype(int) - whole).max() <= 1
+
+
+def test_map_of_many_shows_a_part_and_says_who_has_no_tags(collection, monkeypatch, tmp_path):
+    root, searcher = collection
+    index_sounds([root / "sounds"], tmp_path / "untagged", searcher.embedder)
+    monkeypatch.setattr(app_collection, "MOST_VECTORS", 5)
+    labels = []
+    drawing = app_collection.sound_map
+    monkeypatch.setattr(app_collection, "sound_map", lambda *given: labels.append(given[1]) or drawing(*given))
+    drawn, places = draw_map(Searcher(tmp_path / "untagged", searcher.embedder))
+    assert len(places) == len(drawn.places) == 5
+    assert labels == [[UNTAGGED] * 5]
+
+
+def test_playing_is_bounded_and_its_failure_told(collection, tmp_path, monkeypatch):
+    monkeypatch.setattr(app_collection, "PLAYED", 0.5)
+    root, _ = collection
+    _, samples = play(str(root / "sounds" / "tones" / "3.wav"), 0.25, 1.75)
+    assert len(samples) == 8_000
+    with pytest.raises(MatpacError, match=r"gone\.wav"):
+        play(str(tmp_path / "gone.wav"), 0, 1)
+
+
+def tabs(page: Asked) -> list[str]:
+    return [block["props"]["label"] for block in page.config()["components"] if block["type"] == "tabitem"]
+
+
+def test_tabs_are_those_that_have_something_to_work_with(page: Asked, tmp_path):
+    assert tabs(page) == ["Listen", "Compare", "Search", "Map"]
+    with served(tmp_path) as alone:
+        assert tabs(alone) == ["Listen", "Compare"]
+        path = write(tmp_path / "a.wav", ("tone", 1.0))
+        tags, *_ = alone.call("listen", alone.upload(path))
+        assert not tags  # it has no head
+        alone.process.send_signal(signal.SIGINT)
+        assert alone.process.wait(60) == 0
+    assert alone.log.read_text() == f"{alone.address}  (tiny; Ctrl-C ends it)\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--database", "nowhere"], "nowhere: no database of sounds there; make one: matpac index"),
+        (["--encoder", "nobody"], "nobody"),
+        (["--longest", "0"], "--longest 0: seconds above 0"),
+        (["--port", "70000"], "--port 70000: a number from 1 to 65535"),
+    ],
+)
+def test_what_cannot_be_served_is_told(options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MatpacError, match=message):
+        run_app([*options, "--device", "cpu"])
+
+
+def test_without_gradio_it_tells_what_to_install(monkeypatch):
+    monkeypatch.setattr("matpac.app.command.find_spec", lambda name: None)
+    with pytest.raises(MatpacError, match=r"pip install 'matpac\[app\]'"):
+        run_app([])
+
+
+def test_a_port_in_use_is_told(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "matpac", "app", "--port", str(port), "--device", "cpu"],
+            capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert re.match(rf"matpac app: 127\.0\.0\.1:{port}: .*Try --port {port + 1}\n$", done.stderr), done.stderr
