@@ -2,11 +2,12 @@
 
     python benchmarks/tiny_encoder.py --output FOLDER [--scale 20]
 
-Renders the corpora (benchmarks/corpus.py: scale 20 of its unlabelled part, 30 hours; scale 1 of its labelled
-tables), pre-trains the recipe tiny-wide on the first, goes on from those weights with a new teacher, predictor and
-heads, writes the mean of both students in float16 to src/matpac/weights/tiny.safetensors, probes that file on the
-second beside the same network untrained and log-mel statistics, and writes src/matpac/weights/tiny.md. About four
-hours on one core; interrupted, it goes on.
+Renders the corpora (benchmarks/corpus.py: scale 20 of its two unlabelled parts, 30 hours each; scale 1 of its
+labelled tables) and pre-trains the recipe tiny-wide three times, each from the weights before it with a new
+teacher, predictor and heads: on the first part; on the same again, of which the mean of both students is what goes
+on; on both parts, with two seeds. Writes the mean of the first student and the last two in float16 to
+src/matpac/weights/tiny.safetensors, probes that file on the tables beside the same network untrained and log-mel
+statistics, and writes src/matpac/weights/tiny.md. About seven hours on one core; interrupted, it goes on.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from corpus import PRETRAIN, PRETRAIN_CLIPS, PRETRAIN_SECONDS, TASKS
+from corpus import PRETRAIN, PRETRAIN_CLIPS, PRETRAIN_SECONDS, TASKS, UNLABELLED
 
 import matpac
 from matpac.checkpoint import save
@@ -31,8 +32,13 @@ from matpac.recipes import Plan, Recipe, tiny_wide
 from matpac.training.options import RunOptions
 from matpac.training.pretrain import pretrain_to_end
 
-SECOND_EPOCHS = 15
-"""Of the second pre-training, after the 20 of the first: each was what a sitting on one core allowed."""
+SECOND_EPOCHS, THIRD_EPOCHS = 15, 7
+"""Of the second pre-training, after the 20 of the first, and of each run of the third, on twice as many clips:
+what a sitting on one core allowed."""
+
+THIRD_SEEDS = (2, 3)
+"""Two runs on other crops in another order, whose mean knows more than either (Wortsman et al. 2022, arXiv
+2203.05482)."""
 
 PROBES = ProbeConfig(seeds=tuple(range(42, 52)))
 """Ten seeds instead of three: of the difference from log-mel statistics, three leave most tasks in the noise."""
@@ -47,28 +53,34 @@ def render(folder: Path, scale: float, parts: Iterable[str]) -> None:
     subprocess.run([sys.executable, script, "--output", folder, "--scale", str(scale), *only], check=True)
 
 
-def recipes() -> tuple[Recipe, Recipe]:
-    """Of the two pre-trainings."""
-    return tiny_wide(), replace(tiny_wide(), epochs=SECOND_EPOCHS)
+def epochs(number: float) -> Recipe:
+    """The recipe, for so many."""
+    return replace(tiny_wide(), epochs=number)
 
 
-def pretrain(sounds: Path, output: Path) -> tuple[Path, Path]:
-    """What both pre-trainings end with: a file and a run folder; what is there of them is gone on with."""
-    first, second = recipes()
-    weights = output / "first.safetensors"
-    if not weights.exists():
+def pretrain(unlabelled: Path, output: Path) -> list[Path]:
+    """The students whose mean is shipped; what is there of any pre-training is gone on with."""
+    first, second = output / "first.safetensors", output / "second.safetensors"
+    if not first.exists():
         run = output / "first"
-        pretrain_to_end(first, RunOptions(str(sounds), str(run)), "tiny-wide")
-        ship([run], weights)
-    run = output / "second"
-    pretrain_to_end(second, RunOptions(str(sounds), str(run), encoder=str(weights), seed=1), "tiny-wide")
-    return weights, run
+        pretrain_to_end(tiny_wide(), RunOptions(str(unlabelled / PRETRAIN), str(run)), "tiny-wide")
+        ship([run], first)
+    if not second.exists():
+        run = output / "second"
+        options = RunOptions(str(unlabelled / PRETRAIN), str(run), encoder=str(first), seed=1)
+        pretrain_to_end(epochs(SECOND_EPOCHS), options, "tiny-wide")
+        ship([first, run], second)
+    runs = [output / f"third-{seed}" for seed in THIRD_SEEDS]
+    for seed, run in zip(THIRD_SEEDS, runs, strict=True):
+        options = RunOptions(str(unlabelled), str(run), encoder=str(second), seed=seed)
+        pretrain_to_end(epochs(THIRD_EPOCHS), options, "tiny-wide")
+    return [first, *runs]
 
 
 def ship(sources: Sequence[Path], target: Path) -> None:
     """The mean of the students' weights, in float16.
 
-    Of two students, of which one began as the other, the mean loses least of what either knows (docs/results.md;
+    Of students of which one began as the other, the mean loses least of what either knows (docs/results.md;
     Wortsman et al. 2022, arXiv 2109.01903, mix weights before and after a second training in the same way).
     """
     students = [matpac.load(source) for source in sources]
@@ -124,8 +136,10 @@ def card(clips: int, outcome: Outcome) -> str:
     """The page beside the weights."""
     encoder = matpac.load("tiny")
     config, recipe = encoder.encoder.config, tiny_wide()
-    first, second = (Plan(each, clips).steps for each in recipes())
-    crops, hours = (first + second) * recipe.batch_size, clips * PRETRAIN_SECONDS / 3600
+    first, second = (Plan(epochs(number), clips).steps for number in (recipe.epochs, SECOND_EPOCHS))
+    third = Plan(epochs(THIRD_EPOCHS), clips * len(UNLABELLED)).steps
+    crops = (first + second + len(THIRD_SEEDS) * third) * recipe.batch_size
+    hours = clips * PRETRAIN_SECONDS / 3600
     seconds = recipe.crop_samples / recipe.logmel.sample_rate
     weights = sum(tensor.numel() for tensor in encoder.encoder.parameters())
     return f"""# tiny: the encoder that comes with matpac
@@ -144,11 +158,13 @@ yours.
 
 ## How it was trained
 
-MATPAC++, recipe `tiny-wide`, seed 0: {first:,} steps of {recipe.batch_size} crops of {seconds:.1f} s; then, from
-these weights and with a new teacher, predictor and heads, seed 1, {second:,} steps more. The weights are the mean
-of both students. {crops:,} crops in all, out of {hours:.0f} hours rendered by `benchmarks/corpus.py`
-(fluidsynth's General MIDI soundfont, espeak-ng, sox and NumPy, in random rooms): music, speech, noises and
-mixtures. Its programs, voices and words are none of those in the test parts below.
+MATPAC++, recipe `tiny-wide`, in batches of {recipe.batch_size} crops of {seconds:.1f} s: {first:,} steps from
+scratch and {second:,} more on {hours:.0f} hours of pieces of music, speech and noises; then, from the mean of both
+students, twice {third:,} steps (seeds {" and ".join(map(str, THIRD_SEEDS))}) on these and as many hours of
+notes and words one by one and of speech over music or noises. Every time the teacher, the predictor and the heads
+were new. The weights are the mean of the first student and the last two. {crops:,} crops in all.
+`benchmarks/corpus.py` renders the sounds (fluidsynth's General MIDI soundfont, espeak-ng, sox and NumPy, in random
+rooms). Their programs, voices and words are none of those in the test parts below.
 
 ## What it is worth
 
@@ -163,12 +179,12 @@ def main() -> None:
     """Everything, or a part again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--scale", type=float, default=20.0, help="of the unlabelled part: 1.5 hours each")
+    parser.add_argument("--scale", type=float, default=20.0, help="of the two unlabelled parts: 1.5 hours each")
     options = parser.parse_args()
     unlabelled, labelled = options.output / "unlabelled", options.output / "labelled"
-    render(unlabelled, options.scale, [PRETRAIN])
+    render(unlabelled, options.scale, UNLABELLED)
     render(labelled, 1.0, TASKS)
-    ship(pretrain(unlabelled / PRETRAIN, options.output), PACKAGED["tiny"])
+    ship(pretrain(unlabelled, options.output), PACKAGED["tiny"])
     outcome = probe(labelled, options.output / "results")
     page = PACKAGED["tiny"].with_suffix(".md")
     page.write_text(card(round(PRETRAIN_CLIPS * options.scale), outcome), encoding="utf-8")

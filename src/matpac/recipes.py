@@ -245,7 +245,7 @@ def tiny_wide() -> Recipe:
     """`tiny`, half as wide again and for longer: what the encoder that comes with the package was trained by.
 
     Command: matpac pretrain --recipe tiny-wide --data FOLDER --output runs/tiny-wide
-    Source: ours; its epochs are for the 30 hours of `make tiny-encoder`.
+    Source: ours; its epochs are for the first 30 hours of `make tiny-encoder`.
     Cost: about seventy 3 s clips a second on one core, a quarter less than tiny.
     Expected: docs/results.md.
     """
