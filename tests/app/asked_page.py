@@ -89,6 +89,7 @@ def served(folder: Path, *options: str) -> Iterator[Asked]:
                 process.wait(60)
             finally:
                 process.kill()
+                process.wait(60)
 
 
 def _wait(page: Asked) -> None:

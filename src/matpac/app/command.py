@@ -1,7 +1,7 @@
 """`matpac app`: parse, load, serve."""
 
 import os
-from contextlib import suppress
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
@@ -20,7 +20,7 @@ two sounds compared; and with a database of matpac index: search by a sound, and
 
 It is served to this machine alone, and nothing leaves it. --host 0.0.0.0 lets others on the network use it, and
 hear every sound of the database.
-Exit code: 0 when it was ended by Ctrl-C, 2 for an error."""
+Exit code: 0 when it was ended by Ctrl-C or SIGTERM, 2 for an error."""
 
 DEFAULT = "tiny"
 """Encoder where none is named and no database remembers one: it comes with the package."""
@@ -66,12 +66,14 @@ def run_app(arguments: list[str]) -> int:
     from matpac.app.listening import LONGEST
     from matpac.app.page import App, build
 
+    ended = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):  # asked for, since a shell's background job ignores Ctrl-C
+        signal.signal(number, lambda *_: ended.set())
     page = build(App(embedder, searcher, options.longest or LONGEST))
     sounds = f"; {Path(options.database).name}: {searcher.database.count():,} rows" if searcher else ""
     serve(page, options.host, options.port, options.browser)
     print(f"http://{options.host}:{options.port}  ({embedder.card.name}{sounds}; Ctrl-C ends it)", flush=True)
-    with suppress(KeyboardInterrupt):
-        Event().wait()
+    ended.wait()
     page.close(verbose=False)
     return 0
 

@@ -15,6 +15,7 @@ from matpac.app.listening import LONGEST, Heard, hear, read_at_most
 from matpac.app.pictures import alike_picture, compared, heard_picture
 from matpac.embedder import Embedder
 from matpac.errors import MatpacError
+from matpac.report.figures import MOST_VECTORS
 from matpac.report.maps import SoundMap
 from matpac.report.style import printable
 from matpac.search.command import clock
@@ -31,7 +32,10 @@ LISTEN = "A sound as the encoder sees it. Drop a file (WAV, FLAC, MP3, Ogg; of a
 ALIKE = "Which moments are alike: the diagonal is the sound itself, blocks and stripes are what comes again."
 COMPARE = "Two sounds: how alike they are as a whole, and which moment of one is like which of the other."
 SEARCH = "The sounds of the database that are most like a sound. Click a row to hear it."
-MAP = "Every dot is a sound; what the encoder holds for alike lies together. Click one to hear it."
+MAP = (
+    "Every dot is a sound; what the encoder holds for alike lies together. Click one to hear it. Drawing takes up "
+    f"to half a minute; of more than {MOST_VECTORS:,} sounds it shows a random part."
+)
 CONDITION = "SQL on path, start, end, duration (s), size (bytes) and tags: duration < 5 AND array_has(tags, 'dog')"
 
 Played = tuple[int, Any]
