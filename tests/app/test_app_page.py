@@ -85,6 +85,11 @@ def test_what_is_no_sound_is_told_by_its_name(page: Asked, tmp_path):
         page.call("listen", page.upload(broken))
     with pytest.raises(PageError, match=r"^long\.wav: longer than 20 s"):
         page.call("listen", page.upload(long))
+    markup = tmp_path / "<img src=x>.wav"
+    markup.write_bytes(b"this is no sound" * 40)
+    with pytest.raises(PageError, match="not a sound file") as shown:
+        page.call("listen", page.upload(markup))
+    assert "<" not in str(shown.value)
     with pytest.raises(PageError, match="no sound yet"):
         page.call("compare", page.upload(write(tmp_path / "a.wav", ("tone", 1.0))), None)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -215,4 +216,5 @@ def told() -> Iterator[None]:
     try:
         yield
     except MatpacError as error:
-        raise gr.Error(str(error), duration=None, print_exception=False) from error
+        # Gradio shows it as HTML, and it names files
+        raise gr.Error(escape(str(error), quote=False), duration=None, print_exception=False) from error
