@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int16
 
 from matpac.audio import SAMPLE_RATE, read_crop
-from matpac.report.figures import MOST_VECTORS
+from matpac.report.figures import shown_vectors
 from matpac.report.maps import SoundMap, sound_map
 from matpac.search.database import column
 from matpac.search.query import Searcher
@@ -47,11 +47,7 @@ def draw_map(searcher: Searcher, seed: int = 0) -> tuple[SoundMap, list[Place]]:
     Raises SearchError where the database can't be read.
     """
     database = searcher.database
-    rows = database.count()
-    shown = np.arange(rows)
-    if rows > MOST_VECTORS:
-        shown = np.sort(np.random.default_rng(seed).permutation(rows)[:MOST_VECTORS])
-    found = database.take(shown.tolist())
+    found = database.take(shown_vectors(database.count(), seed).tolist())
     names = ("path", "start", "end", "tags")
     places = [
         Place(path, start, end, tuple(tags))

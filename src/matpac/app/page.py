@@ -20,7 +20,7 @@ from matpac.report.figures import MOST_VECTORS
 from matpac.report.maps import SoundMap
 from matpac.report.style import printable
 from matpac.search.command import clock
-from matpac.search.query import TOP, Searcher
+from matpac.search.query import TOP, Match, Searcher
 from matpac.tags import TOP as TAGS
 
 FORGOTTEN = 3600
@@ -38,8 +38,6 @@ MAP = (
     f"to half a minute; of more than {MOST_VECTORS:,} sounds it shows a random part."
 )
 CONDITION = "SQL on path, start, end, duration (s), size (bytes) and tags: duration < 5 AND array_has(tags, 'dog')"
-
-Played = tuple[int, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,16 +67,14 @@ class App:
         first, second = self._hear(one), self._hear(other)
         return compared(first, second), alike_picture(first, second)
 
-    def search(self, path: str | None, top: float, where: str) -> tuple[list[list[str]], list[Place]]:
+    def search(self, path: str | None, top: float, where: str) -> tuple[list[list[str]], list[Match]]:
         """Rows of the table, and what they stand for."""
         assert self.searcher is not None
         with told():
             rate = self.searcher.embedder.sample_rate
             waveform = read_at_most(_given(path), rate, self.longest)
             matches = self.searcher.similar(waveform, rate, top=int(top), where=where.strip() or None)
-        places = [Place(match.path, match.start, match.end, match.tags) for match in matches]
-        rows = [[f"{match.similarity:.4f}", *_shown(place)] for match, place in zip(matches, places, strict=True)]
-        return rows, places
+        return [[f"{match.similarity:.4f}", *_shown(match)] for match in matches], matches
 
     def draw(self) -> tuple[Image.Image, tuple[SoundMap, list[Place]]]:
         """The map's picture, and what lies where in it."""
@@ -157,9 +153,9 @@ def _search_tab(app: App) -> None:
     player = gr.Audio(label="no match chosen", interactive=False, autoplay=True, buttons=["download"])
     button.click(app.search, [query, top, where], [table, found], api_name="search")
 
-    def chosen(places: list[Place], event: gr.SelectData) -> dict[str, Any]:
+    def chosen(matches: list[Match], event: gr.SelectData) -> dict[str, Any]:
         row = event.row_value[1:]  # not its number: the reader may have sorted the table
-        return _player(next(place for place in places if _shown(place) == row))
+        return _player(next(match for match in matches if _shown(match) == row))
 
     table.select(chosen, found, player, api_visibility="private")
 
@@ -185,14 +181,14 @@ def _sound(label: str) -> gr.Audio:
     return gr.Audio(type="filepath", label=label, sources=["upload", "microphone"], buttons=[])
 
 
-def _player(place: Place) -> dict[str, Any]:
+def _player(place: Place | Match) -> dict[str, Any]:
     """The player with this sound in it."""
     with told():
         sound = play(place.path, place.start, place.end)
     return gr.update(value=sound, label="  ·  ".join([part for part in _shown(place) if part]))
 
 
-def _shown(place: Place) -> list[str]:
+def _shown(place: Place | Match) -> list[str]:
     """Place in the file, its name, tags, folder."""
     path = Path(place.path)
     return [

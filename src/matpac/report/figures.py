@@ -100,9 +100,7 @@ def projections(
     for name, vectors in encoders.items():
         if len(vectors) != len(labels):
             raise ValueError(f"{name or 'projection'}: {len(vectors)} vectors with {len(labels)} labels")
-    shown = np.arange(len(labels))
-    if len(labels) > MOST_VECTORS:
-        shown = np.sort(np.random.default_rng(seed).permutation(len(labels))[:MOST_VECTORS])
+    shown = shown_vectors(len(labels), seed)
     groups = label_groups([labels[int(clip)] for clip in shown])
     rows, columns = panel_grid(len(encoders))
     with look():
@@ -110,18 +108,41 @@ def projections(
         figure = new_figure(rows * (5.2 if columns == 1 else 4.6 if columns == 2 else 3.4) + legend_rows + 0.2)
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, (name, vectors) in zip(grid, encoders.items(), strict=False):
-            scatter(axes, project(vectors[shown], seed), groups)
-            bare(axes)
+            projection_panel(axes, vectors[shown], len(vectors), groups, seed)
             axes.set_title(printable(name, 90 // columns))
-            axes.set_xlabel(projection_note(vectors, len(shown)), color=PALE, fontsize=8)
-            for side in ("left", "right", "bottom", "top"):
-                axes.spines[side].set(visible=True, color=GRID)
             if colours and name in colours:
                 axes.spines["top"].set(color=colours[name].colour, linewidth=4)
         for axes in grid[len(encoders) :]:
             axes.remove()
         projection_legend(figure, grid[0], groups)
     return figure
+
+
+def shown_vectors(count: int, seed: int = 0) -> Integer[np.ndarray, " shown"]:
+    """Which of so many vectors a projection shows: all, or a random 2,000 of more, in order."""
+    if count <= MOST_VECTORS:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).permutation(count)[:MOST_VECTORS])
+
+
+def projection_panel(
+    axes: Any,
+    vectors: Float[np.ndarray, "clip dim"],
+    of: int,
+    groups: Mapping[str, tuple[Mark, np.ndarray]],
+    seed: int = 0,
+) -> Float[np.ndarray, "clip 2"]:
+    """Vectors in two dimensions in their groups' marks, framed, with a note: so many of `of`.
+
+    Returns where they are drawn, in the axes' units.
+    """
+    points = project(vectors, seed)
+    _scatter(axes, points, groups)
+    bare(axes)
+    axes.set_xlabel(_projection_note(vectors, of), color=PALE, fontsize=8)
+    for side in ("left", "right", "bottom", "top"):
+        axes.spines[side].set(visible=True, color=GRID)
+    return points
 
 
 def label_groups(labels: Sequence[str]) -> dict[str, tuple[Mark, np.ndarray]]:
@@ -145,15 +166,14 @@ def _natural(label: str) -> list[tuple[int, str]]:
     return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", label)]
 
 
-def projection_note(vectors: np.ndarray, shown: int) -> str:
-    """How many vectors of how many numbers were projected, and by what."""
+def _projection_note(vectors: np.ndarray, of: int) -> str:
+    shown = len(vectors)
     how = "PCA" if shown < FEWEST_FOR_TSNE or vectors.shape[1] < 2 else "t-SNE"
-    part = f"{shown:,}" if shown == len(vectors) else f"{shown:,} of {len(vectors):,}"
+    part = f"{shown:,}" if shown == of else f"{shown:,} of {of:,}"
     return f"{how}, {part} vectors of {vectors.shape[1]:,}"
 
 
-def scatter(axes: Any, points: np.ndarray, groups: Mapping[str, tuple[Mark, np.ndarray]]) -> None:
-    """Points [clip, 2] in their groups' marks."""
+def _scatter(axes: Any, points: np.ndarray, groups: Mapping[str, tuple[Mark, np.ndarray]]) -> None:
     for mark, clips in groups.values():
         order = 1 if mark.colour == OTHER else 2
         axes.scatter(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from matpac.report.figures import label_groups, project, projection_legend, projection_note, scatter
-from matpac.report.style import GRID, PALE, bare, look, new_figure
+from matpac.report.figures import label_groups, projection_legend, projection_panel
+from matpac.report.style import look, new_figure
 
 DOTS_PER_INCH = 144
 """Twice what the page shows, for screens of twice the pixels; ours."""
@@ -48,15 +48,11 @@ def sound_map(vectors: Float[np.ndarray, "sound width"], labels: Sequence[str], 
     """
     if len(vectors) != len(labels):
         raise ValueError(f"{len(vectors)} vectors with {len(labels)} labels")
-    points, groups = project(vectors, seed), label_groups(labels)
+    groups = label_groups(labels)
     with look():
         figure = new_figure(HEIGHT)
         axes = figure.subplots()
-        scatter(axes, points, groups)
-        bare(axes)
-        axes.set_xlabel(projection_note(vectors, len(vectors)), color=PALE, fontsize=8)
-        for side in ("left", "right", "bottom", "top"):
-            axes.spines[side].set(visible=True, color=GRID)
+        points = projection_panel(axes, vectors, len(vectors), groups, seed)
         projection_legend(figure, axes, groups)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
