@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from matpac.errors import MatpacError
 from matpac.logmel import LogMel, LogMelConfig, mel_matrix
 
 
@@ -60,3 +61,27 @@ def test_mean_and_deviation_are_the_configurations():
     waveform = torch.randn(1, 8_000)
     plain = LogMel(LogMelConfig(mean=0.0, std=1.0))(waveform)
     torch.testing.assert_close(LogMel(LogMelConfig(mean=2.0, std=3.0))(waveform), (plain - 2) / 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hop": 0}, "logmel.hop must be between 1 and 400, not 0"),
+        ({"hop": 401}, "logmel.hop must be between 1 and 400, not 401"),  # sound between windows would not be seen
+        ({"window": 0}, "logmel.window must be between 1 and 65536, not 0"),
+        ({"window": 10**13}, "logmel.window must be between 1 and 65536, not 10000000000000"),
+        ({"sample_rate": 0}, "logmel.sample_rate must be between 1 and 1000000, not 0"),
+        ({"mels": 0}, "logmel.mels must be between 1 and 201, not 0"),
+        ({"mels": 208}, "logmel.mels must be between 1 and 201, not 208"),  # more than bins
+        ({"low": 9_000}, "logmel.low 9000 and logmel.high 8000.0 must be 0 ≤ low < high ≤ 8000, half of"),
+        ({"low": -1.0}, "logmel.low -1.0"),
+        ({"high": 8_001.0}, "logmel.high 8001.0"),
+        ({"sample_rate": 8_000}, "logmel.high 8000.0 must be 0 ≤ low < high ≤ 4000"),
+        ({"low": float("nan")}, "logmel.low nan"),
+        ({"mean": float("inf")}, "logmel.mean must be a finite number, not inf"),
+        ({"std": 0.0}, "logmel.std must be above 0 and finite, not 0.0"),
+    ],
+)
+def test_front_ends_that_make_no_sense_are_refused(change, message):
+    with pytest.raises(MatpacError, match=message):
+        LogMelConfig(**change)

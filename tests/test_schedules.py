@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matpac.recipes import PAPER_STEPS, RECIPES, Plan
+from matpac.errors import MatpacError
+from matpac.recipes import PAPER_STEPS, RECIPES, OptimizerConfig, Plan, Recipe, ScheduleConfig
 from matpac.schedules import exponential, linear, warmup_cosine
 
 AUDIOSET = 2_012_615
@@ -83,3 +84,33 @@ def test_recipes_differ_where_the_papers_do():
     assert (matpac.predictor.hypotheses, plus.predictor.hypotheses) == (1, 5)
     assert RECIPES["matpac-no-classification"]().objective.alpha == 1.0
     assert RECIPES["matpac++-music"]() == RECIPES["matpac++"]()
+
+
+@pytest.mark.parametrize(
+    ("config", "change", "message"),
+    [
+        (OptimizerConfig, {"learning_rate": -1.0}, r"optimizer\.learning_rate must be at least 0, not -1\.0"),
+        (OptimizerConfig, {"learning_rate": math.nan}, r"optimizer\.learning_rate must be at least 0, not nan"),
+        (OptimizerConfig, {"warmup_epochs": -1}, r"optimizer\.warmup_epochs must be at least 0, not -1"),
+        (OptimizerConfig, {"weight_decay": -0.1}, r"optimizer\.weight_decay must be at least 0"),
+        (OptimizerConfig, {"beta1": 2.0}, r"optimizer\.beta1 must be at least 0 and below 1, not 2\.0"),
+        (OptimizerConfig, {"beta2": 1.0}, r"optimizer\.beta2 must be at least 0 and below 1, not 1\.0"),
+        (OptimizerConfig, {"eps": -1.0}, r"optimizer\.eps must be at least 0"),
+        (OptimizerConfig, {"clip": 0.0}, r"optimizer\.clip must be above 0 \(\.inf for no clipping\), not 0\.0"),
+        (ScheduleConfig, {"encoder_decay_end": 1.1}, r"schedule\.encoder_decay_end must be between 0 and 1"),
+        (ScheduleConfig, {"head_decay_start": -0.1}, r"schedule\.head_decay_start must be between 0 and 1"),
+        (ScheduleConfig, {"multiple_choice_start": 0.0}, r"schedule\.multiple_choice_start must be above 0"),
+        (ScheduleConfig, {"teacher_temperature_end": 0.0}, r"schedule\.teacher_temperature_end must be above 0"),
+        (ScheduleConfig, {"teacher_temperature_epochs": -1}, r"teacher_temperature_epochs must be at least 0"),
+        (Recipe, {"epochs": math.inf}, "epochs must be above 0, not inf"),
+        (Recipe, {"batch_size": 0}, "batch_size must be above 0, not 0"),
+    ],
+)
+def test_recipes_that_make_no_sense_are_refused(config, change, message):
+    with pytest.raises(MatpacError, match=message):
+        config(**change)
+
+
+def test_what_makes_sense_at_its_edge_is_taken():
+    OptimizerConfig(clip=math.inf, warmup_epochs=0, beta1=0.0)
+    ScheduleConfig(encoder_decay_start=1.0, multiple_choice_end=0.0, teacher_temperature_epochs=0)

@@ -92,7 +92,9 @@ def test_start_is_xavier():
         ({"mels": 81}, "mels must be a positive multiple of 16, not 81"),
         ({"frames": 100}, "frames must be a positive multiple of 16, not 100"),
         ({"width": 66}, "width 66 must divide by 4"),
-        ({"depth": 0}, "depth must be at least 1"),
+        ({"depth": 0}, "encoder.depth must be at least 1, not 0"),
+        ({"heads": 0}, "encoder.heads must be at least 1, not 0"),
+        ({"width": -4}, "encoder.width must be at least 1, not -4"),
     ],
 )
 def test_impossible_sizes_are_refused(change, message):

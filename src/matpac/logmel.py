@@ -11,6 +11,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from matpac.errors import MatpacError
+
+HIGHEST_RATE = 1_000_000
+"""Of sound, in Hz: above what any sound file is made for; ours."""
+
+LONGEST_WINDOW = 65_536
+"""In samples, four seconds at 16 kHz: a bound against slips of the finger and files that mean harm; ours."""
+
+MOST_MELS = 1_024
+"""Bands of mel; as `LONGEST_WINDOW`."""
+
 
 @dataclass(frozen=True)
 class LogMelConfig:
@@ -19,8 +30,8 @@ class LogMelConfig:
     Args:
         sample_rate: in Hz.
         window: length of the periodic Hann window and of the Fourier transform, in samples (25 ms).
-        hop: in samples (10 ms).
-        mels: number of mel bands.
+        hop: in samples (10 ms), at most the window.
+        mels: number of mel bands, at most as many as the spectrum has bins.
         low: lower edge of the lowest band, in Hz.
         high: upper edge of the highest band, in Hz.
         mean: mean of log-mel that is subtracted; the default is AudioSet's, as published.
@@ -35,6 +46,27 @@ class LogMelConfig:
     high: float = 8_000.0
     mean: float = -7.056
     std: float = 4.193
+
+    def __post_init__(self) -> None:
+        bins = self.window // 2 + 1
+        most = {
+            "sample_rate": HIGHEST_RATE,
+            "window": LONGEST_WINDOW,
+            "hop": self.window,
+            "mels": min(MOST_MELS, bins),
+        }
+        for name, bound in most.items():
+            if not 1 <= (value := getattr(self, name)) <= bound:
+                raise MatpacError(f"logmel.{name} must be between 1 and {bound}, not {value}")
+        if not 0 <= self.low < self.high <= self.sample_rate / 2:
+            raise MatpacError(
+                f"logmel.low {self.low} and logmel.high {self.high} must be 0 ≤ low < high ≤ "
+                f"{self.sample_rate / 2:g}, half of logmel.sample_rate"
+            )
+        if not math.isfinite(self.mean):
+            raise MatpacError(f"logmel.mean must be a finite number, not {self.mean}")
+        if not 0 < self.std < math.inf:
+            raise MatpacError(f"logmel.std must be above 0 and finite, not {self.std}")
 
     def frames(self, samples: int) -> int:
         """Number of frames of `samples` samples: there is no padding, so less than a window has none."""

@@ -4,6 +4,7 @@ A recipe speaks epochs and a global batch: steps follow from the corpus. `RECIPE
 whose docstrings give the command, the cost and the score to expect.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -21,6 +22,26 @@ PAPER_CLIPS = 2_012_615
 
 PAPER_STEPS = 294_816
 """Steps of the papers' run: 300 epochs of 2,012,615 clips in batches of 2048."""
+
+RULES: dict[str, Callable[[float], bool]] = {
+    "above 0": lambda value: 0 < value < math.inf,
+    "above 0 (.inf for no clipping)": lambda value: value > 0,
+    "at least 0": lambda value: 0 <= value < math.inf,
+    "at least 0 and below 1": lambda value: 0 <= value < 1,
+    "between 0 and 1": lambda value: 0 <= value <= 1,
+}
+"""What a number of a recipe must be, in words, and whether it is."""
+
+
+def require(config: object, part: str, rule: str, *names: str) -> None:
+    """That these numbers of a part of a recipe keep a rule; NaN keeps none.
+
+    Raises:
+        MatpacError: names the first that does not.
+    """
+    for name in names:
+        if not RULES[rule](value := getattr(config, name)):
+            raise MatpacError(f"{part}{name} must be {rule}, not {value}")
 
 
 @dataclass(frozen=True)
@@ -47,6 +68,11 @@ class OptimizerConfig:
     beta2: float = 0.95
     eps: float = 1e-6
     clip: float = 3.0
+
+    def __post_init__(self) -> None:
+        require(self, "optimizer.", "at least 0", "learning_rate", "warmup_epochs", "weight_decay", "eps")
+        require(self, "optimizer.", "at least 0 and below 1", "beta1", "beta2")
+        require(self, "optimizer.", "above 0 (.inf for no clipping)", "clip")
 
 
 @dataclass(frozen=True)
@@ -76,6 +102,13 @@ class ScheduleConfig:
     multiple_choice_start: float = 0.1
     multiple_choice_end: float = 0.1 * 0.99997**PAPER_STEPS
 
+    def __post_init__(self) -> None:
+        decays = ("encoder_decay_start", "encoder_decay_end", "head_decay_start", "head_decay_end")
+        temperatures = ("teacher_temperature_start", "teacher_temperature_end", "multiple_choice_start")
+        require(self, "schedule.", "between 0 and 1", *decays)
+        require(self, "schedule.", "above 0", *temperatures)
+        require(self, "schedule.", "at least 0", "teacher_temperature_epochs", "multiple_choice_end")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -104,8 +137,7 @@ class Recipe:
             raise MatpacError(
                 f"logmel.mels {self.logmel.mels} and objective.encoder.mels {self.objective.encoder.mels} differ"
             )
-        if self.batch_size < 1 or self.epochs <= 0:
-            raise MatpacError(f"a batch of {self.batch_size} clips for {self.epochs} epochs trains nothing")
+        require(self, "", "above 0", "batch_size", "epochs")
 
     @property
     def crop_samples(self) -> int:

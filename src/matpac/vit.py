@@ -45,10 +45,11 @@ class EncoderConfig:
         for name in ("mels", "frames"):
             if (value := getattr(self, name)) % PATCH or value < PATCH:
                 raise MatpacError(f"encoder.{name} must be a positive multiple of {PATCH}, not {value}")
+        for name in ("width", "depth", "heads"):
+            if (value := getattr(self, name)) < 1:
+                raise MatpacError(f"encoder.{name} must be at least 1, not {value}")
         if self.width % self.heads or self.width % 4:
             raise MatpacError(f"encoder.width {self.width} must divide by 4 and by encoder.heads {self.heads}")
-        if self.depth < 1:
-            raise MatpacError(f"encoder.depth must be at least 1, not {self.depth}")
 
     @property
     def bands(self) -> int:

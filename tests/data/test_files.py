@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from matpac import audio
+from matpac.data import files as files_module
 from matpac.data.files import Clip, DataError, FileList, LeftOut, describe_left_out, list_clips, track
 from sound_files import GOOD, make_mixed_folder, write_sound
 
@@ -82,6 +83,13 @@ def test_a_table(mixed: dict[str, Path], kind: str) -> None:
         ("a.csv", b"path\n", r"a\.csv: its path column is empty"),
         ("a.csv", b"label,path\n1,a.wav\n2,\n", r"a\.csv: line 3 has no path"),
         ("a.csv", b"path\n\xff\xfe\n", r"a\.csv: not UTF-8 text"),
+        ("a.csv", b'path,label\na.wav,x\n\nb.wav,"y\nc.wav,z\n', r"a\.csv: line 3: a quote is left open"),
+        ("a.csv", b'path,"label\na.wav,x\n', r"a\.csv: line 1: a quote is left open"),
+        (
+            "a.csv",
+            b'path,label\na.wav,"' + b"b.wav,y\n" * 20_000,
+            r"a\.csv: line 2: field larger .*quote left open",
+        ),
         ("a.parquet", b"words", r"a\.parquet: not a Parquet file"),
     ],
 )
@@ -89,6 +97,27 @@ def test_bad_tables(tmp_path: Path, name: str, content: bytes, message: str) -> 
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         list_clips(tmp_path / name)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_quotes_that_are_closed(mixed: dict[str, Path], end: str) -> None:
+    table = mixed["text.wav"].parent / "corpus.csv"
+    lines = [
+        "title,path",
+        '"two\nlines","stereo_44k.wav"',
+        '"Heroes" live,mono_48k.flac',
+        '5" single,"mono_48k.flac"',
+    ]
+    table.write_text("\n".join(lines) + end)
+    assert [Path(clip.path).name for clip in list_clips(table).clips] == ["stereo_44k.wav", "mono_48k.flac"]
+
+
+@pytest.mark.parametrize("rows", [[1, 2], [b"a.wav"], [None, "a.wav"], [1.5]])
+def test_paths_of_a_parquet_table_are_text(rows: list, tmp_path: Path) -> None:
+    table = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"path": rows}), table)
+    with pytest.raises(DataError, match=r"a\.parquet: row 0 has (no path; remove it|.* write the column)"):
+        list_clips(table)
 
 
 def test_nothing_to_use(tmp_path: Path) -> None:
@@ -121,6 +150,41 @@ def test_cache_saves_reading_headers(mixed: dict[str, Path], tmp_path: Path, ope
         os.fsencode(path) for path in [*mixed.values(), added] if path.exists()
     )
     assert os.listdir(cache.parent) == ["durations.parquet"]  # noqa: PTH208
+
+
+class Killed(BaseException):
+    """Stands for a kill in the middle of a listing."""
+
+
+def test_a_listing_that_is_broken_off_goes_on(
+    mixed: dict[str, Path], tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cache = mixed["text.wav"].parent, tmp_path / "durations.parquet"
+    names = [path.name for path in sorted(mixed.values())]
+    monkeypatch.setattr(files_module, "KEEP_SECONDS", 0.0)
+    info = audio.info
+
+    def killed_at(name: str) -> None:
+        def reading(path: str) -> audio.AudioInfo:
+            if Path(path).name == name:
+                raise Killed
+            return info(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(audio, "info", reading)
+            with pytest.raises(Killed):
+                list_clips(root, cache, workers=1)
+
+    killed_at(names[3])
+    opened.clear()
+    whole = list_clips(root, cache)
+    assert sorted(opened) == sorted(names[3:])
+    for changed in (names[0], names[-1]):  # and what was known of the files after these is not lost
+        os.utime(next(path for path in mixed.values() if path.name == changed), ns=(0, 0))
+    killed_at(names[-1])
+    opened.clear()
+    assert list_clips(root, cache) == whole
+    assert opened == [names[-1]]
 
 
 def test_unreadable_files_are_tried_again_with_other_libraries(

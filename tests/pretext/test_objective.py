@@ -225,8 +225,16 @@ def test_impossible_objectives_are_refused():
         ObjectiveConfig(alpha=1.5)
     with pytest.raises(MatpacError, match="leaves 0 of 30 patches visible"):
         replace(CONFIG, mask_ratio=0.99)
-    with pytest.raises(MatpacError, match="needs a hypothesis"):
-        PredictorConfig(hypotheses=0)
+    with pytest.raises(MatpacError, match="mask_ratio nan leaves 0 of 30"):
+        replace(CONFIG, mask_ratio=float("nan"))
+    for name in ("width", "depth", "heads", "hypotheses"):
+        with pytest.raises(MatpacError, match=rf"predictor\.{name} must be at least 1, not 0"):
+            replace(CONFIG.predictor, **{name: 0})
+    for name in ("hidden", "bottleneck", "classes"):
+        with pytest.raises(MatpacError, match=rf"head\.{name} must be at least 1, not 0"):
+            replace(CONFIG.head, **{name: 0})
+    with pytest.raises(MatpacError, match=r"head\.center_momentum must be between 0 and 1, not 1\.5"):
+        replace(CONFIG.head, center_momentum=1.5)
 
 
 def test_the_same_encoder_as_alone():

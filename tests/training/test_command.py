@@ -75,6 +75,13 @@ def test_what_print_config_prints_gives_the_same_run(
         ([*WHERE, "--objective.alpha", "3"], "alpha must be between 0 and 1, not 3.0"),
         ([*WHERE, "--objective.mask_ratio", "1"], "mask_ratio 1"),
         ([*WHERE, "--keep", "0"], "keep must be at least 1, not 0"),
+        ([*WHERE, "--objective.encoder.heads", "0"], "encoder.heads must be at least 1, not 0"),
+        ([*WHERE, "--objective.predictor.heads", "0"], "predictor.heads must be at least 1, not 0"),
+        ([*WHERE, "--objective.head.classes", "0"], "head.classes must be at least 1, not 0"),
+        ([*WHERE, "--optimizer.learning_rate", "-1"], "optimizer.learning_rate must be at least 0, not -1"),
+        ([*WHERE, "--schedule.multiple_choice_start", "0"], "schedule.multiple_choice_start must be above 0"),
+        ([*WHERE, "--logmel.low", "9000"], "logmel.low 9000"),
+        ([*WHERE, "--accelerator", "abacus"], "--accelerator abacus --devices auto: cannot be used here"),
         ([*WHERE, "--recipe"], "argument --recipe: expected one argument"),
         ([*WHERE, "--epochs"], "expected one argument"),
         (["--data", "x"], "output"),
@@ -133,9 +140,9 @@ def test_a_resumed_run_keeps_its_settings(folder: Path) -> None:
 
 def test_a_resumed_run_may_run_elsewhere(folder: Path) -> None:
     given = ["--log_every", "9", "--devices", "2", "--workers", "3", "--keep", "5", "--checkpoint_every", "7"]
-    _, _, options = parse(["--resume", f"--output={folder}", *given])
+    _, _, options = parse(["--resume", f"--output={folder}", "--data", "/copy", *given])
     assert options == RunOptions(
-        "d", str(folder), resume=True, seed=2, log_every=9, devices=2, workers=3, keep=5, checkpoint_every=7
+        "/copy", str(folder), resume=True, seed=2, log_every=9, devices=2, workers=3, keep=5, checkpoint_every=7
     )
 
 
@@ -161,6 +168,21 @@ def test_a_run_of_before_there_was_an_option_goes_on_and_may_use_it(folder: Path
             parse(["--resume", "--output", str(folder), *given])
 
 
+@pytest.mark.parametrize(
+    "change", [{"momentum": 3}, {"optimizer": {"momentum": 3}}, {"optimizer": 3}, {"epochs": "many"}], ids=str
+)
+def test_a_run_of_another_matpac_is_refused_in_one_line(
+    change: dict, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"recipe": config["recipe"] | change}))
+    assert main(["pretrain", "--resume", "--output", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert f"{folder}: its config.json does not fit this matpac" in said
+    assert said.count("\n") == 1
+
+
 def test_a_file_of_options_can_ask_to_resume(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "options.yaml"
     file.write_text(f"resume: true\noutput: {folder}\n")
@@ -173,7 +195,6 @@ def test_a_file_of_options_can_ask_to_resume(folder: Path, tmp_path: Path) -> No
         (["--seed", "3"], "seed 2 → 3"),
         (["--epochs", "5"], "epochs 4.0 → 5.0"),
         (["--objective.head.classes", "8"], "objective.head.classes 256 → 8"),
-        (["--data", "e"], "data d → e"),
         (["--accumulate", "2"], "accumulate 1 → 2"),
         (["--recipe", "matpac"], "recipe tiny → matpac"),
     ],

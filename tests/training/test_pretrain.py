@@ -1,9 +1,15 @@
 """Real runs of a tiny recipe on small sound files, in this process."""
 
+import gc
+import json
 import multiprocessing
+import os
 import shutil
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,6 +21,7 @@ import matpac
 from matpac import audio
 from matpac.data.files import DataError
 from matpac.logmel import LogMel
+from matpac.pretext import Objective, PretextOutput
 from matpac.recipes import Recipe
 from matpac.training.guard import StopSignal, TrainingError
 from matpac.training.monitors import Speed
@@ -22,6 +29,9 @@ from matpac.training.pretrain import Training, pretrain_to_end
 from matpac.training.run import RunError
 from sound_files import make_mixed_folder, make_sound
 from tiny_run import assert_same, checkpoints, last_state, lines, make_sounds, options, run, tiny_recipe
+
+if TYPE_CHECKING:  # Fabric takes a second to import
+    from lightning_fabric import Fabric
 
 STEPS = 6  # 8 clips, batches of 4, 3 epochs
 
@@ -130,6 +140,36 @@ def test_two_runs_of_one_seed_are_the_same(unbroken: Path, sounds: Path, tmp_pat
 def test_accumulated_batches_equal_whole_ones(unbroken: Path, sounds: Path, tmp_path: Path) -> None:
     run(sounds, tmp_path / "run", accumulate=2)
     assert_same(unbroken, tmp_path / "run", tolerance=1e-5)
+    for one, two in zip(
+        *(lines(folder / "metrics.jsonl") for folder in (unbroken, tmp_path / "run")), strict=True
+    ):
+        for name in ("loss", "loss/prediction", "loss/classification"):
+            assert one[name] == pytest.approx(two[name], abs=1e-4)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_memory_is_for_the_output_of_one_micro_batch(
+    accumulate: int, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[int] = []
+    forward, update = Objective.forward, Objective.update_teacher
+
+    def count() -> None:
+        alive.append(sum(type(found) is PretextOutput for found in gc.get_objects()))
+
+    def counted_forward(self: Objective, *arguments: Any) -> PretextOutput:
+        count()
+        return forward(self, *arguments)
+
+    def counted_update(self: Objective, *arguments: float) -> None:
+        count()
+        update(self, *arguments)
+
+    gc.collect()
+    monkeypatch.setattr(Objective, "forward", counted_forward)
+    monkeypatch.setattr(Objective, "update_teacher", counted_update)
+    run(sounds, tmp_path / "run", accumulate=accumulate)
+    assert alive == [*[0] * accumulate, 1] * STEPS
 
 
 # --- broken off and gone on with ---------------------------------------------------------------------------
@@ -168,6 +208,47 @@ def test_to_the_end_goes_on_where_it_was_stopped(
     assert len(checkpoints(tmp_path / "run")) == 1
     assert pretrain_to_end(tiny_recipe(), options(sounds, tmp_path / "run"), "tiny").complete
     assert_same(unbroken, tmp_path / "run")
+
+
+def test_a_run_goes_on_where_gradients_are_scaled(
+    unbroken: Path,
+    sounds: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """As on a GPU without bf16, with and without what a checkpoint of before kept."""
+
+    def in_float16(options: object) -> "Fabric":
+        from lightning_fabric import Fabric
+        from lightning_fabric.plugins.precision.amp import MixedPrecision
+
+        precision = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu"))
+        fabric = Fabric(accelerator="cpu", devices=1, plugins=precision)
+        fabric.launch()
+        return fabric
+
+    def state_of(folder: Path) -> tuple[Path, dict]:
+        path = checkpoints(folder)[-1] / "state.json"
+        return path, json.loads(path.read_text())
+
+    monkeypatch.setattr("matpac.training.pretrain.start_fabric", in_float16)
+    for kept in (True, False):
+        folder = tmp_path / f"kept {kept}"
+        shutil.copytree(unbroken, folder)
+        shutil.rmtree(checkpoints(folder)[-1])
+        path, state = state_of(folder)
+        assert (state["precision"], state["computed_in"]) == ({}, "32-true")
+        if not kept:
+            del state["precision"], state["computed_in"]
+            path.write_text(json.dumps(state))
+        assert run(sounds, folder, resume=True).complete
+        assert ("goes on in 16-mixed" in capfd.readouterr().err) == kept
+        _, state = state_of(folder)
+        assert state["computed_in"] == "16-mixed"
+        assert state["precision"]["scale"] > 0
+        assert run(sounds, folder, resume=True).complete  # with the scale that was kept
+        assert "goes on in" not in capfd.readouterr().err
 
 
 def test_resuming_a_finished_run_does_nothing(unbroken: Path, sounds: Path, tmp_path: Path) -> None:
@@ -273,6 +354,41 @@ def test_a_corpus_that_became_unreadable_is_one_clear_line(workers: int, tmp_pat
     assert str(error.value).startswith("10 clips in a row can't be decoded; check the corpus: ")
     assert "\n" not in str(error.value)
     assert not multiprocessing.active_children()  # and the reading process has ended with it
+
+
+def test_a_reader_that_is_killed_is_one_clear_line(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = Training.advance
+
+    def killing(self: Training, *arguments: Any) -> object:
+        for reader in multiprocessing.active_children():
+            assert reader.pid is not None
+            os.kill(reader.pid, signal.SIGKILL)
+        while True:  # PyTorch interrupts it
+            time.sleep(0.1)
+        return advance(self, *arguments)
+
+    monkeypatch.setattr(Training, "advance", killing)
+    with pytest.raises(
+        TrainingError, match=r"a process that reads sounds has ended .*--resume and fewer --workers"
+    ):
+        run(sounds, tmp_path / "run", workers=1)
+
+
+def test_several_gpus_are_asked_whether_to_stop_between_log_lines(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def agree(fabric: object, stop: StopSignal, asking: bool) -> bool:
+        asked.append(asking)
+        return False
+
+    monkeypatch.setattr("matpac.training.pretrain.agree_to_stop", agree)
+    monkeypatch.setattr("matpac.training.pretrain.ASKING_STEPS", 2)
+    run(sounds, tmp_path / "run", log_every=5)
+    assert asked == [False, True, False, True, True, True]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,20 @@
 """`matpac pretrain` as people start it: processes of its own, killed, stopped, and several at once."""
 
+import itertools
 import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 import torch
 
+from matpac.errors import MatpacError
+from matpac.training import processes
 from matpac.training.command import parse
+from matpac.training.processes import first_then_others
 from sound_files import cut_file, write_sound
 from tiny_run import (
     TORCHRUN,
@@ -131,3 +137,63 @@ def test_nothing_to_train_on_is_one_clear_line(count: int, tmp_path: Path) -> No
     assert said.startswith("matpac pretrain: ")
     assert ("no sound file" if not count else "too few clips for one batch") in said
     assert said.count("\n") == 1
+
+
+# --- one after the others ----------------------------------------------------------------------------------
+
+
+FIRST: Any = SimpleNamespace(is_global_zero=True)
+OTHER: Any = SimpleNamespace(is_global_zero=False)
+"""Of two processes; none has a collective that it could wait in."""
+
+
+def nothing() -> NoReturn:
+    raise AssertionError("is another process's part")
+
+
+def fails() -> NoReturn:
+    raise OSError("No space left on device")
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is both, and has the store that they would share."""
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr(processes, "_joined", lambda: True)
+    monkeypatch.setattr(torch.distributed.distributed_c10d, "_get_default_store", lambda: store)
+    monkeypatch.setattr(processes, "_TURNS", itertools.repeat(0))
+
+
+@pytest.mark.usefixtures("joined")
+def test_others_wait_for_the_first_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = iter(range(3))
+
+    def sleep(seconds: float) -> None:
+        if next(hours, None) is None:
+            assert first_then_others(FIRST, lambda: "read", nothing) == "read"
+
+    monkeypatch.setattr(processes, "time", SimpleNamespace(sleep=sleep))
+    assert first_then_others(OTHER, nothing, lambda: "kept") == "kept"
+
+
+@pytest.mark.usefixtures("joined")
+def test_others_do_not_begin_what_the_first_could_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "time", SimpleNamespace(sleep=lambda seconds: None))
+    with pytest.raises(OSError, match="No space left"):
+        first_then_others(FIRST, fails, nothing)
+    with pytest.raises(MatpacError, match="the first process of this run could not go on; what it said tells why"):
+        first_then_others(OTHER, nothing, nothing)
+
+
+@pytest.mark.usefixtures("joined")
+def test_others_end_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(self: torch.distributed.Store, keys: list[str]) -> NoReturn:
+        raise torch.distributed.DistNetworkError("Connection reset by peer")
+
+    monkeypatch.setattr(torch.distributed.HashStore, "check", gone)
+    with pytest.raises(MatpacError, match="the first process of this run could not go on"):
+        first_then_others(OTHER, nothing, nothing)
+
+
+def test_a_process_alone_waits_for_nobody() -> None:
+    assert first_then_others(FIRST, lambda: "read", nothing) == "read"

@@ -49,11 +49,11 @@ def names(run: Run) -> list[str]:
 
 
 def test_a_run_that_is_there_is_refused_and_resumed(tmp_path: Path) -> None:
-    started(tmp_path / "run", recipe={"epochs": 3})
+    started(tmp_path / "run", recipe={"epochs": 3}, options={})
     with pytest.raises(RunError, match="lies there already; go on with --resume, or choose another --output"):
         Run(tmp_path / "run", resume=False, keep=2)
     Run(tmp_path / "run", resume=True, keep=2)
-    assert read_config(tmp_path / "run") == {"recipe": {"epochs": 3}}
+    assert read_config(tmp_path / "run") == {"recipe": {"epochs": 3}, "options": {}}
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:
@@ -62,8 +62,11 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
             attempt()
 
 
-def test_damaged_config(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"recipe": ')
+@pytest.mark.parametrize(
+    "content", [b'{"recipe": ', b"[]", b"{}", b'{"recipe": [], "options": {}}', b"\xff\xfe"], ids=str
+)
+def test_damaged_config(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(RunError, match=r"config\.json: damaged"):
         read_config(tmp_path)
 
@@ -236,7 +239,8 @@ def test_a_full_disk_is_one_clear_line(name: str, tmp_path: Path, monkeypatch: p
 
 
 def test_config_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = started(tmp_path, epochs=1)
+    before = {"recipe": {"epochs": 1}, "options": {}}
+    run = started(tmp_path, **before)
 
     def fails(*arguments: Any) -> None:
         raise Killed
@@ -244,5 +248,5 @@ def test_config_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     replace: Callable[..., Any] = fails
     monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(Killed):
-        run.write_config({"epochs": 2})
-    assert read_config(tmp_path) == {"epochs": 1}
+        run.write_config({"recipe": {"epochs": 2}, "options": {}})
+    assert read_config(tmp_path) == before

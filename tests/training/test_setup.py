@@ -1,5 +1,6 @@
 """Parts of a run: the optimizer's groups, each process's masks and clips, the corpus's fingerprint."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +14,17 @@ from matpac.errors import MatpacError
 from matpac.pretext.masking import mask_noise, split_by_noise
 from matpac.pretext.objective import Objective
 from matpac.recipes import OptimizerConfig, Plan
+from matpac.training import processes
+from matpac.training.guard import TrainingError
 from matpac.training.options import RunOptions
-from matpac.training.setup import adamw, count_workers, fingerprint, step_loader, step_splits
+from matpac.training.setup import (
+    adamw,
+    count_workers,
+    fingerprint,
+    step_loader,
+    step_splits,
+    telling_of_lost_readers,
+)
 from tiny_run import make_sounds, tiny_recipe
 
 
@@ -112,10 +122,56 @@ def test_fingerprint_depends_on_names_order_and_lengths() -> None:
     assert len({fingerprint(other) for other in [clips, *others]}) == 5
 
 
-def test_workers() -> None:
-    assert count_workers(3, torch.device("cpu")) == 3
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "8", "WORLD_SIZE": "16"}
+SRUN = {"SLURM_STEP_NUM_TASKS": "16", "SLURM_NTASKS_PER_NODE": "8", "SLURM_NNODES": "2"}
+
+
+@pytest.mark.parametrize(
+    ("cores", "environment", "readers"),
+    [
+        (6, {}, 6),
+        (128, {}, 24),
+        (128, TORCHRUN, 16),
+        (6, TORCHRUN, 1),
+        (128, SRUN, 16),
+        (128, SRUN | {"SLURM_CPUS_PER_TASK": "12"}, 12),
+        (12, SRUN | {"SLURM_CPUS_PER_TASK": "12"}, 12),  # srun has bound the task to these
+        (128, TORCHRUN | {"SLURM_CPUS_PER_TASK": "128"}, 16),  # torchrun as the one task of a machine
+    ],
+)
+def test_workers(cores: int, environment: dict[str, str], readers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*TORCHRUN, *SRUN, "SLURM_CPUS_PER_TASK"]:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    assert count_workers("auto", torch.device("cuda")) == readers
+    assert count_workers(3, torch.device("cuda")) == count_workers(3, torch.device("cpu")) == 3
     assert count_workers("auto", torch.device("cpu")) == 1
-    assert 1 <= count_workers("auto", torch.device("cuda")) <= 8
+
+
+@pytest.mark.parametrize(("nodes", "readers"), [(1, 4), (2, 8)])
+def test_workers_of_processes_that_matpac_started(
+    nodes: int, readers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(32)), raising=False)
+    monkeypatch.setattr(processes, "_joined", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 8)
+    assert count_workers("auto", torch.device("cuda"), nodes) == readers
+
+
+def test_errors_that_are_not_of_a_lost_reader_stay() -> None:
+    for error in (RuntimeError("Caught RuntimeError in DataLoader worker process 0."), KeyError("x")):
+        with pytest.raises(type(error)) as caught, telling_of_lost_readers():
+            raise error
+        assert caught.value is error
+    with (
+        pytest.raises(
+            TrainingError, match=r"has ended \(DataLoader worker \(pid 3\) is killed\); mostly the memory"
+        ),
+        telling_of_lost_readers(),
+    ):
+        raise RuntimeError("DataLoader worker (pid 3) is killed. ")
 
 
 @pytest.mark.parametrize(

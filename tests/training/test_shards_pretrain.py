@@ -238,6 +238,23 @@ def test_shards_of_other_content_are_another_corpus(sounds: Path, shards: Path, 
         run_on(str(tmp_path / "shards"), tmp_path / "run", resume=True)
 
 
+def test_shards_copied_elsewhere_are_gone_on_with(shards: Path, sounds: Path, tmp_path: Path) -> None:
+    trained(str(shards), tmp_path / "whole")
+    killed_at(5, str(shards), tmp_path / "moved")
+    shutil.copytree(shards, tmp_path / "copy")
+    with pytest.raises(RunError, match="the corpus is not the one that this run began with"):
+        run_on(str(sounds), tmp_path / "moved", resume=True)
+    trained(str(tmp_path / "copy"), tmp_path / "moved", resume=True)
+    assert_same(tmp_path / "whole", tmp_path / "moved")
+
+
+def test_another_folder_is_another_corpus(sounds: Path, tmp_path: Path) -> None:
+    killed_at(5, str(sounds), tmp_path / "run")
+    shutil.copytree(sounds, tmp_path / "copy")
+    with pytest.raises(RunError, match="the corpus is not the one that this run began with"):
+        run_on(str(tmp_path / "copy"), tmp_path / "run", resume=True)
+
+
 def test_shards_are_the_same_corpus_wherever_they_lie(shards: Path, server: Local, tmp_path: Path) -> None:
     shutil.copytree(shards, tmp_path / "copy")
     prints = {fingerprint(list_corpus(str(place)).clips) for place in (shards, tmp_path / "copy")}

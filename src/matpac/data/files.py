@@ -3,9 +3,11 @@
 import csv
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +23,11 @@ SHORTEST_SECONDS = 400 / 16_000
 # Files handed to the threads at a time: millions of waiting tasks would fill the memory.
 TASKS = 4_096
 REASONS_SHOWN = 3
+# Between two times that the headers read so far are kept: at most two minutes of reading are lost, and to write
+# two million takes a core three seconds; ours.
+KEEP_SECONDS = 120.0
+# A last line of our own: a table in which it is no row of its own has a quote left open.
+END = "(end of the table)"
 CACHE_COLUMNS = ("path", "size", "modified", "duration", "reason")
 
 
@@ -83,12 +90,13 @@ def list_clips(
 
     Tables are CSV, TSV or Parquet; their other columns are ignored, relative paths count from the table's
     folder, a path that stands there twice is one clip. Headers are read by `workers` threads, and what they say is
-    kept in the Parquet file `cache`: another call reads no header of a file whose size and time of change are
-    the same. Clips shorter than `min_seconds`, or than one log-mel window, are left out.
+    kept in the Parquet file `cache`, now and then while they are read and at the end: another call reads no header
+    of a file whose size and time of change are the same. Clips shorter than `min_seconds`, or than one log-mel
+    window, are left out.
 
     Raises:
-        DataError: no sound file, none that can be used (with the first reasons), a table without `path`
-            column, a cache that can't be read.
+        DataError: no sound file, none that can be used (with the first reasons), a table that can't be read or is
+            without `path` column, a cache that can't be read.
     """
     if not Path(source).exists():
         raise DataError(f"{source}: no such file or folder; check the path")
@@ -172,24 +180,37 @@ def _parquet_paths(table: Path) -> list[str]:
         if "path" not in names:
             raise DataError(f"{table}: no column `path`; it has {', '.join(names)}")
         rows = pq.read_table(table, columns=["path"])["path"].to_pylist()
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise DataError(f"{table}: not a Parquet file ({error}); write it anew") from error
-    if None in rows:
-        raise DataError(f"{table}: row {rows.index(None)} has no path; remove it")
+    for number, row in enumerate(rows):
+        if row is None:
+            raise DataError(f"{table}: row {number} has no path; remove it")
+        if not isinstance(row, str):
+            raise DataError(f"{table}: row {number} has {row!r:.80} for a path; write the column `path` as text")
     return rows
 
 
 def _csv_paths(table: Path) -> list[str]:
     delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
+    found: list[tuple[str, int]] = []
+    begun, line, whole = 1, 0, False
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, delimiter=delimiter)
-            names = rows.fieldnames or []
+            rows = csv.DictReader(chain(file, [END]), delimiter=delimiter)
+            names = [name for name in rows.fieldnames or [] if name != END]
             if "path" not in names:
                 raise DataError(f"{table}: no column `path`; it has {', '.join(names) or 'none'}")
-            paths = [(row["path"], rows.line_num) for row in rows]
+            line = rows.line_num
+            for row in rows:
+                begun, line, whole = line + 1, rows.line_num, row[names[0]] == END
+                found.append((row["path"], line))
     except UnicodeDecodeError as error:
         raise DataError(f"{table}: not UTF-8 text ({error.reason} at byte {error.start}); convert it") from error
+    except csv.Error as error:
+        raise DataError(f"{table}: line {line + 1}: {error}; is a quote left open there?") from error
+    if not whole:
+        raise DataError(f"{table}: line {begun}: a quote is left open to the end of the table; close it")
+    paths = found[:-1]
     for path, line in paths:
         if not path:
             raise DataError(f"{table}: line {line} has no path; remove it")
@@ -201,12 +222,15 @@ def _csv_paths(table: Path) -> list[str]:
 
 def _headers(paths: list[str], cache: Path | None, workers: int) -> list[_Header]:
     known = _read_cache(cache) if cache is not None and cache.exists() else {}
-    fresh = 0
-    headers = []
+    fresh, kept = 0, time.monotonic()
+    headers: list[_Header] = []
     with ThreadPoolExecutor(max(1, workers)) as threads:
         for header, was_read in track(_in_parallel(threads, paths, known), "Reading headers", len(paths)):
             headers.append(header)
             fresh += was_read
+            if cache is not None and fresh and time.monotonic() - kept >= KEEP_SECONDS:
+                _write_cache(cache, list((known | {header.path: header for header in headers}).values()))
+                kept = time.monotonic()
     if cache is not None and (fresh or len(headers) != len(known)):
         _write_cache(cache, headers)
     return headers

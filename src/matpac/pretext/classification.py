@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from matpac.errors import MatpacError
 from matpac.linear import Linear
 from matpac.vit import initialise
 
@@ -32,6 +33,13 @@ class HeadConfig:
     classes: int = 2048
     center_on: CenterOn = "probabilities"
     center_momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "bottleneck", "classes"):
+            if (value := getattr(self, name)) < 1:
+                raise MatpacError(f"head.{name} must be at least 1, not {value}")
+        if not 0 <= self.center_momentum <= 1:
+            raise MatpacError(f"head.center_momentum must be between 0 and 1, not {self.center_momentum}")
 
 
 class ClassificationHead(nn.Module):

@@ -46,7 +46,7 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise MatpacError(f"alpha must be between 0 and 1, not {self.alpha}")
-        seen = visible_count(self.encoder.tokens, self.mask_ratio)
+        seen = visible_count(self.encoder.tokens, self.mask_ratio) if 0 <= self.mask_ratio <= 1 else 0
         if not 0 < seen < self.encoder.tokens:
             raise MatpacError(
                 f"mask_ratio {self.mask_ratio} leaves {seen} of {self.encoder.tokens} patches visible; "

@@ -29,10 +29,11 @@ class PredictorConfig:
     hypotheses: int = 5
 
     def __post_init__(self) -> None:
+        for name in ("width", "depth", "heads", "hypotheses"):
+            if (value := getattr(self, name)) < 1:
+                raise MatpacError(f"predictor.{name} must be at least 1, not {value}")
         if self.width % self.heads or self.width % 4:
             raise MatpacError(f"predictor.width {self.width} must divide by 4 and by heads {self.heads}")
-        if self.hypotheses < 1 or self.depth < 1:
-            raise MatpacError(f"predictor needs a hypothesis and a block, not {self.hypotheses} and {self.depth}")
 
 
 class Predictor(nn.Module):

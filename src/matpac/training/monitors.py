@@ -39,16 +39,23 @@ def wins(winner: Int[Tensor, "batch masked"], hypotheses: int) -> Float[Tensor, 
 
 
 @torch.no_grad()
+def task_losses(output: PretextOutput) -> dict[str, Tensor]:
+    """The loss of one batch and those of its tasks, as scalars on its device, for which nothing here waits."""
+    values = {"loss": output.loss.detach()}
+    if output.prediction is not None:
+        values["loss/prediction"] = output.prediction.mean()
+    if output.classification is not None:
+        values["loss/classification"] = output.classification.mean()
+    return values
+
+
+@torch.no_grad()
 def monitor(output: PretextOutput, hypotheses: int) -> dict[str, Tensor]:
     """All monitors of one batch as tensors on its device; nothing here waits for the device."""
     values: dict[str, Tensor] = {
         "targets/deviation": deviation(output.targets),
         "predictions/deviation": deviation(output.predictions),
     }
-    if output.prediction is not None:
-        values["loss/prediction"] = output.prediction.mean()
-    if output.classification is not None:
-        values["loss/classification"] = output.classification.mean()
     if output.probabilities is not None and output.student_logits is not None:
         values["classes/perplexity"] = perplexity(output.probabilities)
         values["classes/agreement"] = agreement(output.probabilities, output.student_logits)

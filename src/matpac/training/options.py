@@ -6,6 +6,9 @@ from typing import Literal
 
 from matpac.errors import MatpacError
 
+SEEDS = 2**63
+"""So many there are: PyTorch counts them in 64 bits with a sign."""
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -33,8 +36,10 @@ class RunOptions:
             not measured yet.
         crops_per_read: random crops that a batch takes of each of its clips. Reading and decoding are saved, clips
             come as many times more seldom, and a batch holds as many times fewer of them.
-        workers: processes that read sound files; auto leaves the cores of a CPU run to the network.
-        log_every: steps between log lines; monitors are computed only then.
+        workers: processes that read sound files, for each process of training; auto takes as many as it has cores
+            on a GPU, up to 24, and leaves the cores of a CPU run to the network.
+        log_every: steps between log lines; monitors are computed only then. Several GPUs look then whether the run
+            is to stop, and at least every 20 steps.
         checkpoint_every: steps between checkpoints; auto makes a hundred in a run, at least 500 steps apart.
         keep: newest checkpoints that stay, besides the best.
     """
@@ -77,3 +82,5 @@ def check_numbers(options: object, positive: Sequence[str]) -> None:
         value = getattr(options, name)
         if value != "auto" and value < 0:
             raise MatpacError(f"{name} must not be negative, and is {value}")
+        if value != "auto" and value >= SEEDS:
+            raise MatpacError(f"{name} must be below 2**63, not {value}")

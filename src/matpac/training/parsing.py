@@ -44,7 +44,8 @@ class RecipeCommand(Generic[RecipeT, OptionsT]):
         """The recipe's name, the recipe and the options that a command line asks for.
 
         Raises:
-            MatpacError: an unknown recipe or option, or a resumed run with other settings than it began with.
+            MatpacError: an unknown recipe or option, a resumed run with other settings than it began with, or with
+                a configuration that is none.
         """
         before = self._look_ahead(arguments)
         if before.resume and before.output and not {"-h", "--help"} & set(arguments):
@@ -77,8 +78,15 @@ class RecipeCommand(Generic[RecipeT, OptionsT]):
         """The run's own configuration; options that would change what it computes are refused."""
         kept = read_config(Path(output))
         name = kept.get("name", "")
-        parser = self._parser(name, {**kept["recipe"], **kept["options"], "resume": True})
-        recipe, options = self._build(parser, arguments)
+        try:
+            parser = self._parser(name, {**kept["recipe"], **kept["options"], "resume": True})
+            recipe, options = self._build(parser, arguments)
+        except (KeyError, AttributeError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise MatpacError(
+                f"{output}: its config.json does not fit this matpac ({reason}); if another one wrote it, go on "
+                "with that, else put it back, or start another run"
+            ) from error
         if recipe_asked not in ("", name):
             raise MatpacError(
                 f"{output}: a resumed run keeps its settings, and this differs: recipe {name} → {recipe_asked}; "

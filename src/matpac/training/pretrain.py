@@ -15,21 +15,32 @@ from matpac.data.files import FileList
 from matpac.logmel import LogMel
 from matpac.pretext import Objective, PretextOutput
 from matpac.pretext.compiled import CompiledObjective
+from matpac.pretext.masking import Split
 from matpac.recipes import Plan, Recipe, StepValues
 from matpac.training.console import Finished, TrainingConsole, conclusion, introduction
 from matpac.training.guard import LossWatch, StopSignal
-from matpac.training.monitors import Speed, monitor
+from matpac.training.monitors import Speed, monitor, task_losses
 from matpac.training.options import RunOptions
 from matpac.training.processes import (
+    ASKING_STEPS,
     agree_to_stop,
     clip_gradients,
     mean_over_processes,
+    precision_state,
+    restore_precision,
     scales_gradients,
     start_fabric,
 )
 from matpac.training.run import CONFIG_FILE, Run, read_config
 from matpac.training.settings import check_unchanged
-from matpac.training.setup import adamw, find_clips, fingerprint, step_loader, step_splits
+from matpac.training.setup import (
+    adamw,
+    find_clips,
+    fingerprint,
+    step_loader,
+    step_splits,
+    telling_of_lost_readers,
+)
 from matpac.training.start import start_from
 
 if TYPE_CHECKING:  # Fabric takes a second to import
@@ -38,11 +49,22 @@ if TYPE_CHECKING:  # Fabric takes a second to import
 
 @dataclass
 class StepResult:
-    """What one optimizer step leaves to look at."""
+    """What one optimizer step leaves to look at.
+
+    Args:
+        output: of its last micro-batch.
+        losses: of all of them, their means, by their names in the log.
+        norm: of the gradient, before it was clipped.
+    """
 
     output: PretextOutput
-    loss: Tensor
+    losses: dict[str, Tensor]
     norm: Tensor
+
+    @property
+    def loss(self) -> Tensor:
+        """The one that was learned from."""
+        return self.losses["loss"]
 
 
 class Training:
@@ -65,8 +87,7 @@ class Training:
         # after the set-up, which moves the weights to the device: the moments are restored to where these are
         self.step, state = run.restore(self.objective, self.optimizer, self.identity)
         self.started_from = state.get("started_from", self.started_from)
-        if scales_gradients(fabric) and state:
-            fabric.strategy.precision.load_state_dict(state["precision"])
+        self.other_precision = restore_precision(fabric, state)
         self.frontend = LogMel(recipe.logmel).to(fabric.device)
         self.description = describe_pretraining(recipe)
 
@@ -76,29 +97,38 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = values.learning_rate
         splits = step_splits(self.recipe, self.options, fabric, self.step)
-        outputs: list[PretextOutput] = []
+        parts: list[dict[str, Tensor]] = []
+        centers: list[Tensor] = []
+        output: PretextOutput | None = None
         for number, (batch, split) in enumerate(zip(batches, splits, strict=True)):
-            logmel = self.frontend(batch.waveforms.to(fabric.device, non_blocking=True))
-            last = number == accumulate - 1
-            with nullcontext() if last else fabric.no_backward_sync(self.module):
-                output = self.module(logmel, split, values.temperatures)
-                fabric.backward(output.loss / accumulate)
-            outputs.append(output)
+            output = None  # memory is for one of them
+            output = self._learn_from(batch, split, values, last=number == accumulate - 1)
+            parts.append(task_losses(output))
+            if output.center_batch is not None:
+                centers.append(output.center_batch)
 
+        assert output is not None
         norm = clip_gradients(fabric, self.optimizer, self.recipe.optimizer.clip)
         self.stepper.step()
         self.stepper.zero_grad()
         self.objective.update_teacher(values.encoder_decay, values.head_decay)
         if self.objective.center is not None:
-            parts = [output.center_batch for output in outputs if output.center_batch is not None]
-            self.objective.center.update(mean_over_processes(fabric, torch.stack(parts).mean(0)))
+            self.objective.center.update(mean_over_processes(fabric, torch.stack(centers).mean(0)))
         self.step += 1
-        loss = torch.stack([output.loss.detach() for output in outputs]).mean()
-        return StepResult(outputs[-1], loss, norm)
+        losses = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+        return StepResult(output, losses, norm)
+
+    def _learn_from(self, batch: CropBatch, split: Split, values: StepValues, last: bool) -> PretextOutput:
+        """Forward and backward of a micro-batch; processes share their gradients after the last one."""
+        logmel = self.frontend(batch.waveforms.to(self.fabric.device, non_blocking=True))
+        with nullcontext() if last else self.fabric.no_backward_sync(self.module):
+            output = self.module(logmel, split, values.temperatures)
+            self.fabric.backward(output.loss / self.options.accumulate)
+        return output
 
     def scalars(self, result: StepResult, values: StepValues) -> dict[str, float]:
         """Everything a log line holds, averaged over processes: the only wait for the device."""
-        watched = {"loss": result.loss, "gradient/norm": result.norm}
+        watched = result.losses | {"gradient/norm": result.norm}
         watched |= monitor(result.output, self.recipe.objective.predictor.hypotheses)
         means = mean_over_processes(self.fabric, torch.stack([value.float() for value in watched.values()]))
         return dict(zip(watched, means.tolist(), strict=True)) | {
@@ -113,7 +143,7 @@ class Training:
         """A checkpoint of this step, by the first process; the others wait."""
         if self.fabric.is_global_zero:
             description = self.description | {"step": self.step}
-            state = self.identity | {"loss": loss, "precision": self.fabric.strategy.precision.state_dict()}
+            state = self.identity | {"loss": loss} | precision_state(self.fabric)
             if self.started_from:
                 state["started_from"] = self.started_from
             self.run.save(self.step, self.objective, self.optimizer, description, state)
@@ -126,7 +156,8 @@ def pretrain(recipe: Recipe, options: RunOptions, name: str = "") -> Finished:
     Raises:
         RunError: the run folder cannot be used or written.
         DataError: nothing to train on, or too little for one batch.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, or a process that reads sounds has ended.
+        MatpacError: there is no such accelerator here, or another process could not list the corpus.
     """
     began = time.monotonic()
     fabric = start_fabric(options)
@@ -146,12 +177,15 @@ def pretrain(recipe: Recipe, options: RunOptions, name: str = "") -> Finished:
     watch, speed = LossWatch(run, scaled=scales_gradients(fabric)), Speed(recipe.batch_size)
     with (
         closing(loader),
+        telling_of_lost_readers(),
         StopSignal() as stop,
         TrainingConsole(fabric.is_global_zero, plan.steps, training.step) as console,
     ):
         console.say(introduction(plan, options, corpus, training.step, str(fabric.device)))
         if training.started_from:
             console.say(f"began with the weights of {options.encoder} (SHA-256 {training.started_from[:16]}…)")
+        if training.other_precision:
+            console.say(training.other_precision)
         for batches in loader:
             run.leave_out(failure for batch in batches for failure in batch.failures)
             values = plan.at(training.step)
@@ -167,7 +201,8 @@ def pretrain(recipe: Recipe, options: RunOptions, name: str = "") -> Finished:
                 seen = training.scalars(result, values) | speed.values()
                 run.log(training.step, seen)
                 console.show(training.step, seen)
-            stopping = agree_to_stop(fabric, stop, logging)
+            del result  # its tensors would lie beside those of the next step
+            stopping = agree_to_stop(fabric, stop, logging or training.step % ASKING_STEPS == 0)
             if training.step % every == 0 or training.step == plan.steps or stopping:
                 training.save(watch.mean())
             if stopping:

@@ -209,15 +209,19 @@ def read_config(folder: Path) -> dict:
     """The configuration that a run was started with.
 
     Raises:
-        RunError: there is none.
+        RunError: there is none, or what lies there is none.
     """
     path = folder / CONFIG_FILE
     if not path.exists():
         raise RunError(f"{folder}: no run to resume (config.json is not there); start it without --resume")
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise RunError(f"{path}: damaged ({error}); put it back, or start another run") from error
+    parts = (config.get("recipe"), config.get("options")) if isinstance(config, dict) else (None,)
+    if not all(isinstance(part, dict) for part in parts):
+        raise RunError(f"{path}: damaged (not a recipe and options); put it back, or start another run")
+    return config
 
 
 def _remove(checkpoint: Path) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 from matpac.training.run import RunError
 
 FREE = {
-    "resume", "output", "devices", "nodes", "workers", "log_every", "checkpoint_every", "keep", "accelerator",
-    "keep_checkpoints", "activation_checkpointing", "compile",
+    "resume", "output", "data", "devices", "nodes", "workers", "log_every", "checkpoint_every", "keep",
+    "accelerator", "keep_checkpoints", "activation_checkpointing", "compile",
 }  # fmt: skip
-"""Options that a resumed run may change: they decide where and how it runs, and of results the rounding alone."""
+"""Options that a resumed run may change: they decide where and how it runs, and of results the rounding alone.
+
+`data` says where the corpus lies; that it is the one of before, `Run.restore` sees by its fingerprint."""
 
 
 def check_unchanged(kept: Mapping[str, Any], recipe: Any, options: Any) -> None:

@@ -1,8 +1,8 @@
 """What a pre-training run is made of: clips, optimizer, batches and masks."""
 
 import hashlib
-import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,8 +15,9 @@ from matpac.data.files import Clip, DataError, FileList
 from matpac.data.shards.loading import keep_lanes, order_clips
 from matpac.pretext.masking import Split, mask_noise, split_by_noise
 from matpac.recipes import OptimizerConfig, Plan, Recipe
+from matpac.training.guard import TrainingError
 from matpac.training.options import RunOptions
-from matpac.training.processes import first_then_others
+from matpac.training.processes import count_own_cores, first_then_others
 from matpac.training.run import Run
 
 if TYPE_CHECKING:  # Fabric takes a second to import
@@ -25,8 +26,9 @@ if TYPE_CHECKING:  # Fabric takes a second to import
 AUTO_WORKERS_CPU = 1
 """Reading processes of a run on a CPU: one keeps up with two cores of training and takes little from them."""
 
-AUTO_WORKERS_LIMIT = 8
-"""Reading processes for a GPU, at most: decoding of flac then exceeds what ViT-B takes; ours."""
+AUTO_WORKERS_LIMIT = 24
+"""Reading processes for a GPU, at most: so many cores decode the FLAC that ViT-B takes on a well used H200 (23.3
+by docs/scaling.md), and each keeps `PREFETCHED` micro-batches in memory; ours."""
 
 
 def find_clips(recipe: Recipe, options: RunOptions, run: Run, fabric: "Fabric") -> FileList:
@@ -126,16 +128,40 @@ def by_steps(loader: Iterable[CropBatch], steps: int, accumulate: int) -> Genera
     raise DataError(failure)
 
 
+@contextmanager
+def telling_of_lost_readers() -> Iterator[None]:
+    """Around the steps of a run: PyTorch tells of a reading process that ended wherever the run is at that moment.
+
+    Raises:
+        TrainingError: one has ended, with the likely reason and the way out.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise TrainingError(
+            f"a process that reads sounds has ended ({reason}); mostly the memory was full: go on with --resume "
+            "and fewer --workers, each of which keeps several batches ready, or with more memory"
+        ) from error
+
+
 def _readers(options: RunOptions, fabric: "Fabric") -> int:
-    return count_workers(options.workers, fabric.device)
+    return count_workers(options.workers, fabric.device, options.nodes)
 
 
-def count_workers(wanted: int | Literal["auto"], device: torch.device) -> int:
-    """Processes that read sound files."""
+def count_workers(wanted: int | Literal["auto"], device: torch.device, nodes: int = 1) -> int:
+    """Processes that read sound files for one process of training: on a GPU, one for each core that is its own.
+
+    Args:
+        wanted: this many, if it is a number.
+        device: of the training.
+        nodes: as `count_own_cores` takes it.
+    """
     if wanted != "auto":
         return wanted
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return AUTO_WORKERS_CPU if device.type == "cpu" else min(AUTO_WORKERS_LIMIT, cores)
+    return AUTO_WORKERS_CPU if device.type == "cpu" else min(AUTO_WORKERS_LIMIT, count_own_cores(nodes))
 
 
 def step_splits(recipe: Recipe, options: RunOptions, fabric: "Fabric", step: int) -> list[Split]:
