@@ -1,5 +1,6 @@
 """Files of our own format that are not as described: refused, and what is wrong is named."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from matpac.checkpoint import (
     save,
     write_tensors,
 )
+from matpac.checkpoint.strict import config_from
+from matpac.errors import MatpacError
 from tiny_encoder import tiny
 
 
@@ -131,7 +134,15 @@ def test_an_unknown_field_is_named(tmp_path, part):
         ({"logmel": describe(tiny())["logmel"] | {"mels": 32}}, "32 mel bands for an encoder of 16"),
         ({"logmel": describe(tiny())["logmel"] | {"hop": 0}}, "logmel.hop must be at least 1"),
         ({"logmel": describe(tiny())["logmel"] | {"mean": "x"}}, "logmel.mean is 'x', not a number"),
+        ({"logmel": describe(tiny())["logmel"] | {"mean": 10**400}}, "logmel.mean is 10+, not a number"),
+        ({"logmel": describe(tiny())["logmel"] | {"window": 10**13}}, "logmel.window must be between"),
+        ({"logmel": describe(tiny())["logmel"] | {"sample_rate": 10**9}}, "logmel.sample_rate must be"),
+        ({"logmel": describe(tiny())["logmel"] | {"std": 0}}, "logmel.std must be above 0"),
+        ({"logmel": describe(tiny())["logmel"] | {"low": 9000}}, "logmel.low 9000 and logmel.high"),
         ({"head": {"classes": 4}}, "has the shape"),
+        ({"head": {"classes": 10**18}}, r"head\.linear\.weight has the shape \[3, 16\] instead of \[10{18}, 16\]"),
+        ({"head": {"classes": 10**30}}, "head.classes is 10{30}, not a whole number"),
+        ({"head": {"classes": 10**18, "scene": 16}}, r"head\.linear\.weight has the shape"),
     ],
 )
 def test_descriptions_that_do_not_fit(tmp_path, change, message):
@@ -139,7 +150,28 @@ def test_descriptions_that_do_not_fit(tmp_path, change, message):
     refused(tensors, description | change, path, message)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000])
+@pytest.mark.parametrize(("field", "value"), [("frames", 16 * 10**12), ("width", 16 * 10**12)])
+def test_sizes_that_no_tensor_vouches_for(tmp_path, field, value):
+    tensors, description, path = tampered(tmp_path)
+    del tensors["encoder.positions"]
+    description["encoder"][field] = value
+    refused(tensors, description, path, r"1 tensors are missing: encoder\.positions$")
+
+
+@pytest.mark.parametrize("error", [MatpacError("no"), ValueError("no"), TypeError("no")])
+def test_what_a_configuration_refuses_is_said_with_the_file(error):
+    @dataclass
+    class Refusing:
+        size: int
+
+        def __post_init__(self):
+            raise error
+
+    with pytest.raises(CheckpointError, match=r"^x\.safetensors: no$"):
+        config_from(Refusing, {"size": 1}, "part", "x.safetensors")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"format": ' + "1" * 5_000 + "}"])
 def test_a_description_that_is_no_json(tmp_path, text):
     save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors", {"matpac": text})
     with pytest.raises(CheckpointError, match="no JSON object"):

@@ -4,6 +4,8 @@ import os
 import pickle
 import struct
 import tempfile
+import warnings
+import zipfile
 from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ from matpac.checkpoint import (
     CheckpointError,
     load_file,
     read_tensors,
+    read_torch_file,
     save,
     write_tensors,
 )
@@ -120,6 +123,44 @@ def test_torch_files_of_both_kinds(tmp_path, zip_file):
     encoder = load_file(tmp_path / "x")
     assert encoder.encoder.config == EncoderConfig(width=64, depth=2, heads=1, frames=32)
     assert encoder.card.source == "published"
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_shapes_that_the_file_does_not_fill(tmp_path, device):
+    """Pickles of a few bytes that claim terabytes."""
+    rows = torch.zeros(1, device=device).expand(1, 5 * 10**12 + 1, 64)
+    state = published_state(64, 2, 32) | {"pos_embed": rows}
+    for content in (state, {"model": state}):
+        torch.save(content, tmp_path / "x.pt")
+        with pytest.raises(CheckpointError, match=r"x\.pt: pos_embed does not lie in the file"):
+            load_file(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("kind", ["nested", "quantized"])
+def test_tensors_of_other_kinds(tmp_path, kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # both are told to be on their way out
+        odd = {
+            "nested": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+            "quantized": lambda: torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.qint8),
+        }[kind]()
+        torch.save({"weight": odd}, tmp_path / "odd.pt")
+        with pytest.raises(CheckpointError, match=r"odd\.pt: "):
+            read_torch_file(tmp_path / "odd.pt")
+
+
+def test_what_unpacks_to_more_than_it_is(tmp_path):
+    torch.save({"weight": torch.ones(3)}, tmp_path / "plain.pt")
+    with zipfile.ZipFile(tmp_path / "plain.pt") as plain:
+        members = {member.filename: plain.read(member) for member in plain.infolist()}
+    for name, packing in {"packed.pt": zipfile.ZIP_DEFLATED, "long.pt": zipfile.ZIP_STORED}.items():
+        with zipfile.ZipFile(tmp_path / name, "w", packing) as file:
+            for member, content in members.items():
+                file.writestr(member, b"a" * (2**24 + 1) if member.endswith("data.pkl") else content)
+    with pytest.raises(CheckpointError, match=r"packed\.pt: \S+ is compressed"):
+        read_torch_file(tmp_path / "packed.pt")
+    with pytest.raises(CheckpointError, match=r"long\.pt: \S+ has 16777217 bytes"):
+        read_torch_file(tmp_path / "long.pt")
 
 
 def test_published_tensors_as_safetensors(tmp_path):

@@ -143,7 +143,10 @@ def test_table_of_what_is_in_the_shards() -> None:
         (table(offset=None), "not a table"),
         (table(offset=["a", "b", "c"]), "a place of a member is missing"),
         (table(offset=[512, None, 0]), "a place of a member is missing"),
-        (table(name=["a.flac", None, ""]), "a place of a member is missing"),
+        (table(name=["a.flac", None, ""]), "a place of a member is missing, or its name"),
+        (table(name=[5, 6, 7]), "a place of a member is missing, or its name"),
+        (table(name=[b"a.flac", b"b.flac", b""]), "a place of a member is missing, or its name"),
+        (table(name=pa.array([b"a.flac", b"\xff.flac", b""]).view(pa.string())), "not a table"),
         *[
             (table(**columns), "is at no place of a shard")
             for columns in [

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,15 @@ from matpac import audio
 from matpac.data import corpus
 from matpac.data.files import DataError, LeftOut
 from matpac.data.shards import listing
-from matpac.data.shards.addresses import beside, find_shards, is_url, names_shards, open_address, read_address
+from matpac.data.shards.addresses import (
+    TRIES,
+    beside,
+    find_shards,
+    is_url,
+    names_shards,
+    open_address,
+    read_address,
+)
 from matpac.data.shards.listing import list_shards
 from matpac.data.shards.members import ShardClip
 from matpac.data.shards.tar import CutShortError, ShardError
@@ -128,6 +137,9 @@ def test_a_shard_that_is_not_its_indexs(packed: Path) -> None:
     with pytest.raises(ShardError, match=r"000001\.tar: has \d+ bytes, and its index\.json says \d+: cut short"):
         list_shards(str(packed))
     assert list_shards(str(packed / "000000.tar")).clips
+    shard.unlink()
+    with pytest.raises(ShardError, match=r"000001\.tar: in its index\.json, and can't be read .*the matpac pack"):
+        list_shards(str(packed))
 
 
 def test_damaged_and_hostile_indices(packed: Path) -> None:
@@ -166,9 +178,9 @@ def test_the_cache_saves_going_through(tmp_path: Path, monkeypatch: pytest.Monke
     read: list[str] = []
     original = listing._sounds
 
-    def counting(address: str) -> Iterator:
+    def counting(address: str, done: int) -> Iterator:
         read.append(Path(address).name)
-        return original(address)
+        return original(address, done)
 
     monkeypatch.setattr(listing, "_sounds", counting)
     data, cache = f"{tmp_path}/shards/{{000..002}}.tar", tmp_path / "run" / "shards.parquet"
@@ -183,6 +195,59 @@ def test_the_cache_saves_going_through(tmp_path: Path, monkeypatch: pytest.Monke
     cache.write_text("words")
     with pytest.raises(DataError, match=r"not a list of shards' clips .*remove it"):
         list_shards(data, cache)
+
+
+@pytest.mark.parametrize("error", [ShardError("damaged"), KeyboardInterrupt()])
+def test_what_is_known_is_kept_whatever_ends_it(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shards(tmp_path / "shards", [2, 1, 3])
+    read: list[str] = []
+    original = listing._sounds
+
+    def failing_once(address: str, done: int) -> Iterator:
+        read.append(Path(address).name)
+        if len(read) == 3:
+            raise error
+        return original(address, done)
+
+    monkeypatch.setattr(listing, "_sounds", failing_once)
+    data, cache = f"{tmp_path}/shards/{{000..002}}.tar", tmp_path / "shards.parquet"
+    with pytest.raises(type(error)):
+        list_shards(data, cache, workers=1)
+    assert len(list_shards(data, cache, workers=1).clips) == 6
+    assert read == ["000.tar", "001.tar", "002.tar", "002.tar"]
+
+
+def test_what_is_known_is_kept_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shards(tmp_path / "shards", [1, 1, 1])
+    written: list[int] = []
+    original = listing._write_cache
+
+    def counting(cache: Path, known: dict) -> None:
+        written.append(len(known))
+        original(cache, known)
+
+    monkeypatch.setattr(listing, "_write_cache", counting)
+    monkeypatch.setattr(listing, "KEEP_SECONDS", -1.0)
+    data, cache = f"{tmp_path}/shards/{{000..002}}.tar", tmp_path / "shards.parquet"
+    found = list_shards(data, cache)
+    assert written == [1, 2, 3, 3]
+    assert list_shards(data, cache) == found
+
+
+def test_an_error_ends_the_other_readings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shards(tmp_path, [1, 1])
+
+    def sounds(address: str, done: int) -> Iterator:
+        while address.endswith("000.tar"):
+            time.sleep(0.001)
+            yield listing._Row("a.wav", 512, 9, 1.0, "")
+        raise ShardError("damaged")
+
+    monkeypatch.setattr(listing, "_sounds", sounds)
+    with pytest.raises(ShardError, match="damaged"):
+        list_shards(f"{tmp_path}/{{000..001}}.tar", workers=2)
 
 
 def test_nothing_to_use(tmp_path: Path) -> None:
@@ -228,13 +293,20 @@ def test_http_with_and_without_index(packed: Path, tmp_path: Path, server: Local
 
 @CURL
 def test_transfers_that_fail(server: Local) -> None:
-    with pytest.raises(CutShortError, match="ended with 22"):
+    with pytest.raises(CutShortError, match=r"ended with 22\); tried 4 times"):
         list_shards(f"{server.url}/gone.tar")
-    server.files["/a.tar"] = tar_bytes([("a.flac", sound_bytes(0.5))])
-    server.replies = [Reply(cut=900)]
-    with pytest.raises(CutShortError, match=r"a\.tar: cut short: .*ended with 18"):
+    assert [path for _, path, _ in server.log].count("/gone.tar") == TRIES
+    server.files["/a.tar"] = tar_bytes([(f"{seed}.flac", sound_bytes(0.5, seed)) for seed in range(3)])
+    plain = list_shards(f"{server.url}/a.tar")
+    assert len(plain.clips) == 3
+    size = len(server.files["/a.tar"])
+    breaks = [Reply(cut=900)] * (TRIES - 1)
+    server.replies = [*breaks, Reply(cut=size // 2), *breaks[1:]]  # new clips come in between
+    assert list_shards(f"{server.url}/a.tar") == plain
+    assert not server.replies
+    server.replies = [Reply(cut=900)] * TRIES
+    with pytest.raises(CutShortError, match=r"a\.tar: cut short: .*ended with 18\); tried 4 times"):
         list_shards(f"{server.url}/a.tar")
-    assert len(list_shards(f"{server.url}/a.tar").clips) == 1
 
 
 def test_reading_all_of_an_address(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Sounds inside of tars, decoded where they lie."""
 
 import io
+import pickle
 import tarfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from matpac.audio import AudioError
 from matpac.data.files import Clip
 from matpac.data.shards import members as members_module
 from matpac.data.shards.members import HeldSound, MemberTable, ShardClip, TarredSound
+from matpac.data.sounds import FileSounds
 from shard_files import sound_bytes, tar_bytes
 from sound_files import GOOD, make_mixed_folder, make_sound
 
@@ -119,6 +121,15 @@ def test_identity_depends_on_the_content_and_not_on_the_place() -> None:
     assert one.identity == other.identity == "abc/k.flac"
     assert ShardClip("/a/0.tar/k.flac", 1.0, "/a/0.tar", 512, 9).identity == "/a/0.tar/k.flac"
     assert Clip("/a/k.flac", 1.0).identity == Clip("/a/k.flac", 1.0).source == "/a/k.flac"
+
+
+def test_one_long_name_among_many_takes_its_own_room() -> None:
+    names = [*(f"{number}.flac" for number in range(2000)), "a" * 60_000 + ".flac"]
+    clips = [ShardClip(f"/x.tar/{name}", 1.0, "/x.tar", 512, 10) for name in names]
+    table, files = MemberTable(clips), FileSounds(clips)
+    assert [table.name(number) for number in range(2001)] == names
+    assert [files.sound(0, number, replaces=False) for number in range(2001)] == [clip.path for clip in clips]
+    assert len(pickle.dumps((table, files))) < 400_000
 
 
 def test_table_gives_what_it_got(tmp_path: Path) -> None:

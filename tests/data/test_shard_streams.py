@@ -218,9 +218,13 @@ def test_files_and_local_shards_keep_their_order(shards: Path, tmp_path: Path) -
     sounds, order = order_clips(local, tmp_path, batch_size=4, seed=5, crops_per_read=1, **STEPS)
     assert isinstance(sounds, MemberTable)
     assert list(order) == plain
+    (tmp_path / LANES).touch()  # of a start that came to nothing
     keep_lanes(tmp_path, local, 1, 1)
     keep_lanes(tmp_path, files, 1, 1)
     assert not (tmp_path / LANES).exists()
+    streamed = list_shards(f"pipe:cat {shards}/{{000..002}}.tar").clips
+    with pytest.raises(ShardError, match=r"lanes\.json: not there, so that the run began with clips on this"):
+        order_clips(streamed, tmp_path, batch_size=4, seed=5, crops_per_read=1, **STEPS)
 
 
 def test_streams_keep_their_lanes(clips: list[Clip], tmp_path: Path) -> None:
@@ -231,6 +235,8 @@ def test_streams_keep_their_lanes(clips: list[Clip], tmp_path: Path) -> None:
         StreamOrder(MemberTable([c for c in clips if isinstance(c, ShardClip)]), 4, Lanes(2, 1), 5).epoch(0).order
     )
     assert [index for keys in order for _, index in keys] == expected[:12].tolist()
+    with pytest.raises(ShardError, match=r"lanes\.json: there, so that the run began with streamed shards"):
+        order_clips([Clip("a.wav", 1.0)] * 16, tmp_path, batch_size=8, seed=5, crops_per_read=2, **STEPS)
     (tmp_path / LANES).write_text("{}")
     with pytest.raises(ShardError, match=r"lanes\.json: says in which order clips come, and can't be read"):
         order_clips(clips, tmp_path, batch_size=8, seed=5, crops_per_read=2, **STEPS)

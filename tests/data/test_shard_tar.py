@@ -129,6 +129,8 @@ def record(key: str, value: str) -> bytes:
         (record("path", "../b.wav"), "names a place outside"),
         (record("size", str(2**40)), "more than 1073741824"),
         (record("size", "-1"), "has a size of '-1'"),
+        (record("size", "²"), "has a size of '²'"),
+        (record("size", "٣"), "has a size of '٣'"),
         (record("GNU.sparse.major", "1"), "is a sparse file"),
         (b"99 path=a\n", "a damaged pax header"),
         (b"0 path=a\n", "a damaged pax header"),

@@ -8,15 +8,17 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packed_corpus import BAD, SIZE, files_of, packed
 
 from matpac.data.shards.listing import list_shards
 from matpac.errors import MatpacError
+from matpac.packing import encode, shard_files
 from matpac.packing import pack as pack_module
-from matpac.packing import shard_files
 from matpac.packing.plan import PackError
 from sound_files import write_sound
 
@@ -127,6 +129,51 @@ def test_all_there_is_nothing_to_do(source: Path, whole: Path, tmp_path: Path) -
         packed(tmp_path / "more", tmp_path / "shards")
     with pytest.raises(PackError, match="other settings: --format pcm16 → flac"):
         packed(source, tmp_path / "shards", encoding="flac")
+
+
+@pytest.fixture
+def damaged(whole: Path, tmp_path: Path) -> Path:
+    """The first shard is gone, the second cut short."""
+    output = tmp_path / "shards"
+    shutil.copytree(whole, output)
+    (output / "000000.tar").unlink()
+    (output / "000001.tar").write_bytes((whole / "000001.tar").read_bytes()[:3000])
+    return output
+
+
+def test_shards_that_are_gone_or_cut_are_written_again(source: Path, whole: Path, damaged: Path) -> None:
+    (damaged / ".000001.tar-0123abcd").write_bytes(b"half")  # a kill as they were written again
+    before = (damaged / "000002.tar").stat().st_mtime_ns
+    result = packed(source, damaged)
+    assert result.written == 2
+    assert {file.path for file in result.left_out} == BAD
+    assert files_of(damaged) == files_of(whole)
+    assert (damaged / "000002.tar").stat().st_mtime_ns == before
+    assert packed(source, damaged).written == 0
+
+
+def test_a_shard_that_comes_out_as_another_is_not_left_there(
+    source: Path, whole: Path, damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(encode, "FULL_SCALE", 30_000)  # as another version of a library: the sizes stay
+        with pytest.raises(PackError, match=r"000000\.tar: made again it is not what index\.json says .*copy"):
+            packed(source, damaged)
+    assert not (damaged / "000000.tar").exists()
+    packed(source, damaged)
+    assert files_of(damaged) == files_of(whole)
+
+
+def test_nothing_is_written_again_beside_another_call(source: Path, damaged: Path) -> None:
+    (damaged / ".pack").mkdir()
+    with FileLock(damaged / ".pack" / "lock"), pytest.raises(PackError, match="another matpac pack is writing"):
+        packed(source, damaged)
+
+
+def test_a_table_that_is_not_the_indexs(source: Path, damaged: Path) -> None:
+    pq.write_table(pq.read_table(damaged / "clips.parquet"), damaged / "clips.parquet", compression="none")
+    with pytest.raises(PackError, match=r"clips\.parquet: not the one that index\.json describes; remove"):
+        packed(source, damaged)
 
 
 def test_unfinished_shards_are_no_corpus(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def test_pack_verify_and_damage(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "clips/s" in err
     assert "min left" in err
     assert run_pack(arguments) == 1
-    assert "all of it was there" in capsys.readouterr().out
+    assert f"all of it was there, by its sizes (matpac pack --verify '{shards}' reads" in capsys.readouterr().out
     assert run_pack(["--verify", shards, "--workers", "1"]) == 0
     assert capsys.readouterr().out.rstrip().endswith("MB: all whole")
     shard = tmp_path / "my shards" / "000000.tar"
@@ -36,6 +36,11 @@ def test_pack_verify_and_damage(tmp_path: Path, capsys: pytest.CaptureFixture[st
     out, err = capsys.readouterr()
     assert out.rstrip().endswith("1 things are not as the index says")
     assert f"damaged: {shard}: SHA-256 " in err
+    assert "to mend it: remove the shards that are damaged and call the matpac pack that made them again" in err
+    shard.unlink()
+    assert run_pack(arguments) == 1
+    assert "all of it was there" not in capsys.readouterr().out
+    assert run_pack(["--verify", shards, "--workers", "1"]) == 0
 
 
 def test_all_good_is_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

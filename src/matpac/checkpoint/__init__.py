@@ -25,7 +25,7 @@ from matpac.checkpoint.description import (
     read_description,
 )
 from matpac.checkpoint.published import CheckpointError, read_published
-from matpac.checkpoint.strict import fill
+from matpac.checkpoint.strict import check_tensor, fill
 from matpac.checkpoint.tensor_files import (
     StoredTensors,
     is_safetensors,
@@ -173,10 +173,7 @@ def _published(content: Mapping[Any, Any], path: Path) -> Embedder:
 
 
 def _encoder(config: EncoderConfig, tensors: Mapping[str, Tensor], file: str, prefix: str = "") -> Encoder:
-    # before anything of the size that the file claims is made
-    positions, size = tensors.get("positions"), (1 + config.tokens, config.width)
-    if positions is not None and positions.shape != size:
-        raise CheckpointError(f"{file}: {prefix}positions has the shape {list(positions.shape)}, not {list(size)}")
+    check_tensor(tensors, "positions", (1 + config.tokens, config.width), file, prefix)
     if config.depth > len(tensors):
         raise CheckpointError(f"{file}: {len(tensors)} tensors are too few for {config.depth} blocks")
     with torch.device("meta"):
@@ -195,8 +192,9 @@ def _head(
     if isinstance(size, SceneProbeSize) and size.scene != config.bands * config.width:
         scene = config.bands * config.width
         raise CheckpointError(f"{file}: a head on scenes of {size.scene} numbers, and its encoder's have {scene}")
+    probe = isinstance(size, SceneProbeSize)
+    check_tensor(tensors, "linear.weight", (size.classes, size.scene if probe else config.width), file, "head.")
     with torch.device("meta"):
-        probe = isinstance(size, SceneProbeSize)
         head = SceneProbe(size.scene, size.classes) if probe else Tagger(config.width, size.classes)
     fill(head, tensors, file, "head.")
     return head

@@ -6,6 +6,7 @@ metadata of our ONNX files.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from matpac.card import Card
@@ -18,6 +19,9 @@ from matpac.vit import EncoderConfig
 
 FORMAT = 1
 """Version of the description; it rises when a file of the new kind would be misread by older code."""
+
+HUB = "hub:"
+"""What the name of an encoder from the hub begins with."""
 
 PARTS = {
     "encoder": ("encoder.", "head."),
@@ -88,10 +92,15 @@ def describe(embedder: Embedder) -> dict[str, Any]:
         "head": None if head is None else asdict(_size_of(head)),
         "labels": list(card.labels),
         "exclusive": card.exclusive,
-        "name": card.name,
+        "name": _name_elsewhere(card.name),
         "step": card.step,
         "recipe": None,
     }
+
+
+def _name_elsewhere(name: str) -> str:
+    """Of a path its last part, since the folders before it are not for others to read; other names as they are."""
+    return name if name.startswith(HUB) else Path(name).name or name
 
 
 def describe_pretraining(

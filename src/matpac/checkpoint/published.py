@@ -213,13 +213,16 @@ def _encoder_config(student: dict[str, Tensor], file: str, heads: int | None) ->
     depths = {int(m[1]) for name in student if (m := re.match(r"transformer\.blocks\.(\d+)\.", name))}
     if depths != set(range(len(depths))) or not depths:
         raise CheckpointError(f"{file}: blocks {sorted(depths)} are not consecutive from 0")
-    return EncoderConfig(
-        width=width,
-        depth=len(depths),
-        heads=heads or width // HEAD_WIDTH,
-        mels=BANDS * PATCH,
-        frames=PATCH * (rows - 1) // BANDS,
-    )
+    try:
+        return EncoderConfig(
+            width=width,
+            depth=len(depths),
+            heads=heads or width // HEAD_WIDTH,
+            mels=BANDS * PATCH,
+            frames=PATCH * (rows - 1) // BANDS,
+        )
+    except MatpacError as error:
+        raise CheckpointError(f"{file}: {error}") from error
 
 
 def _teacher(averages: Mapping[str, object], file: str) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """Modules and configurations from a file's content: complete, nothing left over, every value usable."""
 
-import math
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import TypeVar
@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from matpac.checkpoint.published import CheckpointError
 
 Config = TypeVar("Config")
+
+LARGEST = 2**63 - 1
+"""Of whole numbers in a configuration: torch takes no larger size."""
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], file: str, prefix: str = "") -> None:
@@ -32,6 +35,20 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], file: str, prefix: st
         raise CheckpointError(f"{file}: {_named('tensors belong to nothing', extra, prefix)}")
     state = {name: _copy(tensors[name], like, f"{file}: {prefix}{name}") for name, like in expected.items()}
     module.load_state_dict(state, strict=True, assign=True)
+
+
+def check_tensor(
+    tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], file: str, prefix: str = ""
+) -> None:
+    """That a tensor has the shape that a file claims, before anything of this size is made. Arguments as `fill`.
+
+    Raises:
+        CheckpointError: it is missing, or of another shape.
+    """
+    if name not in tensors:
+        raise CheckpointError(f"{file}: {_named('tensors are missing', [name], prefix)}")
+    if (found := tensors[name].shape) != shape:
+        raise CheckpointError(f"{file}: {prefix}{name} has the shape {list(found)} instead of {list(shape)}")
 
 
 def _named(what: str, names: Collection[str], prefix: str) -> str:
@@ -63,13 +80,16 @@ def config_from(kind: type[Config], data: object, what: str, file: str) -> Confi
     check_fields(data, known, what, file)
     for name, value in data.items():
         whole = known[name] is int
-        if type(value) not in ((int,) if whole else (int, float)) or not math.isfinite(value):
-            raise CheckpointError(f"{file}: {what}.{name} is {value!r:.80}, not a {'whole ' * whole}number")
+        kinds = (int,) if whole else (int, float)
+        if type(value) not in kinds or not abs(value) <= (LARGEST if whole else sys.float_info.max):
+            raise CheckpointError(
+                f"{file}: {what}.{name} is {value!r:.80}, not a {'whole ' * whole}number that can be meant"
+            )
         if whole and value < 1:
             raise CheckpointError(f"{file}: {what}.{name} must be at least 1, not {value}")
     try:
         return kind(**data)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # a MatpacError is a ValueError
         raise CheckpointError(f"{file}: {error}") from error
 
 

@@ -5,10 +5,11 @@ import os
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ KEY = "matpac"
 """Of our description, JSON, in the metadata of a safetensors header."""
 
 _LONGEST_HEADER = 100_000_000  # bytes; the safetensors format's own limit
+_LONGEST_PICKLE = 2**24  # bytes; names and places of ViT-B's tensors with an optimizer take 0.2 MB; ours
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"  # the older torch.save: pickles one after another, each beginning with its protocol
 
@@ -140,7 +142,7 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 def _description(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
     if KEY not in metadata:
         return None
-    with suppress(json.JSONDecodeError, RecursionError):
+    with suppress(ValueError, RecursionError):  # also of a number with thousands of digits
         if isinstance(description := json.loads(metadata[KEY]), dict):
             return description
     raise CheckpointError(f"{path}: the description in its header is no JSON object")
@@ -159,12 +161,53 @@ def read_torch_file(path: Path) -> Mapping[Any, Any]:
             # torch maps a path's file into memory, but goes by the name where it ends on .safetensors
             mmap = file.read(len(_ZIP)) == _ZIP and not path.name.endswith(".safetensors")
             file.seek(0)
+            if mmap:
+                _check_zip(file)
+                file.seek(0)
             content = torch.load(path if mmap else file, map_location="cpu", weights_only=True, mmap=mmap)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:  # a damaged or hostile pickle can raise anything
         raise CheckpointError(_refusal(path, error)) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds one {type(content).__name__}, not a dict of tensors")
+    _check_stored(content, path)
     return content
+
+
+def _check_zip(file: BinaryIO) -> None:
+    """That the members of a zip are no larger than the file: one that is packed may unpack to anything.
+
+    Raises:
+        CheckpointError: one is packed, as torch.save packs none, or the pickle is too long to be one of tensors.
+        BadZipFile: it is no whole zip.
+    """
+    for member in zipfile.ZipFile(file).infolist():
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise CheckpointError(f"{member.filename} is compressed, which torch.save never does; save it again")
+        if member.filename.endswith(".pkl") and member.file_size > _LONGEST_PICKLE:
+            raise CheckpointError(
+                f"{member.filename} has {member.file_size} bytes, more than the {_LONGEST_PICKLE} that tensors' "
+                "names and places can need; save the tensors alone"
+            )
+
+
+def _check_stored(content: Mapping[Any, Any], path: Path) -> None:
+    """That each tensor is as large as its shape says: a pickle may claim any shape for a single number."""
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            _check_stored(value, path)
+        elif isinstance(value, Tensor) and not _stored(value):
+            raise CheckpointError(
+                f"{path}: {name} does not lie in the file number by number as its shape says; save it again, "
+                "contiguous and dense"
+            )
+
+
+def _stored(tensor: Tensor) -> bool:
+    if tensor.is_nested or tensor.is_quantized or tensor.is_meta or tensor.layout != torch.strided:
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def is_safetensors(start: bytes) -> bool:

@@ -22,7 +22,8 @@ DESCRIPTION = """Pack a corpus into shards: tar files of 16 kHz mono clips, as W
   matpac pack --verify shards
 
 Each clip is KEY.flac or KEY.wav with KEY.json beside it: source, duration, and labels where a table has them.
-index.json has counts, sizes and hashes, clips.parquet a row a file. Killed, the same command goes on.
+index.json has counts, sizes and hashes, clips.parquet a row a file. Killed, the same command goes on; later it
+writes the shards again that are gone or of another size. --verify reads every byte.
 Exit code: 0 when all is packed, or whole, 1 when files were left out or shards are damaged (each is named), 2 for
 an error."""
 
@@ -91,7 +92,8 @@ def summary(result: PackResult, output: str) -> str:
         f"{output}: {len(index.shards):,} shards, {index.clips:,} clips, {index.seconds / 3600:.2f} h, "
         f"{index.bytes / 1e6:,.1f} MB"
     )
-    text += f" in {result.seconds:.1f} s" if result.written else "; all of it was there"
+    there = f"; all of it was there, by its sizes (matpac pack --verify {shlex.quote(output)} reads every byte)"
+    text += f" in {result.seconds:.1f} s" if result.written else there
     if index.left_out:
         text += f"; {index.left_out:,} files left out, see {output}/{LEFT_OUT}"
     return f"{text}\ntrain on it: matpac pretrain --data {shlex.quote(output)} --output RUN"
@@ -101,6 +103,12 @@ def _verify(folder: Path, workers: int) -> int:
     found = verify(folder, workers)
     for problem in found.problems:
         print(f"damaged: {problem}", file=sys.stderr)
+    if found.problems:
+        print(
+            "to mend it: remove the shards that are damaged and call the matpac pack that made them again, which "
+            f"writes what is missing from {folder}; or copy them again from where they are whole",
+            file=sys.stderr,
+        )
     index = found.index
     whole = "all whole" if not found.problems else f"{len(found.problems)} things are not as the index says"
     print(f"{folder}: {len(index.shards):,} shards, {index.clips:,} clips, {index.bytes / 1e6:,.1f} MB: {whole}")

@@ -6,7 +6,8 @@ import os
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -80,24 +81,38 @@ def count_workers(wanted: int | Literal["auto"]) -> int:
 def pack(options: PackOptions) -> PackResult:
     """Writes the shards that aren't there yet, then the index. Can be killed at any time and called again.
 
+    Where the index is there, shards that are gone, or of another size than it says, are written again.
+
     Raises:
-        PackError: the folder can't be used or gone on with, or not be written.
+        PackError: the folder can't be used or gone on with, or not be written, or a shard not be made again.
         DataError: no file of the source can be packed.
     """
     began = time.monotonic()
     folder = Path(options.output)
     settings = Settings(options.encoding, options.shard_size)
     if (folder / INDEX).exists():
-        agree(folder, options.source, settings)
-        shutil.rmtree(folder / UNFINISHED, ignore_errors=True)  # where a kill came before that
-        return PackResult(read_index(folder), _read_left_out(folder), 0, time.monotonic() - began)
-    work = folder / UNFINISHED
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(work / "lock", timeout=0):
+        plan, index = agree(folder, options.source, settings), read_index(folder)
+        written = _write_again(folder, index, plan, options)
+        shutil.rmtree(folder / UNFINISHED, ignore_errors=True)  # also where a kill came before that
+        left_out = [LeftOut(file.source, file.reason) for file in plan if file.reason]
+    else:
+        with _writing(folder):
             plan = agree(folder, options.source, settings)
             written = _write_missing(folder, plan, options)
             index, left_out = _finish(folder, plan, settings)
+    return PackResult(index, left_out, written, time.monotonic() - began)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Nobody else writes there. Raises PackError where somebody does, or the disk refuses."""
+    work = folder / UNFINISHED
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with FileLock(work / "lock", timeout=0):
+            for draft in folder.glob(".*.tar-*"):  # of a call that was killed
+                draft.unlink()
+            yield
     except Timeout as error:
         raise PackError(f"{folder}: another matpac pack is writing there; wait for it, or end it") from error
     except OSError as error:
@@ -105,34 +120,60 @@ def pack(options: PackOptions) -> PackResult:
             f"{folder}: can't be written ({error.strerror or error}); make room or check its rights, and run the "
             "same command again: it goes on"
         ) from error
-    return PackResult(index, left_out, written, time.monotonic() - began)
 
 
 def _write_missing(folder: Path, plan: Sequence[SourceFile], options: PackOptions) -> int:
     """The shards that aren't there whole; returns how many were written."""
-    for draft in folder.glob(".*.tar-*"):  # of a call that was killed
-        draft.unlink()
-    shards: dict[int, list[SourceFile]] = defaultdict(list)
-    for file in plan:
-        if file.shard >= 0:
-            shards[file.shard].append(file)
-    tasks = [
-        ShardTask(str(folder), number, files, options.encoding)
-        for number, files in sorted(shards.items())
-        if _done(folder, number) is None
-    ]
-    if not tasks:
+    count = _count(plan)
+    missing = [number for number in range(count) if _done(folder, number) is None]
+    for done in _written(folder, missing, count, plan, options):
+        with written_whole(_note(folder, int(Path(done.shard.name).stem))) as draft:
+            draft.write_text(done.to_json())
+    return len(missing)
+
+
+def _write_again(folder: Path, index: Index, plan: Sequence[SourceFile], options: PackOptions) -> int:
+    """The shards that aren't there as large as the index says, to the bytes that it knows; returns how many."""
+    if hashlib.sha256((folder / TABLE).read_bytes()).hexdigest() != index.table_sha256:
+        raise PackError(f"{folder / TABLE}: not the one that {INDEX} describes; remove {folder} and pack again")
+    sizes = {path.name: path.stat().st_size for path in folder.glob("*.tar") if path.is_file()}
+    missing = [number for number, shard in enumerate(index.shards) if sizes.get(shard.name) != shard.bytes]
+    if not missing:
         return 0
-    clips = sum(len(task.files) for task in tasks)
+    with _writing(folder):
+        for done in _written(folder, missing, len(index.shards), plan, options):
+            if done.shard not in index.shards:
+                (folder / done.shard.name).unlink()
+                raise PackError(
+                    f"{folder / done.shard.name}: made again it is not what {INDEX} says (other versions of the "
+                    f"libraries that decode and encode?); copy it from where it is whole, or remove {folder} and "
+                    "pack again"
+                )
+    return len(missing)
+
+
+def _count(plan: Sequence[SourceFile]) -> int:
+    """Shards of a plan."""
+    return max((file.shard for file in plan), default=-1) + 1
+
+
+def _written(
+    folder: Path, missing: Sequence[int], count: int, plan: Sequence[SourceFile], options: PackOptions
+) -> Iterator[ShardDone]:
+    """The missing ones of `count` shards, as they become whole."""
+    files: dict[int, list[SourceFile]] = defaultdict(list)
+    for file in plan:
+        files[file.shard].append(file)
+    tasks = [ShardTask(str(folder), number, files[number], options.encoding) for number in missing]
+    if not tasks:
+        return
     workers = min(count_workers(options.workers), len(tasks))
-    with ClipProgress("packing", clips) as progress:
-        if len(tasks) < len(shards):
-            progress.say(f"going on: {len(shards) - len(tasks)} of {len(shards)} shards are there")
+    with ClipProgress("packing", sum(len(task.files) for task in tasks)) as progress:
+        if len(tasks) < count:
+            progress.say(f"going on: {count - len(tasks)} of {count} shards are there")
         for done in work_on(tasks, write_shard, workers, progress.at):
-            with written_whole(_note(folder, int(Path(done.shard.name).stem))) as draft:
-                draft.write_text(done.to_json())
+            yield done
             progress.say(f"{done.shard.name}: {done.shard.clips:,} clips, {done.shard.bytes / 1e6:,.1f} MB")
-    return len(tasks)
 
 
 def _note(folder: Path, number: int) -> Path:
@@ -150,9 +191,8 @@ def _done(folder: Path, number: int) -> ShardDone | None:
 
 def _finish(folder: Path, plan: Sequence[SourceFile], settings: Settings) -> tuple[Index, list[LeftOut]]:
     """The table, the files left out and the index; then what was needed for going on is removed."""
-    count = max((file.shard for file in plan), default=-1) + 1
     shards, packed = [], {}
-    for number in range(count):
+    for number in range(_count(plan)):
         done = _done(folder, number)
         if done is None:
             raise PackError(
@@ -190,8 +230,3 @@ def _write_table(folder: Path, plan: Sequence[SourceFile], packed: dict[int, Pac
         table = table.append_column(name, pa.array([getattr(clip, name) for clip in clips], pa.int64()))
     with written_whole(folder / TABLE) as draft:
         pq.write_table(table, draft, compression="zstd")
-
-
-def _read_left_out(folder: Path) -> list[LeftOut]:
-    lines = (folder / LEFT_OUT).read_text().splitlines()
-    return [LeftOut(**json.loads(line)) for line in lines]

@@ -3,20 +3,27 @@
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from matpac.data.shards.index import INDEX, UNFINISHED, read_index
 from matpac.data.shards.tar import ByteStream, CutShortError, ShardError
+
+T = TypeVar("T")
 
 MOST_SHARDS = 1_000_000
 """A pattern for more is a slip; ours."""
 
 PATIENCE = 10.0
 """Seconds that a program has to end after its output has; ours."""
+
+TRIES = 4
+"""Times that a transfer breaks off, with nothing new in between, before that ends all; ours. Curl tries by itself,
+too."""
 
 BETWEEN = "::"
 """Between several patterns, as WebDataset has it."""
@@ -145,6 +152,31 @@ def read_address(address: str, most: int) -> bytes:
         if _exit_code(stream):
             raise CutShortError(f"{address}: not there, or not to be read to its end")
     return b"".join(parts)
+
+
+def read_on(address: str, read: Callable[[int], Iterable[T]]) -> Iterator[T]:
+    """What `read` gives from an address; where a transfer breaks off it is begun again and goes on where it was.
+
+    Args:
+        address: where it is read from; a file on this machine that is cut short stays so.
+        read: called with the number of things that came before; gives those after them.
+
+    Raises:
+        CutShortError: it broke off `TRIES` times with nothing new in between.
+    """
+    done = tries = 0
+    while True:
+        try:
+            for thing in read(done):
+                done, tries = done + 1, 0
+                yield thing
+            return
+        except CutShortError as error:
+            tries += 1
+            if not is_url(address):
+                raise
+            if tries >= TRIES:
+                raise CutShortError(f"{error}; tried {tries} times") from error
 
 
 def _exit_code(stream: object) -> int | None:

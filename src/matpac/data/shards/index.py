@@ -165,6 +165,7 @@ def read_table(content: bytes, where: str, index: Index, columns: list[str]) -> 
     places = ["shard", "name", "offset", "size", "samples"]
     try:
         table = pq.read_table(io.BytesIO(content), columns=list(dict.fromkeys([*places, *columns])))
+        table.validate(full=True)  # text is not looked at before
         table = table.filter(pc.greater_equal(table["shard"], 0))  # pyright: ignore[reportAttributeAccessIssue]
         rows = {name: table[name] for name in table.column_names}
         shard, offset, size, samples = (rows[name].to_numpy() for name in ("shard", "offset", "size", "samples"))
@@ -173,8 +174,9 @@ def read_table(content: bytes, where: str, index: Index, columns: list[str]) -> 
     import numpy as np
 
     ends = np.array([entry.bytes for entry in index.shards] or [0])
-    if any(array.dtype.kind != "i" for array in (shard, offset, size, samples)) or rows["name"].null_count:
-        raise ShardError(f"{where}: a place of a member is missing; copy it again")
+    numbers = all(array.dtype.kind == "i" for array in (shard, offset, size, samples))
+    if not numbers or not pa.types.is_string(rows["name"].type) or rows["name"].null_count:
+        raise ShardError(f"{where}: a place of a member is missing, or its name; copy it again")
     bad = (shard >= len(index.shards)) | (offset < BLOCK) | (offset % BLOCK > 0) | (samples < 1)
     bad |= (size < 1) | (size > MOST_MEMBER_BYTES)
     if not bad.any():

@@ -1,19 +1,25 @@
 """The clips of shards: by the index that lies beside them, or by reading every member's header once."""
 
 import os
+import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from threading import Event
 
 from matpac import audio
 from matpac.data.files import SHORTEST_SECONDS, DataError, FileList, LeftOut, describe_left_out, reason_of, track
-from matpac.data.shards.addresses import beside, find_shards, is_url, open_address, read_address
+from matpac.data.shards.addresses import beside, find_shards, is_url, open_address, read_address, read_on
 from matpac.data.shards.index import INDEX, MOST_INDEX_BYTES, TABLE, Shard, parse_index, read_table
 from matpac.data.shards.members import HeldSound, ShardClip, TarredSound
 from matpac.data.shards.tar import ShardError, TarReader
 from matpac.whole_files import written_whole
+
+KEEP_SECONDS = 60.0
+"""Between two writings of what is known of shards without index, while they are gone through; ours."""
 
 COLUMNS = ("shard", "bytes", "modified", "name", "offset", "size", "seconds", "reason")
 
@@ -47,8 +53,9 @@ def list_shards(
     """The clips of the shards that `data` means (`addresses.find_shards`).
 
     Where an index.json lies beside a shard and has it, its table is taken. Other shards are gone through once, by
-    `workers` threads, and what was found is kept in the Parquet file `cache`. Members whose name doesn't end as
-    a sound's are no clips; sounds that can't be read, or are shorter than `min_seconds`, are left out.
+    `workers` threads, and what was found is kept in the Parquet file `cache`, also where an error or an interrupt
+    ends it. Members whose name doesn't end as a sound's are no clips; sounds that can't be read, or are shorter
+    than `min_seconds`, are left out.
 
     Raises:
         ShardError: a shard or an index can't be used.
@@ -111,11 +118,15 @@ def _offset(clip: ShardClip) -> int:
 
 def _check_size(address: str, shard: Shard) -> None:
     """A local shard's; that of a URL shows when it is read."""
-    size = shard.bytes if is_url(address) else Path(address).stat().st_size
+    again = "copy it again, or call the matpac pack that made it: it writes what is missing"
+    try:
+        size = shard.bytes if is_url(address) else Path(address).stat().st_size
+    except OSError as error:
+        raise ShardError(f"{address}: in its {INDEX}, and can't be read ({error.strerror}); {again}") from error
     if size != shard.bytes:
         raise ShardError(
-            f"{address}: has {size} bytes, and its {INDEX} says {shard.bytes}: cut short, or another's; copy it "
-            "again (matpac pack --verify looks at all of them)"
+            f"{address}: has {size} bytes, and its {INDEX} says {shard.bytes}: cut short, or another's; {again} "
+            "(matpac pack --verify looks at all of them)"
         )
 
 
@@ -133,19 +144,46 @@ def _usable(files: ShardList, address: str, rows: list[_Row]) -> Iterator[ShardC
 
 
 def _scan(addresses: list[str], cache: Path | None, workers: int) -> _Known:
-    """What is in each shard: known from before where neither size nor time of change differ, else gone through."""
+    """What is in each shard: known from before where neither size nor time of change differ, else gone through.
+
+    What is known is kept now and then, and when an error or an interrupt ends it.
+    """
     known = _read_cache(cache) if cache is not None and cache.exists() else {}
     states = {address: _state(address) for address in addresses}
     fresh = [address for address in addresses if address not in known or known[address][0] != states[address]]
-    with ExitStack() as stack:
-        threads = ThreadPoolExecutor(max(1, workers))
-        stack.callback(threads.shutdown, cancel_futures=True)  # after an error no other shard is begun
-        found = threads.map(lambda address: list(_sounds(address)), fresh)
-        for address, rows in zip(fresh, track(found, "Reading shards without index", len(fresh)), strict=True):
-            known[address] = states[address], rows
-    if cache is not None and fresh:
-        _write_cache(cache, {address: known[address] for address in addresses})
+    stop, threads, kept = Event(), ThreadPoolExecutor(max(1, workers)), time.monotonic()
+    shards = {threads.submit(_rows, address, stop): address for address in fresh}
+    try:
+        for future in track(as_completed(shards), "Reading shards without index", len(fresh)):
+            known[shards[future]] = states[shards[future]], future.result()
+            if time.monotonic() - kept > KEEP_SECONDS:
+                _keep(cache, addresses, known)
+                kept = time.monotonic()
+    finally:
+        stop.set()
+        threads.shutdown(cancel_futures=True)
+        done = (future for future in shards if not future.cancelled() and future.exception() is None)
+        known |= {shards[future]: (states[shards[future]], future.result()) for future in done}
+        if fresh:
+            _keep(cache, addresses, known)
     return known
+
+
+def _keep(cache: Path | None, addresses: list[str], known: _Known) -> None:
+    """Writes what is known of these shards, where there is a cache for it."""
+    found = {address: known[address] for address in addresses if address in known}
+    if cache is not None and found:
+        _write_cache(cache, found)
+
+
+def _rows(address: str, stop: Event) -> list[_Row]:
+    """The sounds of a shard. Raises CancelledError where nobody wants them any more."""
+    rows = []
+    for row in read_on(address, partial(_sounds, address)):
+        if stop.is_set():
+            raise CancelledError
+        rows.append(row)
+    return rows
 
 
 def _state(address: str) -> _State:
@@ -155,13 +193,12 @@ def _state(address: str) -> _State:
     return state.st_size, state.st_mtime_ns
 
 
-def _sounds(address: str) -> Iterator[_Row]:
-    """All sounds of a shard."""
+def _sounds(address: str, done: int = 0) -> Iterator[_Row]:
+    """The sounds of a shard, but for the first `done`."""
     with open_address(address) as stream:
         reader = TarReader(stream, address)
-        for member in reader:
-            if Path(member.name).suffix.lower() not in audio.AUDIO_SUFFIXES:
-                continue
+        members = (member for member in reader if Path(member.name).suffix.lower() in audio.AUDIO_SUFFIXES)
+        for member in islice(members, done, None):
             if is_url(address):
                 sound = HeldSound(f"{address}/{member.name}", reader.read())
             else:

@@ -27,13 +27,15 @@ def keep_lanes(folder: Path, clips: Sequence[Clip], parts: int, readers: int) ->
 
     Args:
         folder: of the run.
-        clips: of its corpus; nothing is written where none of them is streamed.
+        clips: of its corpus; where none of them is streamed there are no lanes.
         parts: of a batch: processes × micro-batches.
         readers: reading processes of each process.
     """
     if _streamed(clips):
         with written_whole(folder / LANES) as draft:
             draft.write_text(json.dumps(asdict(Lanes(parts, max(1, readers)))) + "\n")
+    else:
+        (folder / LANES).unlink(missing_ok=True)  # of a start that came to nothing
 
 
 def order_clips(
@@ -51,15 +53,23 @@ def order_clips(
 
     Raises:
         DataError: too few clips for a batch, or one that can't be split.
-        ShardError: `keep_lanes` wrote nothing that can be read.
+        ShardError: the run began with streams and these clips are none, or the other way round; or `keep_lanes`
+            wrote nothing that can be read.
     """
     named = {"batch_size": batch_size, "seed": seed, "crops_per_read": crops_per_read, **steps}
     plain = StepBatches(len(clips), **named)
     members = [clip for clip in clips if isinstance(clip, ShardClip)]
+    streamed = _streamed(clips)
+    if streamed != (folder / LANES).exists():
+        found, began = ("not there", "clips on this machine") if streamed else ("there", "streamed shards")
+        raise ShardError(
+            f"{folder / LANES}: {found}, so that the run began with {began}, whose order is another; name such "
+            "with --data, or start another run"
+        )
     if len(members) < len(clips):
         return None, plain
     table = MemberTable(members)
-    if not _streamed(clips):
+    if not streamed:
         return table, plain
     order = StreamOrder(table, plain.reads, _read_lanes(folder), seed)
     return StreamedSounds(order), StreamBatches(order, len(clips), **named)

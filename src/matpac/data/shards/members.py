@@ -1,7 +1,6 @@
 """One member of a shard as a sound that can be decoded, and the tables that hold millions of them."""
 
 import io
-import os
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from matpac.audio import AudioError
 from matpac.data.files import Clip
 from matpac.data.shards.tar import BLOCK
+from matpac.data.sounds import Names
 
 WHOLE_BYTES = 2**22
 """A member up to this size is read at once and decoded from memory: one request to a disk far away instead of
@@ -165,7 +165,7 @@ class MemberTable:
         numbers = {shard: number for number, shard in enumerate(shards)}
         self.shards = shards
         self.shard = np.array([numbers[clip.shard] for clip in clips], np.int32)
-        self.names = np.array([os.fsencode(clip.name) for clip in clips])
+        self.names = Names(clip.name for clip in clips)
         self.offsets = np.array([clip.offset for clip in clips], np.int64)
         self.sizes = np.array([clip.size for clip in clips], np.int64)
 
@@ -174,7 +174,7 @@ class MemberTable:
 
     def name(self, index: int) -> str:
         """Of the member."""
-        return os.fsdecode(self.names[index])
+        return self.names[index]
 
     def path(self, index: int) -> str:
         """Of the clip, as in the list."""

@@ -8,6 +8,7 @@ first clip on that it still needs.
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,16 +17,13 @@ from jaxtyping import Int
 
 from matpac.data.crops import StepBatches
 from matpac.data.files import DataError
-from matpac.data.shards.addresses import is_url, open_address
+from matpac.data.shards.addresses import open_address, read_on
 from matpac.data.shards.members import HeldSound, MemberTable
-from matpac.data.shards.tar import CutShortError, Member, ShardError, TarReader
+from matpac.data.shards.tar import Member, ShardError, TarReader
 
 REACH_BYTES = 2**28
 """Of clips, in each lane, among which the next one is drawn: what it holds in memory; ours. 1,500 clips of ten
 seconds as FLAC, about the thousand that WebDataset's users take."""
-
-TRIES = 4
-"""Times that a shard is opened before a transfer that breaks off ends the run; ours. Curl tries by itself, too."""
 
 
 @dataclass(frozen=True)
@@ -215,25 +213,17 @@ def read_members(table: MemberTable, clips: Sequence[int]) -> Iterator[tuple[int
     """
     shards = table.shard[list(clips)]
     seams = (np.flatnonzero(np.diff(shards)) + 1).tolist()
-    for begin, end in pairwise([0, *seams, len(clips)]):
-        done, tries = begin, 0
-        while done < end:
-            try:
-                for clip, content in _read_shard(table, clips[done:end]):
-                    done, tries = done + 1, 0
-                    yield clip, content
-            except CutShortError as error:
-                tries += 1
-                if tries >= TRIES or not is_url(table.shards[shards[begin]]):
-                    raise ShardError(f"{error}; tried {tries} times") from error
+    for begin, end in pairwise([0, *seams, len(clips)] if clips else []):
+        address = table.shards[shards[begin]]
+        yield from read_on(address, partial(_read_shard, table, address, clips[begin:end]))
 
 
-def _read_shard(table: MemberTable, clips: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-    address = table.shards[table.shard[clips[0]]]
+def _read_shard(table: MemberTable, address: str, clips: Sequence[int], done: int) -> Iterator[tuple[int, bytes]]:
+    """The contents of clips of one shard, but for the first `done`."""
     with open_address(address) as stream:
         reader = TarReader(stream, address)
         members = iter(reader)
-        for clip in clips:
+        for clip in clips[done:]:
             wanted = Member(table.name(clip), int(table.offsets[clip]), int(table.sizes[clip]))
             member = next((member for member in members if member.offset >= wanted.offset), None)
             if member != wanted:

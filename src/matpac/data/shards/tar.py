@@ -157,12 +157,13 @@ class TarReader:
         if what is not None:
             raise ShardError(f"{self._shard}: member {name!r} is {what}; a shard holds plain files alone")
         check_name(self._shard, name)
-        if not pax.get("size", "0").isdigit():
-            raise ShardError(f"{self._shard}: member {name!r} has a size of {pax['size']!r}")
+        size = pax.get("size", "0")
+        if not (size.isascii() and size.isdigit()):
+            raise ShardError(f"{self._shard}: member {name!r} has a size of {size!r:.50}")
         if info.type == tarfile.DIRTYPE:
             info.size = 0  # as POSIX has it, whatever the header says
         elif "size" in pax:
-            info.size = int(pax["size"][:20])
+            info.size = int(size[:20])
         if info.size > MOST_MEMBER_BYTES:
             raise ShardError(
                 f"{self._shard}: member {name!r} has {info.size} bytes, more than {MOST_MEMBER_BYTES}; "
