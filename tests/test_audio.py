@@ -1,5 +1,6 @@
 """Sound files: what is read equals what was written, and parts equal the whole."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,53 @@ def test_crop_behind_the_end_and_before_the_start(waves: dict[int, Path]) -> Non
         audio.read_crop(waves[16_000], 4.5, 100)
     with pytest.raises(ValueError, match="starts at 0 s or later"):
         audio.read_crop(waves[16_000], -1.0, 100)
+
+
+# --- what no decoder foresaw -------------------------------------------------------------------------------
+
+
+def test_a_file_shorter_than_a_sample_has_none(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "click.wav", 44_100, 1 / 44_100)
+    assert audio.read(path).shape == (0,)
+    assert audio.read(path).dtype == np.float32
+    assert list(audio.blocks(path)) == []
+    with pytest.raises(audio.AudioError, match=r"click\.wav: no samples"):
+        audio.read_crop(path, 0.0, 100)
+
+
+@pytest.mark.parametrize("read", [audio.info, audio.read, lambda path: audio.read_crop(path, 0.0, 100)])
+def test_any_error_of_a_library_names_the_file(
+    waves: dict[int, Path], monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    def fail(path: Path) -> None:
+        raise raised
+
+    monkeypatch.setattr(audio, "open_decoder", fail)
+    raised: BaseException = AttributeError("no such thing")
+    with pytest.raises(audio.AudioError, match=r"8000\.wav: .*AttributeError: no such thing.*FLAC") as told:
+        read(waves[8_000])
+    assert told.value.__cause__ is raised
+    for raised in (MemoryError(), PermissionError(), KeyboardInterrupt(), audio.AudioError("x.wav: told")):
+        with pytest.raises(type(raised)) as told:
+            read(waves[8_000])
+        assert told.value is raised
+
+
+def test_samples_that_are_too_large_to_be_sound(tmp_path: Path) -> None:
+    sound = make_sound(16_000, 1.0)
+    sound[8_000:] = -1e25
+    soundfile.write(tmp_path / "wild.wav", sound, 16_000, subtype="FLOAT")
+    with pytest.raises(audio.AudioError, match=r"wild\.wav: a sample that is too large .*-1e\+25.* at 0\.50 s"):
+        audio.read(tmp_path / "wild.wav")
+
+
+def test_unusable_samples_by_place_and_kind() -> None:
+    assert audio.unusable(np.empty(0, np.float32)) is None
+    assert audio.unusable(np.array([-(2.0**31), 2.0**31], np.float32)) is None  # 32-bit integers as floats
+    for value, kind in ((np.nan, "not finite"), (-np.inf, "not finite"), (3e10, "too large")):
+        place, why = audio.unusable(np.array([0.0, value, np.nan], np.float32)) or (None, "")
+        assert (place, kind in why) == (1, True)
+    assert audio.unusable(np.array([0.5, np.inf], np.float16)) == (1, "not finite (NaN or infinite)")
 
 
 # --- arrays ------------------------------------------------------------------------------------------------

@@ -120,6 +120,55 @@ def test_damage_in_the_middle_of_an_ogg_is_an_error(tmp_path: Path) -> None:
         audio.read(path)
 
 
+def joined(target: Path, *parts: Path) -> Path:
+    """The files one after the other, as `cat` and radio recorders write them."""
+    target.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return target
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_joined_ogg_files_are_an_error(tmp_path: Path, subtype: str) -> None:
+    paths = [tmp_path / "a.ogg", tmp_path / "b.ogg"]
+    for seed, path in enumerate(paths):
+        soundfile.write(path, make_sound(48_000, 2.0, seed=seed), 48_000, format="OGG", subtype=subtype)
+        assert len(audio.read(path)) == 32_000
+    for parts in (paths, [paths[0]] * 2):  # also where both streams have the same number
+        path = joined(tmp_path / "joined.ogg", *parts)
+        with pytest.raises(audio.AudioError, match=r"joined\.ogg: several Ogg files .*first 2\.00 s.*ffmpeg -i"):
+            audio.read(path)
+    assert len(audio.read_crop(path, 0.5, 8_000)) == 8_000
+
+
+def ogg_pages(path: Path) -> list[bytes]:
+    content, pages = path.read_bytes(), []
+    while content:
+        lengths = content[27 : 27 + content[26]]  # RFC 3533 §6
+        size = 27 + len(lengths) + sum(lengths)
+        pages.append(content[:size])
+        content = content[size:]
+    return pages
+
+
+def test_an_ogg_of_streams_side_by_side_is_no_joined_one(tmp_path: Path) -> None:
+    first, other = (ogg_pages(write_sound(tmp_path / f"{seed}.ogg", 16_000, 2.0, seed=seed)) for seed in (0, 1))
+    path = tmp_path / "both.ogg"
+    path.write_bytes(b"".join([first[0], other[0], *first[1:-1], *other[1:], first[-1]]))
+    np.testing.assert_array_equal(audio.read(path), audio.read(tmp_path / "0.ogg"))
+
+
+def test_joined_mp3s_are_an_error_and_what_lies_behind_the_sound_is_not(tmp_path: Path) -> None:
+    paths = [write_sound(tmp_path / f"{seed}.mp3", 44_100, 2.0, seed=seed) for seed in (0, 1)]
+    with pytest.raises(audio.AudioError, match=r"joined\.mp3: several MP3s joined.*5\d% .* 2\.\d\d s .*ffmpeg -i"):
+        audio.read(joined(tmp_path / "joined.mp3", *paths))
+    whole, size = audio.read(paths[0]), paths[0].stat().st_size
+    picture = np.random.default_rng(0).bytes(3 * size)
+    tag = b"TAG" + bytes(125)
+    for behind in (tag, b"APETAGEX" + picture + tag, bytes(size), b"words " * size):
+        path = tmp_path / "tagged.mp3"
+        path.write_bytes(paths[0].read_bytes() + behind)
+        np.testing.assert_array_equal(audio.read(path), whole)
+
+
 def test_cut_wav_reads_as_the_shorter_file_that_it_is(tmp_path: Path) -> None:
     whole = write_sound(tmp_path / "whole.wav", 16_000, 4.1, 2)
     path = cut_file(whole, tmp_path / "cut.wav")
@@ -202,16 +251,18 @@ def test_without_pyav_a_flac_without_length_says_so(tmp_path: Path, monkeypatch:
         audio.read(path)
 
 
-def encode(path: Path, codec: str, rate: int, seconds: float) -> np.ndarray:
-    """Writes a stereo sound with PyAV; returns it, [samples, 2]."""
+def encode(path: Path, codec: str, rate: int, seconds: float, channels: int = 2, title: str = "") -> np.ndarray:
+    """Writes a sound with PyAV; returns it, [samples, channels]."""
     av = pytest.importorskip("av", reason="PyAV is optional: matpac[av]")
-    sound = make_sound(rate, seconds, 2, seed=8)
+    sound = make_sound(rate, seconds, channels, seed=8)
+    layout = "stereo" if channels == 2 else "mono"
     with av.open(str(path), "w") as container:
         options = {"aac_pns": "0"} if codec == "aac" else {}  # no noise drawn by the decoder
-        stream = container.add_stream(codec, rate=rate, layout="stereo", options=options)
+        container.metadata["title"] = title
+        stream = container.add_stream(codec, rate=rate, layout=layout, options=options)
         for begin in range(0, len(sound), 960):
             block = np.ascontiguousarray(sound[begin : begin + 960].T)
-            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="stereo")
+            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
             frame.sample_rate, frame.pts = rate, begin
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -247,6 +298,39 @@ def test_pyav_names_a_text_and_reads_a_flac_without_length(tmp_path: Path) -> No
     np.testing.assert_allclose(audio.read(path), make_sound(16_000, 1.0)[:, 0], atol=1e-4)
 
 
+def test_pyav_reads_a_file_whose_title_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "song.m4a"
+    encode(path, "aac", 44_100, 1.0, title="Caf#")
+    content = path.read_bytes()
+    assert content.count(b"Caf#") == 1
+    path.write_bytes(content.replace(b"Caf#", "Café".encode("latin-1")))
+    assert len(audio.read(path)) == pytest.approx(16_000, abs=1_000)
+
+
+def test_pyav_names_a_codec_that_it_has_no_decoder_for(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="PyAV is optional: matpac[av]")
+    path = tmp_path / "odd.caf"
+    soundfile.write(path, make_sound(16_000, 1.0), 16_000, format="CAF")
+    path.write_bytes(path.read_bytes().replace(b"lpcm", b"zzzz", 1))
+    with pytest.raises(audio.AudioError, match=r"odd\.caf: .*no decoder for its codec.*convert it to FLAC"):
+        audio.info(path)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "change"),
+    [(32_000, 2, "44100 Hz × 2 channels become 32000 Hz × 2"), (44_100, 1, "become 44100 Hz × 1")],
+)
+def test_pyav_names_sound_that_goes_on_in_another_way(
+    tmp_path: Path, rate: int, channels: int, change: str
+) -> None:
+    encode(tmp_path / "a.aac", "aac", 44_100, 2.0)
+    encode(tmp_path / "b.aac", "aac", rate, 2.0, channels)
+    path = joined(tmp_path / "joined.aac", tmp_path / "a.aac", tmp_path / "b.aac")
+    with pytest.raises(audio.AudioError, match=rf"joined\.aac: .*{change} at about 2\.\d\d s; .*ffmpeg -i"):
+        audio.read(path)
+    assert len(audio.read_crop(path, 0.5, 8_000)) == 8_000
+
+
 def test_pyav_is_not_imported_before_it_is_needed() -> None:
     code = "import sys, matpac.audio; assert 'av' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -259,3 +343,17 @@ def test_a_few_bytes_of_anything_are_no_sound_file(content: bytes, tmp_path: Pat
     path.write_bytes(content)
     with pytest.raises(audio.AudioError, match=r"few\.flac: not a sound file"):
         audio.info(path)
+
+
+def test_pyav_reads_more_than_eight_channels(tmp_path: Path) -> None:
+    """Of which only the first eight have pointers in FFmpeg's frame itself."""
+    av = pytest.importorskip("av", reason="PyAV is optional: matpac[av]")
+    sound = (make_sound(16_000, 0.5, 16, seed=9) * 20_000).astype(np.int16)
+    with av.open(str(tmp_path / "many.mkv"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16_000, layout="hexadecagonal")
+        frame = av.AudioFrame.from_ndarray(sound.reshape(1, -1), format="s16", layout="hexadecagonal")
+        frame.sample_rate, frame.pts = 16_000, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert audio.info(tmp_path / "many.mkv").channels == 16
+    np.testing.assert_allclose(audio.read(tmp_path / "many.mkv"), sound.mean(axis=1) / 2**15, atol=1e-6)

@@ -135,6 +135,7 @@ def test_other_rates_are_resampled(encoder, rate):
         (np.zeros((2, 2, 8000), np.float32), r"clip 0: .*\(2, 2, 8000\)"),
         ([np.zeros((2, 8000), np.float32)], r"clip 0: .*\(2, 8000\)"),
         (np.full(8000, np.nan, np.float32), "clip 0: .*not finite"),
+        (np.append(np.zeros(7999), 1e300), "clip 0: .*too large to be sound .*1e\\+300.*first is sample 7999"),
         ([np.zeros(8000, np.float32), np.full(8000, np.inf, np.float32)], "clip 1: .*not finite"),
         (np.zeros(8000, bool), "clip 0: bool"),
         (np.zeros(8000, np.uint8), "clip 0: uint8"),

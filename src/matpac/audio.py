@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,17 @@ import soundfile
 import soxr
 from jaxtyping import Float, Float32
 
-from matpac.decoders import AV_SUFFIXES, AudioError, AudioInfo, SoundBytes, Source, import_av, open_decoder
+from matpac.decoders import (
+    AV_SUFFIXES,
+    AudioError,
+    AudioInfo,
+    Decoder,
+    SoundBytes,
+    Source,
+    import_av,
+    open_decoder,
+)
+from matpac.errors import MatpacError
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -28,6 +38,7 @@ __all__ = [
     "readers",
     "resample",
     "to_mono",
+    "unusable",
 ]
 
 SAMPLE_RATE = 16_000  # Hz; what every published checkpoint hears (docs/method.md, section 1)
@@ -36,6 +47,9 @@ RESAMPLER = "HQ"  # soxr's 20-bit quality, its default
 # above it the filter grows with the ratio. Measured: from 128 frames on (256 at 48 → 16 kHz, 512 at 96), a
 # resampled part equals the same part of the whole to 1e-5; this is four times that.
 RESAMPLER_REACH = 512
+# Above the full scale of 32-bit integers that were taken for floats (2.1e9), and so small that the power spectrum
+# of the longest window (65 536 samples) stays far inside float32: (1e10 · 65 536)² = 4e29.
+LOUDEST = 1e10
 MOST_CHANNELS = 64  # more rows than that are samples, in an array that lies the wrong way round
 
 AUDIO_SUFFIXES = AV_SUFFIXES | {
@@ -95,12 +109,22 @@ def info(path: str | Path | SoundBytes) -> AudioInfo:
 
     The length of an MP3 without a Xing, Info or VBRI header is libsndfile's estimate from the first bit rate.
     """
-    with closing(open_decoder(_source(path))) as sound:
+    with _opened(path) as sound:
         return sound.info
 
 
-def _source(path: str | Path | SoundBytes) -> Source:
-    return Path(path) if isinstance(path, str) else path
+@contextmanager
+def _opened(path: str | Path | SoundBytes) -> Iterator[Decoder]:
+    """A sound file's decoder; what a library raises meanwhile that no decoder foresaw becomes an AudioError."""
+    source: Source = Path(path) if isinstance(path, str) else path
+    try:
+        with closing(open_decoder(source)) as sound:
+            yield sound
+    except (MatpacError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise AudioError(f"{path}: can't be decoded here ({reason}); remove it or convert it to FLAC") from error
 
 
 def to_mono(
@@ -151,12 +175,13 @@ def read(path: str | Path | SoundBytes, sample_rate: int = SAMPLE_RATE) -> Float
     """The whole file, mono, at `sample_rate` (Hz).
 
     Raises AudioError for a file that is missing, empty, no sound file, cut short or damaged (with how much of
-    it can be read), without samples, or with samples that are not finite. An MP3 may be 2304 frames shorter
-    than its header says (encoders count the silence at both ends differently), what PyAV reads 2 % + 0.1 s
-    (containers round), any other file not by one frame. WAV, AIFF, AU and Ogg files that were cut between two
-    blocks read as shorter files: libsndfile takes their length from what is there.
+    it can be read), joined from several, without samples, or with samples that are `unusable`. An MP3 may be
+    2304 frames shorter than its header says (encoders count the silence at both ends differently), what PyAV
+    reads 2 % + 0.1 s (containers round), any other file not by one frame. WAV, AIFF, AU and Ogg files that were
+    cut between two blocks read as shorter files: libsndfile takes their length from what is there. A file
+    shorter than a sample at `sample_rate` gives none.
     """
-    return np.concatenate(list(blocks(path, sample_rate=sample_rate)))
+    return np.concatenate([np.empty(0, np.float32), *blocks(path, sample_rate=sample_rate)])
 
 
 def blocks(
@@ -165,9 +190,10 @@ def blocks(
     """The file in pieces, mono, at `sample_rate` (Hz), in flat memory; put together they are `read(path)`.
 
     A piece comes from `seconds` of the file; its own length differs a little from piece to piece, since the
-    resampler looks ahead. Raises as `read` does, when the damaged place is reached.
+    resampler looks ahead. A file shorter than a sample at `sample_rate` has no piece. Raises as `read` does, when
+    the damaged place is reached.
     """
-    with closing(open_decoder(_source(path))) as sound:
+    with _opened(path) as sound:
         rate = sound.info.sample_rate
         size = max(1, round(seconds * rate))
         resampler = Resampler(rate, sample_rate)
@@ -197,7 +223,7 @@ def read_crop(
     if start < 0 or samples < 1:
         raise ValueError(f"{path}: a crop starts at 0 s or later and has samples, not {start} s and {samples}")
     first = round(start * sample_rate)
-    with closing(open_decoder(_source(path))) as sound:
+    with _opened(path) as sound:
         rate = sound.info.sample_rate
         reach = 0 if rate == sample_rate else math.ceil(RESAMPLER_REACH * max(1.0, rate / sample_rate))
         period = rate // math.gcd(rate, sample_rate)  # source frames after which both grids of samples meet
@@ -220,12 +246,20 @@ def read_crop(
 def _mono_frames(
     frames: Float32[np.ndarray, "frames channels"], path: str | Path | SoundBytes, begin: int, rate: int
 ) -> Float32[np.ndarray, " frames"]:
-    """Mean of the channels of what a decoder gave from frame `begin` on; raises AudioError if not finite."""
+    """Mean of the channels of what a decoder gave from frame `begin` on; raises AudioError if `unusable`."""
     mono = frames.mean(axis=1) if frames.shape[1] > 1 else frames[:, 0]
-    finite = np.isfinite(mono)
-    if not finite.all():
-        seconds = (begin + int(finite.argmin())) / rate
-        raise AudioError(
-            f"{path}: a sample that is not finite (NaN or infinite) at {seconds:.2f} s; write it anew"
-        )
+    if found := unusable(mono):
+        place, why = found
+        raise AudioError(f"{path}: a sample that is {why} at {(begin + place) / rate:.2f} s; write it anew")
     return mono
+
+
+def unusable(samples: Float[np.ndarray, " samples"]) -> tuple[int, str] | None:
+    """The first sample that is not finite or so large that its power isn't: its place, and which it is."""
+    if not len(samples) or -LOUDEST <= float(samples.min()) <= float(samples.max()) <= LOUDEST:  # False for NaN
+        return None
+    place = int((np.abs(samples.astype(np.float64)) <= LOUDEST).argmin())
+    value = float(samples[place])
+    if math.isfinite(value):
+        return place, f"too large to be sound ({value:g}, not within ±{LOUDEST:g})"
+    return place, "not finite (NaN or infinite)"

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 from torch import Tensor
 
-from matpac.audio import AudioError, resample
+from matpac.audio import AudioError, resample, unusable
 from matpac.logmel import LogMelConfig
 
 Waveforms = np.ndarray | Tensor | Sequence[np.ndarray | Tensor]
@@ -23,7 +23,7 @@ def as_clips(waveform: Waveforms, sample_rate: int, target_rate: int) -> tuple[l
     """Waveforms of any accepted kind as float32 mono clips at the target rate, and whether a list came.
 
     Raises:
-        AudioError: not one-dimensional clips, not numbers, or not finite; names the clip.
+        AudioError: not one-dimensional clips, not numbers, or `unusable`; names the clip.
     """
     is_list = isinstance(waveform, (list, tuple))
     if is_list:
@@ -48,7 +48,7 @@ def as_mono(waveform: np.ndarray | Tensor, name: str) -> Float32[np.ndarray, " s
     """One waveform of any accepted kind as float32; no copy where it is that already.
 
     Raises:
-        AudioError: not one-dimensional, not numbers, or not finite; begins with `name`.
+        AudioError: not one-dimensional, not numbers, or `unusable`; begins with `name`.
     """
     row = _array(waveform)
     if row.ndim != 1:
@@ -60,7 +60,7 @@ def as_mono(waveform: np.ndarray | Tensor, name: str) -> Float32[np.ndarray, " s
         row = row / float(np.iinfo(row.dtype).max + 1)
     elif not np.issubdtype(row.dtype, np.floating):
         raise AudioError(f"{name}: {row.dtype} is no waveform; pass floats in [-1, 1], int16 or int32")
-    row = np.ascontiguousarray(row, np.float32)
-    if not np.isfinite(row).all():
-        raise AudioError(f"{name}: holds values that are not finite")
-    return row
+    if found := unusable(row):
+        place, why = found
+        raise AudioError(f"{name}: holds values that are {why}; the first is sample {place}")
+    return np.ascontiguousarray(row, np.float32)

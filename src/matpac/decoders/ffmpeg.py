@@ -38,7 +38,9 @@ class AvDecoder:
     def __init__(self, path: Path, av: Any) -> None:
         self._av = av
         try:
-            self._container = av.open(str(path))
+            self._container = av.open(str(path), metadata_errors="replace")  # which need not be UTF-8
+        except PermissionError as error:  # PyAV's is one too
+            raise AudioError(f"{path}: can't be opened ({error.strerror}); check its permissions") from error
         except (av.error.FFmpegError, OSError) as error:
             raise AudioError(
                 f"{path}: not a sound file that can be read here ({error}); remove it or convert it to FLAC"
@@ -48,9 +50,16 @@ class AvDecoder:
             raise AudioError(f"{path}: no sound in this file; remove it")
         self._stream = self._container.streams.audio[0]
         self._position = 0
+        codec = self._stream.codec_context
+        if codec is None or not codec.sample_rate or not codec.layout.nb_channels:
+            self._container.close()
+            raise AudioError(
+                f"{path}: not a sound file that can be read here (no decoder for its codec); "
+                "remove it or convert it to FLAC"
+            )
         try:  # FFmpeg takes any few bytes for some format, and finds out when it looks for packets
-            self._rate = int(self._stream.codec_context.sample_rate)
-            channels = int(self._stream.codec_context.layout.nb_channels)
+            self._rate = int(codec.sample_rate)
+            channels = int(codec.layout.nb_channels)
             self._rest = np.zeros((0, channels), np.float32)
             self.info = AudioInfo(str(path), self._rate, channels, self._length())
             self._start_decoding()
@@ -89,7 +98,7 @@ class AvDecoder:
     def _start_decoding(self) -> None:
         self._rest = self._rest[:0]
         self._decoded = self._container.decode(self._stream)
-        self._as_float = self._av.AudioResampler(format="fltp")
+        self._as_float = self._av.AudioResampler(format="flt")  # packed: PyAV's planes end at the eighth channel
 
     def _first_tick(self) -> int:
         return self._stream.start_time or 0
@@ -101,13 +110,26 @@ class AvDecoder:
             while have < frames and (frame := next(self._decoded, None)) is not None:
                 if first is None and frame.pts is not None:
                     first = round((frame.pts - self._first_tick()) * frame.time_base * self._rate)
+                self._check_kind(frame, self._position + have)
                 for piece in self._as_float.resample(frame):
-                    parts.append(piece.to_ndarray().T)
+                    parts.append(piece.to_ndarray().reshape(-1, self.info.channels))
                     have += piece.samples
+        except AudioError:
+            raise
         except (self._av.error.FFmpegError, ValueError) as error:
             raise ended_early(self.info, self._position + have, str(error)) from error
         self._rest = np.concatenate(parts)
         return first if first is None else max(first, 0)
+
+    def _check_kind(self, frame: Any, position: int) -> None:
+        """Raises AudioError where the sound goes on at another rate or with other channels: joined files."""
+        kind = (self.info.sample_rate, self.info.channels)
+        now = (frame.sample_rate, frame.layout.nb_channels)
+        if now != kind:
+            raise AudioError(
+                f"{self.info.path}: {kind[0]} Hz × {kind[1]} channels become {now[0]} Hz × {now[1]} at about "
+                f"{position / self._rate:.2f} s; write it anew: ffmpeg -i OLD NEW.flac"
+            )
 
     def _length(self) -> int:
         """Frames by the header; by the packets where it has none, or FFmpeg guesses from the bit rate."""

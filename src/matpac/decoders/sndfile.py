@@ -7,6 +7,7 @@ What this does beyond calling the library follows from how libsndfile 1.2.2 beha
 - an Ogg file cut short, and a WAV, AIFF or AU file cut short, says itself how much is left: it reads as a
   shorter, whole file;
 - an MP3 without a Xing, Info or VBRI header has an estimated length, and libsndfile never reads past it;
+- of several Ogg files or MP3s joined in one, only the first is read, without an error;
 - a seek into the last page of an Ogg Vorbis file lands up to one block away from where it should;
 - a seek in an MP3 starts without the bits that earlier frames lent to later ones, in Opus without the
   decoder's memory: both need to start earlier.
@@ -14,6 +15,8 @@ What this does beyond calling the library follows from how libsndfile 1.2.2 beha
 
 import math
 import os
+import re
+from collections import Counter
 from io import BufferedIOBase
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -34,9 +37,15 @@ OPUS_PREROLL_SECONDS = 0.5
 # An MP3's length header gives whole MPEG frames; encoders and decoders differ by up to two of them about the
 # silence at both ends.
 MP3_TOLERANCE_FRAMES = 2 * 1152
-# Share of the bytes of an MP3 without length header that may stay unread: an estimate from a constant bit
-# rate is right to 1 %, and some files carry a tag at the end.
+# Share of the bytes of an MP3 that may stay unread though they look like sound: an estimate from a constant bit
+# rate is right to 1 %.
 MP3_UNREAD_SHARE = 0.1
+# How frames of layers II and III begin (ISO 11172-3, 13818-3, version 2.5 too): all of a file alike, each at most
+# 1729 bytes after the last. In a tag or picture behind the sound each of these is there by chance alone, every
+# 65 536 bytes if at random.
+MP3_SYNC = re.compile(rb"\xff[\xe2-\xe5\xf2-\xf5\xfa-\xfd]")
+MP3_SYNC_BYTES = 3000
+MP3_LOOK_BYTES = 2**24  # that much of what is unread is looked at: pictures are smaller
 # Two Ogg pages at their largest (RFC 3533 §6: 27 + 255 + 255·255 bytes), so that the last but one is found.
 OGG_TAIL_BYTES = 2 * 65_307
 
@@ -58,18 +67,16 @@ class SndfileDecoder:
     def __init__(self, path: Source) -> None:
         self._path = path
         self._position = 0
-        self._bytes = None  # a stream that libsndfile reads; of a file only where its length is an estimate
-        self._estimated = False  # then the stream shows how far decoding got
+        self._bytes = None  # a stream that libsndfile reads; of an MP3 always, since it shows how far decoding got
         if isinstance(path, Path):
             # bytes, since names of files need not be UTF-8, and soundfile takes only such text
             name = os.fsencode(path) if os.name == "posix" else str(path)
             self._sound = _Stream(name)  # pyright: ignore[reportArgumentType]
         else:
             self._read_from(path)
-        if self._sound.format == "MP3" and not _has_length_header(path):
+        if self._sound.format == "MP3" and self._bytes is None:
             self.close()
             self._read_from(path)
-            self._estimated = True
         self.info = AudioInfo(str(path), self._sound.samplerate, self._sound.channels, self._sound.frames)
 
     def seek(self, frame: int) -> None:
@@ -119,21 +126,34 @@ class SndfileDecoder:
         return 0
 
     def _check_end(self) -> None:
-        if self._estimated:  # nothing says how long it should be: everything there must have been read
-            assert self._bytes is not None
-            size = _size(self._path)
-            left = (size - self._bytes.tell()) / size
-            if left > MP3_UNREAD_SHARE:
-                seconds = self._position / self.info.sample_rate
-                raise AudioError(
-                    f"{self.info.path}: damaged, or an MP3 of variable bit rate without length header: "
-                    f"{left:.0%} of the file lies after the {seconds:.2f} s that can be read; "
-                    "write it anew: ffmpeg -i OLD.mp3 -codec copy NEW.mp3"
-                )
+        if self._sound.format == "MP3":
+            self._check_end_of_mp3()
             return
-        tolerance = MP3_TOLERANCE_FRAMES if self._sound.format == "MP3" else 0
-        if self._position < self.info.frames - tolerance:
+        if self._position < self.info.frames:
             raise ended_early(self.info, self._position, "the file ends before its header says")
+        if self._sound.format == "OGG" and _begins_anew(self._path):
+            raise AudioError(
+                f"{self.info.path}: several Ogg files joined in one, of which only the first "
+                f"{self.info.duration:.2f} s can be read; write it anew: ffmpeg -i OLD.ogg NEW.flac"
+            )
+
+    def _check_end_of_mp3(self) -> None:
+        has_length = _has_length_header(self._path)
+        if has_length and self._position < self.info.frames - MP3_TOLERANCE_FRAMES:
+            raise ended_early(self.info, self._position, "the file ends before its header says")
+        assert self._bytes is not None
+        left = _sound_left(self._path, self._bytes.tell()) / _size(self._path)
+        if left > MP3_UNREAD_SHARE:
+            reason = (
+                "several MP3s joined in one, or a wrong length header"
+                if has_length
+                else "damaged, or an MP3 of variable bit rate without length header"
+            )
+            raise AudioError(
+                f"{self.info.path}: {reason}: {left:.0%} of the file lies after the "
+                f"{self._position / self.info.sample_rate:.2f} s that can be read; "
+                "write it anew: ffmpeg -i OLD.mp3 NEW.flac"
+            )
 
 
 def _open(path: Source) -> BufferedIOBase:
@@ -155,6 +175,31 @@ def _has_length_header(path: Source) -> bool:
             file.seek(0)
         frame = file.read(2048)  # longer than any MPEG layer III frame
     return any(mark in frame for mark in (b"Xing", b"Info", b"VBRI"))
+
+
+def _sound_left(path: Source, place: int) -> int:
+    """Bytes of an MP3 after a place, 0 where they hold no sound but tags, pictures or padding."""
+    with _open(path) as file:
+        file.seek(place)
+        rest = file.read(MP3_LOOK_BYTES)
+    frames = max(Counter(MP3_SYNC.findall(rest)).values(), default=0)
+    return _size(path) - place if frames * MP3_SYNC_BYTES > len(rest) else 0
+
+
+def _begins_anew(path: Source) -> bool:
+    """Whether streams begin in the middle of an Ogg file, after the pages that begin the first ones.
+
+    RFC 3533 §4: the first pages of streams that run side by side, as in a video, all come before any other page.
+    """
+    with _open(path) as file:
+        inside = False
+        while len(header := file.read(27)) == 27 and header.startswith(b"OggS"):  # §6: 27 bytes, table of lengths
+            begins = bool(header[5] & 2)
+            if begins and inside:
+                return True
+            inside = not begins
+            file.seek(sum(file.read(header[26])), os.SEEK_CUR)
+    return False
 
 
 def _last_page_start(path: Source) -> int:
