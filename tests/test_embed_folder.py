@@ -156,6 +156,40 @@ def test_a_file_that_changed_is_named(tmp_path: Path) -> None:
     assert result.skipped[0][1].startswith(f"{path}: changed since its vectors were written; ")
 
 
+def test_relative_names_from_another_folder_are_other_sounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("p", "q"):
+        (tmp_path / place).mkdir()
+        write_sound(tmp_path / place / "a.wav", 16_000, 0.5)
+    monkeypatch.chdir(tmp_path / "p")
+    assert embed([Path()], tmp_path / "parts").files == 1
+    assert embed([Path()], tmp_path / "parts").found == 1
+    monkeypatch.chdir(tmp_path / "q")
+    with pytest.raises(MatpacError, match=f"its sounds from {tmp_path / 'p'}; these, from {tmp_path / 'q'}, "):
+        embed([Path()], tmp_path / "parts")
+    assert embed([tmp_path / "q"], tmp_path / "parts").files == 1
+    monkeypatch.chdir(tmp_path / "p")
+    assert embed([tmp_path / "q"], tmp_path / "parts").found == 1
+    assert embed([Path()], tmp_path / "parts").found == 1
+
+
+def test_a_file_that_went_is_named(tmp_path: Path) -> None:
+    """A link stays in its folder when what it leads to went."""
+    path = write_sound(tmp_path / "elsewhere.wav", 16_000, 0.5)
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "sounds" / "a.wav").symlink_to(path)
+    write_sound(tmp_path / "sounds" / "b.wav", 16_000, 0.5)
+    embed([tmp_path / "sounds"], tmp_path / "parts")
+    path.unlink()
+    write_sound(tmp_path / "sounds" / "c.wav", 16_000, 0.5)
+    result = embed([tmp_path / "sounds"], tmp_path / "parts")
+    assert (result.files, result.found) == (1, 1)
+    ((left_out, reason),) = result.skipped
+    assert left_out == str(tmp_path / "sounds" / "a.wav")
+    assert reason.startswith(f"{left_out}: can't be looked at (No such file or directory), ")
+
+
 def test_what_cannot_be_a_folder_of_parts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MatpacError, match="not one of 1 files"):
         embed([folder / "empty.wav"], tmp_path / "parts")

@@ -1,5 +1,6 @@
 """`matpac.load`: what a source may be, and what is said of one that is nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,23 @@ def test_a_file_a_folder_and_a_saved_encoder(official, tmp_path):
 def test_a_path_below_the_home_folder(official, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(official.parent))
     assert load("~/tiny_official.pt").card.name == "~/tiny_official.pt"
+
+
+@pytest.mark.parametrize("source", ["{0}/folder", "{0}/folder/", "{0}/weights/../folder/.", "folder", "./folder"])
+def test_what_is_saved_tells_no_folders(source, official, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    save(load(official), "folder")
+    name = source.format(tmp_path)
+    encoder = load(name)
+    assert encoder.card.name == name
+    assert load_file(save(encoder, "copy")).card.name == "folder"
+
+
+def test_a_hub_name_is_saved_whole(official, tmp_path):
+    encoder = load(official)
+    encoder.card = replace(encoder.card, name="hub:me/own@v1")
+    assert load_file(save(encoder, tmp_path / "copy")).card.name == "hub:me/own@v1"
 
 
 def test_on_a_device_by_name_or_object(official):

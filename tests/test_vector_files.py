@@ -137,3 +137,12 @@ def test_where_it_cannot_be_written(tmp_path: Path) -> None:
         open_vector_file(tmp_path / "missing" / "v.npz", {}),
     ):
         pass
+
+
+@pytest.mark.parametrize("kind", [".parquet", ".npz"])
+def test_what_cannot_be_written_is_told_before_the_work(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{'v' * 250}{kind}"  # with the draft's own letters too long for a file's name
+    with pytest.raises(MatpacError) as caught, open_vector_file(path, {}):
+        pytest.fail("the work began")
+    assert str(caught.value).startswith(f"{path}: can't be written (File name too long); name a file in ")
+    assert not list(tmp_path.iterdir())

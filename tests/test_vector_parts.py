@@ -111,6 +111,27 @@ def test_parts_of_other_settings_are_refused_by_name(change: dict, said: str, tm
         assert set(parts.done()) == {"a"}
 
 
+def test_parts_named_from_another_folder_are_refused(tmp_path: Path) -> None:
+    """Also beside parts without one: of absolute paths, or of an earlier release."""
+
+    def done(place: str | None) -> set[str]:
+        with open_vector_parts(tmp_path / "v", {**ABOUT, "working_folder": place}) as parts:
+            return set(parts.done())
+
+    with open_vector_parts(tmp_path / "v", ABOUT) as parts:
+        add(parts, "a")
+    assert done("/p") == done("/q") == {"a"}
+    with open_vector_parts(tmp_path / "v", {**ABOUT, "working_folder": "/p"}) as parts:
+        add(parts, "b")
+    assert done("/p") == done(None) == {"a", "b"}
+    told = (
+        r"part-0-1\.parquet: names its sounds from /p; these, from /q, may be others of the same names; "
+        "go on from there, name them by absolute paths or write to another folder"
+    )
+    with pytest.raises(MatpacError, match=told):
+        done("/q")
+
+
 def test_what_is_no_part_is_refused(tmp_path: Path) -> None:
     (tmp_path / "v").mkdir()
     part = tmp_path / "v" / "part-0-0.parquet"

@@ -21,7 +21,7 @@ from matpac.progress import work_bar
 from matpac.read_ahead import READERS, Clips, MeasuredClips
 from matpac.shares import Share, this_share
 from matpac.vector_files import VectorFile, open_vector_file
-from matpac.vector_parts import open_vector_parts, write_left_out
+from matpac.vector_parts import WORKING_FOLDER, open_vector_parts, write_left_out
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class EmbedOptions:
 
     Args:
         output: a .parquet or .npz file; or a folder for Parquet parts, which a later call with the same sources
-            goes on with, and which several processes may write to at once (`matpac.vector_parts`).
+            goes on with (from the same working folder, where they are relative to it), and which several
+            processes may write to at once (`matpac.vector_parts`).
         frames: a vector every 160 ms instead of one a clip.
         layers: all blocks' outputs instead of the last one's.
         batch_size: full chunks computed at once.
@@ -82,7 +83,8 @@ def embed_files(sources: list[str], embedder: Embedder, options: EmbedOptions) -
 
     Raises:
         MatpacError: no sound file there, the output's kind is not known, several processes and no folder, parts
-            of another encoder, or not one file could be read.
+            of another encoder or of files named from another working folder, an output that can't be written,
+            or not one file could be read.
     """
     paths = find_audio(sources)
     if not paths:
@@ -91,6 +93,7 @@ def embed_files(sources: list[str], embedder: Embedder, options: EmbedOptions) -
     result = Embedded(this_share())
     about, output = _describe(embedder, options), Path(options.output)
     if options.is_folder:
+        about[WORKING_FOLDER] = None if all(path.is_absolute() for path in paths) else str(Path.cwd())
         with open_vector_parts(output, about, result.share.rank) as parts:
             todo = _missing(paths, parts.done(), result)
             _embed(todo, embedder, parts, options, result)
@@ -116,7 +119,7 @@ def _not_one(paths: list[Path], result: Embedded) -> MatpacError:
 
 
 def _missing(paths: list[Path], done: dict[str, float], result: Embedded) -> list[Path]:
-    """This process's files that no part has. One that was changed since is named, not embedded a second time."""
+    """This process's files that no part has. One that was changed or went since is named, not embedded again."""
     if len({*map(_text, paths)}) < len(paths):
         raise MatpacError("two files have names that are no UTF-8 and read alike; rename one of them")
     missing = []
@@ -124,12 +127,20 @@ def _missing(paths: list[Path], done: dict[str, float], result: Embedded) -> lis
         written = done.get(_text(path))
         if written is None:
             missing.append(path)
-        elif path.stat().st_mtime <= written:
-            result.found += 1
+        elif reason := _unlike(path, written):
+            result.skipped.append((str(path), f"{path}: {reason}"))
         else:
-            reason = f"{path}: changed since its vectors were written; embed it anew into another folder"
-            result.skipped.append((str(path), reason))
+            result.found += 1
     return missing
+
+
+def _unlike(path: Path, written: float) -> str | None:
+    """Why a file is not the one whose vectors were written then, if so."""
+    try:
+        changed = path.stat().st_mtime > written
+    except OSError as error:
+        return f"can't be looked at ({error.strerror}), and its vectors, written earlier, stay; bring it back"
+    return "changed since its vectors were written; embed it anew into another folder" if changed else None
 
 
 def _embed(

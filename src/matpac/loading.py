@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from matpac.checkpoint import load_file, load_folder
+from matpac.checkpoint.description import HUB
 from matpac.checkpoint.probes import load_probe
 from matpac.checkpoint.published import CheckpointError
 from matpac.embedder import Embedder
@@ -21,8 +22,6 @@ from matpac.label_files import LabelFileError, read_audioset_labels, read_label_
 from matpac.onnx.files import is_onnx
 from matpac.onnx.runtime import load_onnx
 from matpac.tags import Tagger
-
-HUB = "hub:"
 
 
 class NamelessClasses(UserWarning):

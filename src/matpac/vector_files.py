@@ -45,7 +45,7 @@ def open_vector_file(path: Path, description: Mapping[str, object]) -> Iterator[
         description: of the vectors, kept as JSON in the file's metadata under "matpac".
 
     Raises:
-        MatpacError: another ending, or a folder that is not there.
+        MatpacError: another ending, a folder that is not there or takes no file, or no vectors came.
     """
     kinds = {".parquet": ParquetVectors, ".npz": NpzVectors}
     kind = path.suffix.lower()
@@ -56,9 +56,15 @@ def open_vector_file(path: Path, description: Mapping[str, object]) -> Iterator[
     draft = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{kind}")
     file = kinds[kind](draft, description)
     try:
+        draft.touch()  # now, not after hours of work
+    except OSError as error:
+        raise MatpacError(
+            f"{path}: can't be written ({error.strerror}); name a file in a folder that you may write to"
+        ) from error
+    try:
         yield file
         file.close()
-        if not draft.exists():
+        if not draft.stat().st_size:
             raise MatpacError(f"{path}: not written, since no vectors came")
         draft.replace(path)
     finally:

@@ -30,6 +30,9 @@ LOCK_SECONDS = 5.0
 IDENTITY = ("encoder_key", "frames", "layers")
 """What of the description has to agree: another release of this package may go on, another encoder may not."""
 
+WORKING_FOLDER = "working_folder"
+"""What of the description has to agree where both have it: relative paths from elsewhere are other sounds."""
+
 
 class VectorParts:
     """The parts of one rank; a `VectorFile`, told by `end_clip` where one file's vectors end."""
@@ -47,7 +50,8 @@ class VectorParts:
         """Files whose vectors are in a part, of any rank, and when that was written (s since the epoch).
 
         Raises:
-            MatpacError: a part that is not whole, or of another encoder or other settings.
+            MatpacError: a part that is not whole, of another encoder or other settings, or of files named from
+                another working folder.
         """
         found: dict[str, float] = {}
         for part in sorted(_parts(self.folder)):
@@ -70,6 +74,12 @@ class VectorParts:
             raise MatpacError(
                 f"{part}: holds {_what(about)}, and these would be {_what(self.description)}; "
                 "write to another folder"
+            )
+        theirs, mine = about.get(WORKING_FOLDER), self.description.get(WORKING_FOLDER)
+        if theirs and mine and theirs != mine:
+            raise MatpacError(
+                f"{part}: names its sounds from {theirs}; these, from {mine}, may be others of the same names; "
+                "go on from there, name them by absolute paths or write to another folder"
             )
         return table
 
@@ -121,7 +131,8 @@ def open_vector_parts(folder: Path, description: Mapping[str, object], rank: int
 
     Args:
         folder: its parent is there.
-        description: of the vectors, kept in every part; has `IDENTITY`.
+        description: of the vectors, kept in every part; has `IDENTITY`, and `WORKING_FOLDER` where
+            paths are relative.
         rank: of this process; no two at once may have the same.
 
     Raises:

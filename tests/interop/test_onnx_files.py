@@ -109,6 +109,7 @@ def set_entry(key: str, value: str | None) -> Callable[[onnx.ModelProto], None]:
         (set_entry("matpac", "[1]"), "no JSON object"),
         (set_entry("matpac", "{"), "no JSON object"),
         (set_entry("matpac", "[" * 100_000), "no JSON object"),
+        (set_entry("matpac", f'{{"step": {"9" * 5_000}}}'), "no JSON object"),
         (set_entry("matpac.precision", None), "precision None is none of float32"),
         (set_entry("matpac.precision", "int3"), "precision 'int3' is none of float32"),
         (set_description(lambda d: d.update(format=2)), "update matpac"),
@@ -169,6 +170,26 @@ def make_sparse(model: onnx.ModelProto) -> None:
     model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [5]))
 
 
+def make_a_constant_sparse(model: onnx.ModelProto) -> None:
+    values, indices = (numpy_helper.from_array(np.ones(1, kind), "s") for kind in (np.float32, np.int64))
+    set_external_data(values, location="other.bin")
+    sparse = helper.make_sparse_tensor(values, indices, [5])
+    model.graph.node.append(helper.make_node("Constant", [], ["c"], sparse_value=sparse))
+
+
+def make_a_list_of_sparse(model: onnx.ModelProto) -> None:
+    make_a_constant_sparse(model)
+    attribute = model.graph.node[-1].attribute[0]
+    attribute.sparse_tensors.append(attribute.sparse_tensor)
+    attribute.ClearField("sparse_tensor")
+    attribute.type = onnx.AttributeProto.SPARSE_TENSORS
+
+
+def hide_a_sparse_constant(model: onnx.ModelProto) -> None:
+    make_a_constant_sparse(model)
+    model.graph.node[-1].attribute[0].type = onnx.AttributeProto.TENSOR
+
+
 def rename_input(model: onnx.ModelProto) -> None:
     model.graph.input[0].name = "audio"
 
@@ -196,6 +217,9 @@ def unknown_operator(model: onnx.ModelProto) -> None:
         (move_outside, "1 tensors lie in other files or are sparse (encoder.positions)"),
         (move_a_constant_outside, "1 tensors lie in other files"),
         (make_sparse, "are sparse"),
+        (make_a_constant_sparse, "sparse tensors inside its graph (Constant)"),
+        (make_a_list_of_sparse, "sparse tensors inside its graph (Constant)"),
+        (hide_a_sparse_constant, "sparse tensors inside its graph (Constant)"),
         (rename_input, "inputs audio, lengths instead of waveform, lengths"),
         (half_positions, "encoder.positions has the shape [1, 2, 16]"),
         (cut_head, "its head is damaged"),

@@ -160,7 +160,7 @@ def _description(model: Any, file: str) -> Description:
             f"{file}: an ONNX file of {made:.40}, without matpac's description; use matpac export"
         )
     data = None
-    with suppress(json.JSONDecodeError, RecursionError):
+    with suppress(ValueError, RecursionError):
         data = json.loads(metadata[KEY])
     if not isinstance(data, dict):
         raise CheckpointError(f"{file}: the description in its metadata is no JSON object")
@@ -180,15 +180,20 @@ def _check_graph(model: Any, file: str) -> None:
     if foreign or model.functions:
         named = ", ".join(foreign) or "functions of its own"
         raise CheckpointError(f"{file}: needs operators that are not ONNX's own ({named:.80}); it was not opened")
-    inner = onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS
-    if nested := [node.op_type for node in graph.node for part in node.attribute if part.type in inner]:
-        raise CheckpointError(f"{file}: has graphs inside its graph ({nested[0]:.40}), which no encoder has")
+    for what, fields in (("graphs", ("g", "graphs")), ("sparse tensors", ("sparse_tensor", "sparse_tensors"))):
+        if nested := [node.op_type for node in graph.node if _has_attribute(node, fields)]:
+            raise CheckpointError(f"{file}: has {what} inside its graph ({nested[0]:.40}), which no encoder has")
     outside = [tensor.name for tensor in _tensors(graph) if onnx.external_data_helper.uses_external_data(tensor)]
     if outside or graph.sparse_initializer:
         raise CheckpointError(
             f"{file}: {len(outside)} tensors lie in other files or are sparse ({', '.join(outside[:3]):.80}); a "
             "file by matpac export holds all of its weights"
         )
+
+
+def _has_attribute(node: Any, fields: Iterable[str]) -> bool:
+    """Whether an attribute holds one of protobuf's fields, whatever type it says it has."""
+    return any(field.name in fields for attribute in node.attribute for field, _ in attribute.ListFields())
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
