@@ -7,20 +7,38 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import matpac
-from finetuning.tagging_corpora import PITCHES, class_folders, encoder_file, tone_table
+from finetuning.tagging_corpora import ENCODER, PITCHES, class_folders, encoder_file, tone_table
+from matpac.checkpoint import save
 from matpac.checkpoint.tensor_files import read_tensors
 from matpac.cli import main
-from matpac.downstream.tasks import TaskError
+from matpac.data.files import DataError
+from matpac.downstream.tasks import TaskError, read_task
+from matpac.embedder import Card, Embedder
+from matpac.errors import MatpacError
+from matpac.finetuning import finetune as loop
+from matpac.finetuning import labelled
 from matpac.finetuning.evaluation import score
 from matpac.finetuning.finetune import Finetuned, Finetuning, finetune
 from matpac.finetuning.labelled import read_labelled
 from matpac.finetuning.options import FinetuneOptions
-from matpac.finetuning.recipes import AveragingConfig, FinetuneRecipe, small
-from matpac.finetuning.start import HeadError
+from matpac.finetuning.plan import FinetunePlan
+from matpac.finetuning.recipes import (
+    AugmentationConfig,
+    AveragingConfig,
+    FinetuneRecipe,
+    OptimizerConfig,
+    small,
+)
+from matpac.finetuning.start import HeadError, begin
+from matpac.logmel import LogMelConfig
+from matpac.onnx.export import export_onnx
+from matpac.tags import SceneProbe
 from matpac.training.run import RunError
+from matpac.vit import Encoder
 
 PLAIN = replace(
     small(),
@@ -179,12 +197,23 @@ def test_a_resumed_run_keeps_its_settings(encoder: Path, table: Path, tmp_path: 
         run(encoder, table, tmp_path / "run", replace(short, epochs=2), task="table", resume=True)
 
 
+def test_the_time_is_of_all_sessions(encoder: Path, table: Path, tmp_path: Path) -> None:
+    short = replace(PLAIN, epochs=1)
+    first = run(encoder, table, tmp_path / "run", short, task="table")
+    [state] = (tmp_path / "run/checkpoints").glob("*/state.json")
+    kept = json.loads(state.read_text())
+    assert 0 < kept["seconds"] <= first.seconds
+    state.write_text(json.dumps(kept | {"seconds": 1000.0}))
+    assert run(encoder, table, tmp_path / "run", short, task="table", resume=True).seconds > 1000
+    del kept["seconds"]  # as of runs before it was kept
+    state.write_text(json.dumps(kept))
+    assert run(encoder, table, tmp_path / "run", short, task="table", resume=True).seconds < 1000
+
+
 # --- heads -------------------------------------------------------------------------------------------------
 
 
 def test_a_head_of_the_same_labels_is_kept_in_their_new_order(folders: Path, tmp_path: Path) -> None:
-    from matpac.finetuning.start import begin
-
     names = ["middle", "high", "low"]
     source = encoder_file(tmp_path / "tagger.safetensors", labels=names)
     clips = read_labelled("folder", str(folders), "", tmp_path / "clips.parquet")
@@ -214,6 +243,19 @@ def test_a_head_that_does_not_fit_is_not_kept(
     with pytest.raises(HeadError, match=told):
         run(source, folders, tmp_path / "run", head="keep")
     assert run(source, folders, tmp_path / "run", replace(PLAIN, epochs=1)).complete  # auto makes a new one
+
+
+def test_a_head_of_another_kind_is_not_kept(folders: Path, tmp_path: Path) -> None:
+    encoder = Encoder(ENCODER)
+    probe = SceneProbe(ENCODER.bands * ENCODER.width, len(PITCHES))
+    embedder = Embedder(encoder, LogMelConfig(mels=16), probe, Card(labels=tuple(sorted(PITCHES))))
+    source = save(embedder, tmp_path / "probe.safetensors")
+    with pytest.raises(HeadError, match=r"a probe of whole scenes, .* pass --head new"):
+        run(source, folders, tmp_path / "run", head="keep")
+    clips = read_labelled("folder", str(folders), "", tmp_path / "clips.parquet")
+    options = FinetuneOptions(str(source), "folder", str(folders), str(tmp_path / "run"))
+    for head, told in (("auto", "a new head: the encoder's own is a probe"), ("new", "a new head; the encoder's")):
+        assert begin(replace(options, head=head), PLAIN, clips).notes[-1].startswith(told)
 
 
 def test_longer_inputs_get_longer_positions(encoder: Path, folders: Path, tmp_path: Path) -> None:
@@ -259,20 +301,113 @@ def test_a_broken_clip_is_left_out_and_named(
     assert "1 clips left out" in capsys.readouterr().out
 
 
-def test_a_balanced_recipe_names_clips_without_labels(encoder: Path, tmp_path: Path) -> None:
+def test_a_clip_that_cannot_be_decoded_is_not_used(encoder: Path, tmp_path: Path) -> None:
     root = tone_table(tmp_path / "sounds")
+    bad = root.parent / "003.flac"  # of the test part
+    soundfile.write(bad, np.full(11_200, np.nan, np.float32), 16_000, subtype="FLOAT", format="WAV")
+    arguments = ["--encoder", encoder, "--task", "table", "--root", root, "--output", tmp_path / "run"]
+    arguments += ["--epochs", 1, "--batch_size", 8, "--workers", 0, "--accelerator", "cpu"]
+    assert main(["finetune", *map(str, arguments)]) == 1
+    record = json.loads((tmp_path / "run/results.json").read_text())
+    assert (record["used"], record["total"]) == (39, 40)
+    assert "39 of 40" in (tmp_path / "run/report.html").read_text()
+    [item] = map(json.loads, (tmp_path / "run/left_out.jsonl").read_text().splitlines())
+    assert item["path"] == str(bad)
+    assert item["reason"].startswith("a sample that is")
+
+
+def without_label(root: Path, number: int) -> Path:
+    """The table with a column a class, and none of them true of one clip."""
     rows = [line.split(",") for line in root.read_text().splitlines()[1:]]
-    answers = [[str(int(name in row[1] and number > 0)) for name in PITCHES] for number, row in enumerate(rows)]
+    answers = [
+        [str(int(name in row[1] and place != number)) for name in PITCHES] for place, row in enumerate(rows)
+    ]
     lines = [",".join([row[0], *answer, row[2]]) for row, answer in zip(rows, answers, strict=True)]
     header = ",".join(["path", *(f"label:{name}" for name in PITCHES), "split"])
     root.write_text("\n".join([header, *lines]) + "\n")
+    return root
+
+
+def test_a_balanced_recipe_names_clips_without_labels(encoder: Path, tmp_path: Path) -> None:
+    root = without_label(tone_table(tmp_path / "sounds"), 0)
     with pytest.raises(TaskError, match=r"training clips have no label, first .*000\.flac"):
         run(encoder, root, tmp_path / "run", replace(PLAIN, balanced=True), task="table")
+    assert run(encoder, root, tmp_path / "run", replace(PLAIN, epochs=1), task="table").complete  # as it advises
+
+
+def test_a_batch_that_cannot_be_shared_begins_no_run(
+    encoder: Path, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "FinetunePlan", lambda recipe, clips, processes: FinetunePlan(recipe, clips, 2))
+    with pytest.raises(DataError, match="a batch of 5 can't be split equally over 2 processes"):
+        run(encoder, folders, tmp_path / "run", replace(PLAIN, batch_size=5))
+    assert not (tmp_path / "run/config.json").exists()
+
+
+def test_a_validation_part_without_a_label_that_can_be_decoded(encoder: Path, tmp_path: Path) -> None:
+    root = without_label(tone_table(tmp_path / "sounds"), 2)
+    labelled_clips = {root.parent / f"{number:03}.flac" for number in range(6, 40, 4)}
+    whole = {path: path.read_bytes() for path in labelled_clips}
+    for path in whole:
+        soundfile.write(path, np.full(11_200, np.nan, np.float32), 16_000, subtype="FLOAT", format="WAV")
+    short = replace(PLAIN, epochs=1)
+    with pytest.raises(TaskError, match=r"no clip of its validation part that has .* 9 left out: .*006\.flac: a "):
+        run(encoder, root, tmp_path / "run", short, task="table")
+    for path, content in whole.items():
+        path.write_bytes(content)
+    assert run(encoder, root, tmp_path / "run", short, task="table", resume=True).complete
+
+
+def test_a_label_that_is_not_utf8_is_refused_at_once(
+    encoder: Path, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = replace(read_task("folder", folders), classes=["h\udcffgh", "low", "middle"])
+    monkeypatch.setattr(labelled, "read_task", lambda name, root: task)
+    with pytest.raises(TaskError, match=r"the label 'h\\udcffgh' is not UTF-8, .* rename its folder"):
+        run(encoder, folders, tmp_path / "run")
+    assert not (tmp_path / "run/config.json").exists()
+
+
+def test_a_root_whose_name_is_not_utf8(encoder: Path, tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "sounds").rename(tmp_path / "s\udcffunds")
+    arguments = ["--encoder", encoder, "--task", "folder", "--root", root, "--output", tmp_path / "run"]
+    arguments += ["--epochs", 1, "--batch_size", 8, "--workers", 0, "--accelerator", "cpu"]
+    assert main(["finetune", *map(str, arguments)]) == 0
+    assert json.loads((tmp_path / "run/results.json").read_text())["task"] == root.name
+    assert (tmp_path / "run/report.html").exists()
 
 
 def test_other_encoders_cannot_be_fine_tuned(folders: Path, tmp_path: Path) -> None:
     with pytest.raises(matpac.MatpacError, match="logmel: only matpac's own encoders"):
         run(Path("logmel"), folders, tmp_path / "run")
+    export_onnx(Embedder(Encoder(ENCODER), LogMelConfig(mels=16)), tmp_path / "x.onnx")
+    with pytest.raises(matpac.MatpacError, match=r"x\.onnx: only matpac's own encoders"):
+        run(tmp_path / "x.onnx", folders, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("config", "change", "told"),
+    [
+        (OptimizerConfig, {"learning_rate": 0.0}, r"optimizer\.learning_rate must be above 0, not 0\.0"),
+        (OptimizerConfig, {"learning_rate": np.nan}, r"optimizer\.learning_rate must be above 0, not nan"),
+        (OptimizerConfig, {"final_learning_rate": -1.0}, r"optimizer\.final_learning_rate must be at least 0"),
+        (OptimizerConfig, {"warmup_epochs": -1}, r"optimizer\.warmup_epochs must be at least 0, not -1"),
+        (OptimizerConfig, {"weight_decay": -0.1}, r"optimizer\.weight_decay must be at least 0"),
+        (OptimizerConfig, {"momentum": -0.1}, r"optimizer\.momentum must be at least 0 and below 1"),
+        (OptimizerConfig, {"beta1": 1.0}, r"optimizer\.beta1 must be at least 0 and below 1, not 1\.0"),
+        (OptimizerConfig, {"beta2": 1.5}, r"optimizer\.beta2 must be at least 0 and below 1"),
+        (OptimizerConfig, {"clip": -1.0}, r"optimizer\.clip must be at least 0 \(0 for no clipping\), not -1\.0"),
+        (AveragingConfig, {"every_epochs": 0}, r"averaging\.every_epochs must be above 0, not 0"),
+        (AveragingConfig, {"start_epoch": -1}, r"averaging\.start_epoch must be at least 0"),
+        (AveragingConfig, {"decay": 1.1}, r"averaging\.decay must be between 0 and 1, not 1\.1"),
+        (AugmentationConfig, {"gain_decibels": np.nan}, r"augmentation\.gain_decibels must be at least 0"),
+        (AugmentationConfig, {"mixup_alpha": np.nan}, r"augmentation\.mixup_alpha must be above 0"),
+        (FinetuneRecipe, {"epochs": np.inf}, "epochs must be above 0, not inf"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(config: Any, change: dict[str, float], told: str) -> None:
+    with pytest.raises(MatpacError, match=told):
+        config(**change)
 
 
 @pytest.mark.parametrize(
@@ -280,6 +415,7 @@ def test_other_encoders_cannot_be_fine_tuned(folders: Path, tmp_path: Path) -> N
     [
         (["--fold", "7"], "no fold '7'"),
         (["--frames", "50"], "multiple of 16"),
+        (["--seed", str(2**63)], "seed must be below 2**63"),
         (["--augmentation.patchout", "1"], "patchout must be a share"),
         (["--recipe", "big"], "not known; there are audioset-2m"),
     ],

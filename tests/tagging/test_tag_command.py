@@ -146,6 +146,14 @@ def test_a_folder_of_audacity_files(folder, encoder, tmp_path, slash):
     assert read_audacity(tmp_path / "labels/deep/hiss.wav.txt") == []
 
 
+def test_label_files_stay_in_their_folder(folder, encoder, tmp_path):
+    sources = [f"{folder}/deep/../beep.wav", f"{folder}/deep/hiss.wav"]
+    output = tmp_path / "labels/mine"
+    assert run_tag([*sources, "--encoder", encoder, "--output", str(output)]) == 0
+    made = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.txt")}
+    assert made == {"labels/mine/beep.wav.txt", "labels/mine/deep/hiss.wav.txt"}
+
+
 def test_beside_the_sounds(folder, encoder):
     assert run_tag([str(folder / "deep"), "--encoder", encoder, "--output", str(folder / "deep")]) == 0
     assert (folder / "deep/hiss.flac.txt").is_file()
@@ -157,6 +165,18 @@ def test_a_label_cannot_break_the_format(folder, tmp_path):
     assert [label for _, _, label in read_audacity(tmp_path / "b.txt")] == ["a tone of two lines"]
     assert run_tag([str(folder / "beep.wav"), "--encoder", str(file), "--output", str(tmp_path / "b.csv")]) == 0
     assert rows_of(tmp_path / "b.csv")[0]["label"] == "a\ttone\nof two lines"
+
+
+def test_a_label_need_not_be_utf8(folder, tmp_path, capsys):
+    file = save(knowing(labels=("b\udcffep", "noise")), tmp_path / "odd.safetensors")
+    given = [str(folder / "beep.wav"), "--encoder", str(file)]
+    for name in ("b.csv", "b.jsonl", "b.txt"):
+        assert run_tag([*given, "--output", str(tmp_path / name)]) == 0
+    assert run_tag([*given, "--timeline", "--output", str(tmp_path / "t.csv")]) == 0
+    assert {rows_of(tmp_path / name)[0]["label"] for name in ("b.csv", "t.csv")} == {"b\ufffdep"}
+    assert lines_of(tmp_path / "b.jsonl")[0]["tags"][0]["label"] == "b\ufffdep"
+    assert [label for _, _, label in read_audacity(tmp_path / "b.txt")] == ["b\ufffdep"]
+    assert "b\ufffdep" in capsys.readouterr().out
 
 
 def test_what_is_left_out_is_named(folder, encoder, tmp_path, capsys):

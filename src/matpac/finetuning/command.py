@@ -68,18 +68,23 @@ def write_results(done: Finetuned, test: Tested, recipe: str, options: FinetuneO
         "validation": done.valid,
         "epoch": done.epoch,
         "tested": score.clips,
-        "used": len(task.paths),
+        "used": done.used,
         "total": task.total,
         "seconds": done.seconds,
         "per_class": classes,
         "notes": task.notes,
     }
-    write_text(done.folder / "results.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    _write(done.folder / "results.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["class", score.metric])
     table.writerows([[name, "" if value is None else value] for name, value in classes.items()])
-    write_text(done.folder / "classes.csv", text.getvalue())
+    _write(done.folder / "classes.csv", text.getvalue())
+
+
+def _write(path: Path, content: str) -> None:
+    """As UTF-8; what of a file's name is none is escaped, in JSON so that it is read back."""
+    write_text(path, content.encode(errors="backslashreplace").decode())
 
 
 def show(done: Finetuned, test: Tested, page: Path) -> None:

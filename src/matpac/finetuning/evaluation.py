@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 
 from matpac.audio import AudioError
+from matpac.data.files import LeftOut, describe_left_out, reason_of
 from matpac.downstream.filling import unit_samples
 from matpac.downstream.metrics import roc_auc
 from matpac.downstream.targets import metric
@@ -30,6 +31,10 @@ class Prediction:
     """Of the task, without those that failed."""
     failed: dict[int, str] = field(default_factory=dict)
     """Row → reason of the clips that could not be decoded."""
+
+    def left_out(self, task: Task) -> list[LeftOut]:
+        """Those clips by their paths."""
+        return _left_out(task, self.failed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +85,8 @@ def predict(
     failed: dict[int, str] = {}
 
     def note(number: int, error: AudioError) -> None:
-        failed[int(mine[number])] = str(error)
+        row = int(mine[number])
+        failed[row] = reason_of(error, task.paths[row])
 
     samples = unit_samples(task.unit_seconds, embedder.sample_rate)
     with ThreadPoolExecutor(READERS) as pool:
@@ -95,9 +101,13 @@ def predict(
         failed = _union(failed)
     there = reached > 0
     if not there.any():
-        reason = next(iter(failed.values()), "it is empty")
-        raise TaskError(f"{task.name}: not one of {len(rows)} clips could be decoded; the first: {reason}")
+        told = describe_left_out(_left_out(task, failed))
+        raise TaskError(f"{task.name}: not one of {len(rows)} clips could be decoded; {told}")
     return Prediction(logits[there], rows[there], failed)
+
+
+def _left_out(task: Task, failed: dict[int, str]) -> list[LeftOut]:
+    return [LeftOut(task.paths[row], reason) for row, reason in failed.items()]
 
 
 def _sum(fabric: "Fabric", values: np.ndarray) -> np.ndarray:
@@ -111,6 +121,22 @@ def _union(failed: dict[int, str]) -> dict[int, str]:
     gathered: list[dict[int, str]] = [{} for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather_object(gathered, failed)
     return {row: reason for part in gathered for row, reason in sorted(part.items())}
+
+
+def score_of(task: Task, part: str, found: Prediction) -> PartScore:
+    """The score of a part (its name), as far as it could be decoded.
+
+    Raises:
+        TaskError: no clip that has a label was decoded, so that there is nothing to score.
+        ValueError: logits that are NaN.
+    """
+    result = score(task, found.rows, found.logits)
+    if math.isnan(result.value):
+        raise TaskError(
+            f"{task.name}: no clip of its {part} part that has a label could be decoded, so that there is no "
+            f"{task.metric}; {describe_left_out(found.left_out(task))}; mend these files and go on with --resume"
+        )
+    return result
 
 
 def score(task: Task, rows: Integer[np.ndarray, " clip"], logits: Float[np.ndarray, "clip class"]) -> PartScore:

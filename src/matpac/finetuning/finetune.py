@@ -13,11 +13,11 @@ from torch import Tensor
 
 from matpac.checkpoint import describe, load_file, save
 from matpac.data.crops import CropBatch, RandomCrops, crop_loader
-from matpac.data.files import DataError, LeftOut
+from matpac.data.files import DataError
 from matpac.embedder import Card, Embedder
 from matpac.finetuning.averaging import Averaging
 from matpac.finetuning.batch import LOSSES, augmented
-from matpac.finetuning.evaluation import PartScore, Prediction, predict, score
+from matpac.finetuning.evaluation import PartScore, Prediction, predict, score_of
 from matpac.finetuning.introduction import introduction
 from matpac.finetuning.labelled import LabelledBatches, LabelledClips, read_labelled, sampling_weights
 from matpac.finetuning.network import as_embedder
@@ -31,16 +31,19 @@ from matpac.training.console import TrainingConsole
 from matpac.training.guard import LossWatch, StopSignal
 from matpac.training.monitors import Speed
 from matpac.training.processes import (
+    ASKING_STEPS,
     agree_to_stop,
     clip_gradients,
     first_then_others,
     mean_over_processes,
+    precision_state,
+    restore_precision,
     scales_gradients,
     start_fabric,
 )
 from matpac.training.run import Run, read_config
 from matpac.training.settings import check_unchanged
-from matpac.training.setup import by_steps, count_workers, fingerprint
+from matpac.training.setup import by_steps, count_workers, fingerprint, telling_of_lost_readers
 
 if TYPE_CHECKING:  # Fabric takes a second to import
     from lightning_fabric import Fabric
@@ -73,8 +76,14 @@ class Finetuned:
     """None for a run that was stopped."""
     left_out: int
     seconds: float
+    """Of all sessions of the run; what a kill took since the last checkpoint is not in it."""
     first: bool
     """Whether this is the first process."""
+
+    @property
+    def used(self) -> int:
+        """Clips of the task that were not left out."""
+        return self.clips.task.total - self.left_out
 
     @property
     def complete(self) -> bool:
@@ -83,10 +92,19 @@ class Finetuned:
 
 
 class Finetuning:
-    """All state of a run: network, optimizer, average, how far it is, and its best epoch."""
+    """All state of a run: network, optimizer, average, how far it is, its time, and its best epoch.
+
+    `began` is when this session did, by the monotonic clock.
+    """
 
     def __init__(
-        self, recipe: FinetuneRecipe, options: FinetuneOptions, fabric: "Fabric", run: Run, clips: LabelledClips
+        self,
+        recipe: FinetuneRecipe,
+        options: FinetuneOptions,
+        fabric: "Fabric",
+        run: Run,
+        clips: LabelledClips,
+        began: float,
     ):
         self.recipe, self.options, self.fabric, self.run, self.clips = recipe, options, fabric, run, clips
         start = begin(options, recipe, clips)
@@ -106,8 +124,8 @@ class Finetuning:
         if self.step:
             self.averaging.load_state_dict(run.restore_beside("average"))
         self.best_score, self.best_epoch = state.get("best", [-math.inf, 0])
-        if scales_gradients(fabric) and state:
-            fabric.strategy.precision.load_state_dict(state["precision"])
+        self.began = began - state.get("seconds", 0.0)
+        self.other_precision = restore_precision(fabric, state)
         self.frontend = LogMel(start.logmel).to(fabric.device)
         self.card = Card(
             name=Path(options.output).name,
@@ -116,6 +134,11 @@ class Finetuning:
             source="matpac encoder",
         )
         self.description = describe(as_embedder(self.network, start.logmel, self.card))
+
+    @property
+    def seconds(self) -> float:
+        """Of all sessions so far."""
+        return time.monotonic() - self.began
 
     @property
     def epoch(self) -> float:
@@ -152,12 +175,16 @@ class Finetuning:
         return loss.detach(), norm
 
     def validate(self) -> PartScore:
-        """Score the weights as they are (or their average) on the validation part; keep them where wanted."""
+        """Score the weights as they are (or their average) on the validation part; keep them where wanted.
+
+        Raises:
+            TaskError: there is nothing to score, since too few clips could be decoded.
+        """
         embedder = self.embedder()
         found = predict(embedder, self.clips.task, self.clips.split.valid, self.fabric)
         self.network.train()
-        self.run.leave_out(_left_out(self.clips, found))
-        result = score(self.clips.task, found.rows, found.logits)
+        self.run.leave_out(found.left_out(self.clips.task))
+        result = score_of(self.clips.task, "validation", found)
         better = result.value > self.best_score if self.recipe.result == "best" else True
         if better:
             self.best_score, self.best_epoch = result.value, math.ceil(self.epoch)
@@ -177,8 +204,9 @@ class Finetuning:
             state = self.identity | {
                 "loss": loss,
                 "best": [self.best_score, self.best_epoch],
-                "precision": self.fabric.strategy.precision.state_dict(),
+                "seconds": self.seconds,
             }
+            state |= precision_state(self.fabric)
             beside = {"average": self.averaging.state_dict()} if self.averaging.active else None
             self.run.save(self.step, self.network, self.optimizer, description, state, beside)
         self.fabric.barrier()
@@ -188,7 +216,7 @@ def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -
     """Train until the last step, or until asked to stop; then test the result, once.
 
     Raises:
-        TaskError: the task cannot be used.
+        TaskError: the task cannot be used, or too few clips of a part can be decoded to score it.
         RunError: the run folder cannot be used or written.
         DataError: too few clips, or ten in a row that cannot be decoded.
         TrainingError: the loss is not finite.
@@ -200,8 +228,9 @@ def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -
     if options.resume:
         check_unchanged(read_config(run.folder), recipe, options)
     clips = _labelled(options, run, fabric)
-    training = Finetuning(recipe, options, fabric, run, clips)
+    training = Finetuning(recipe, options, fabric, run, clips, began)
     plan = training.plan
+    loader = _loader(training)  # whatever the data refuses is refused before the folder holds a run
     if run.first:
         run.write_config({"name": name, "recipe": asdict(recipe), "options": asdict(options)})
         run.leave_out(clips.left_out)
@@ -209,13 +238,16 @@ def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -
     every = _validation_interval(options, plan)
     watch, speed = LossWatch(run, scaled=scales_gradients(fabric)), Speed(plan.batch_size)
     with (
-        closing(by_steps(_loader(training), plan.steps - training.step, 1)) as batches,
+        closing(by_steps(loader, plan.steps - training.step, 1)) as batches,
+        telling_of_lost_readers(),
         StopSignal() as stop,
         TrainingConsole(fabric.is_global_zero, plan.steps, training.step) as console,
     ):
         for line in introduction(recipe, plan, clips, training.start):
             console.say(line)
         console.say(f"on {fabric.device}" + (f", going on at step {training.step:,}" if training.step else ""))
+        if training.other_precision:
+            console.say(training.other_precision)
         training.network.train()
         for (batch,) in batches:
             run.leave_out(batch.failures)
@@ -232,7 +264,7 @@ def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -
                 seen |= {"learning_rate": plan.learning_rate(training.step - 1)} | speed.values()
                 run.log(training.step, seen)
                 console.show(training.step, seen)
-            stopping = agree_to_stop(fabric, stop, logging)
+            stopping = agree_to_stop(fabric, stop, logging or training.step % ASKING_STEPS == 0)
             if training.step % every == 0 or last:
                 found = training.validate()
                 run.log(training.step, {"valid/score": found.value, "epoch": training.epoch})
@@ -253,7 +285,7 @@ def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -
         training.best_epoch,
         test,
         len(run.left_out),
-        time.monotonic() - began,
+        training.seconds,
         fabric.is_global_zero,
     )
 
@@ -277,6 +309,7 @@ def _validation_interval(options: FinetuneOptions, plan: FinetunePlan) -> int:
 
 
 def _loader(training: Finetuning) -> "torch.utils.data.DataLoader[CropBatch]":
+    """Raises DataError or TaskError for clips that batches of this recipe can't be drawn from."""
     recipe, options, clips = training.recipe, training.options, training.clips
     logmel = training.start.logmel
     if training.plan.batch_size < 2:
@@ -291,17 +324,14 @@ def _loader(training: Finetuning) -> "torch.utils.data.DataLoader[CropBatch]":
     order = LabelledBatches(
         training.plan, sampling_weights(recipe, clips), options.seed, training.fabric.global_rank, training.step
     )
+    next(iter(order), None)  # that a batch can be drawn and shared
     return crop_loader(crops, order, count_workers(options.workers, training.fabric.device))
 
 
-def _left_out(clips: LabelledClips, found: Prediction) -> list[LeftOut]:
-    return [LeftOut(clips.task.paths[row], reason) for row, reason in found.failed.items()]
-
-
 def _test(training: Finetuning) -> Tested:
-    """The kept result on the test part, read back from its file."""
+    """The kept result on the test part, read back from its file. Raises TaskError as `Finetuning.validate`."""
     clips = training.clips
     embedder = load_file(training.run.folder / RESULT).to(training.fabric.device)
     found = predict(embedder, clips.task, clips.split.test, training.fabric)
-    training.run.leave_out(_left_out(clips, found))
-    return Tested(found, score(clips.task, found.rows, found.logits))
+    training.run.leave_out(found.left_out(clips.task))
+    return Tested(found, score_of(clips.task, "test", found))

@@ -68,9 +68,11 @@ def read_labelled(name: str, root: str, fold: str, cache: Path) -> LabelledClips
     """A task's clips and lengths; headers are read once and kept in the Parquet file `cache`.
 
     Raises:
-        TaskError: as `read_task`; no such fold; a part is empty without the clips that can't be read.
+        TaskError: as `read_task`; a label that is no text; no such fold; a part is empty without the clips that
+            can't be read.
     """
     task = read_task(name, root)
+    _require_text(task, root)
     if fold and fold not in task.fold_names:
         raise TaskError(f"{task.name}: no fold {fold!r}; there are {', '.join(task.fold_names)}")
     number = task.fold_names.index(fold) if fold else 0
@@ -84,6 +86,18 @@ def read_labelled(name: str, root: str, fold: str, cache: Path) -> LabelledClips
         seconds = np.minimum(seconds, np.float32(usable.unit_seconds))
     left_out = [LeftOut(path, reason) for path, reason in usable.missing]
     return LabelledClips(usable, usable.splits[number], usable.fold_names[number], seconds, left_out)
+
+
+def _require_text(task: Task, root: str) -> None:
+    """Every label can be written: names of folders need not be UTF-8."""
+    for label in task.classes:
+        try:
+            label.encode()
+        except UnicodeEncodeError as error:
+            raise TaskError(
+                f"{root}: the label {label!r} is not UTF-8, and no result could be written with it; rename its "
+                "folder"
+            ) from error
 
 
 def crop_frames(recipe: FinetuneRecipe, clips: LabelledClips, logmel: LogMelConfig, longest: int) -> int:

@@ -25,7 +25,8 @@ class FinetuneOptions:
         devices: processes on this machine, one a device; auto takes all.
         nodes: machines.
         precision: 32-true, bf16-mixed, 16-mixed, or auto: mixed on a GPU, float32 elsewhere.
-        workers: processes that read sound files; auto leaves the cores of a CPU run to the network.
+        workers: processes that read sound files, for each process of training; auto takes as many as it has cores
+            on a GPU, up to 24, and leaves the cores of a CPU run to the network.
         log_every: steps between log lines.
         validate_every: epochs between looks at the validation part; auto makes at most 40 in a run.
         keep_checkpoints: newest checkpoints that stay.

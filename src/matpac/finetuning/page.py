@@ -37,7 +37,7 @@ def write_page(done: Finetuned, test: Tested, options: FinetuneOptions, command:
     ]
     if score.roc_auc is not None:
         rows += [["Test ROC-AUC", f"{100 * score.roc_auc:.1f} %"], ["Test d′", f"{score.d_prime:.3f}"]]
-    rows.append(["Clips used", f"{len(task.paths)} of {task.total}"])
+    rows.append(["Clips used", f"{done.used} of {task.total}"])
     report.table(Table(["What", "Value"], rows))
     report.note("One run with one seed: a difference from another run may be chance. The test part chose nothing.")
     for note in task.notes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from matpac.errors import MatpacError
+from matpac.recipes import require
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,8 @@ class AugmentationConfig:
         for name in ("mixup_probability", "patchout", "drop_path"):
             if not 0 <= (value := getattr(self, name)) <= 1 or (name != "mixup_probability" and value == 1):
                 raise MatpacError(f"augmentation.{name} must be a share from 0 to below 1, not {value}")
-        for name in ("gain_decibels", "spec_frequency", "spec_time"):
-            if (value := getattr(self, name)) < 0:
-                raise MatpacError(f"augmentation.{name} must not be negative, and is {value}")
-        if self.mixup_alpha <= 0:
-            raise MatpacError(f"augmentation.mixup_alpha must be positive, not {self.mixup_alpha}")
+        require(self, "augmentation.", "at least 0", "gain_decibels", "spec_frequency", "spec_time")
+        require(self, "augmentation.", "above 0", "mixup_alpha")
 
 
 @dataclass(frozen=True)
@@ -80,10 +78,13 @@ class OptimizerConfig:
     clip: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.final_learning_rate < 0:
-            raise MatpacError(f"optimizer.learning_rate must be positive, not {self.learning_rate}")
+        require(self, "optimizer.", "above 0", "learning_rate")
+        require(self, "optimizer.", "at least 0", "final_learning_rate", "warmup_epochs", "weight_decay")
+        require(self, "optimizer.", "at least 0 and below 1", "momentum", "beta1", "beta2")
         if not 0 < self.layer_decay <= 1:
             raise MatpacError(f"optimizer.layer_decay must be above 0 and at most 1, not {self.layer_decay}")
+        if not self.clip >= 0:
+            raise MatpacError(f"optimizer.clip must be at least 0 (0 for no clipping), not {self.clip}")
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,11 @@ class AveragingConfig:
     decay: float = 0.999
     start_epoch: int = 50
     every_epochs: int = 5
+
+    def __post_init__(self) -> None:
+        require(self, "averaging.", "between 0 and 1", "decay")
+        require(self, "averaging.", "above 0", "every_epochs")
+        require(self, "averaging.", "at least 0", "start_epoch")
 
 
 @dataclass(frozen=True)
@@ -135,8 +141,9 @@ class FinetuneRecipe:
     averaging: AveragingConfig = field(default_factory=AveragingConfig)
 
     def __post_init__(self) -> None:
-        if self.batch_size < 2 or self.epochs <= 0:  # BatchNorm has no deviation of one clip
-            raise MatpacError(f"{self.epochs:g} epochs in batches of {self.batch_size} train nothing; from 2 up")
+        require(self, "", "above 0", "epochs")
+        if self.batch_size < 2:  # BatchNorm has no deviation of one clip
+            raise MatpacError(f"batches of {self.batch_size} train nothing; from 2 up")
         if self.frames is not None and (self.frames % 16 or self.frames < 16):
             raise MatpacError(f"frames must be a multiple of 16, not {self.frames}")
         if self.averaging.kind == "swa" and self.averaging.start_epoch > self.epochs:

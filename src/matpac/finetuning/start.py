@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from matpac.downstream.encoders import open_encoder
-from matpac.embedder import Embedder
+from matpac.embedder import Embedder, Tagger
 from matpac.errors import MatpacError
 from matpac.finetuning.labelled import LabelledClips, crop_frames
 from matpac.finetuning.network import FineTuned, with_frames
@@ -39,11 +39,11 @@ def begin(options: FinetuneOptions, recipe: FinetuneRecipe, clips: LabelledClips
     """Open the encoder and give it a head; the head's start depends on the seed alone.
 
     Raises:
-        HeadError: `--head keep` with an encoder whose head does not know the task's labels.
+        HeadError: `--head keep` with an encoder whose head does not know the task's labels, or is of another kind.
         MatpacError: an encoder that cannot be had or is not one of matpac's own networks.
     """
     named = open_encoder(options.encoder)
-    if not isinstance(named.encoder, Embedder):
+    if not isinstance(named.encoder, Embedder) or not named.layers:  # an ONNX file has no layers to train
         raise MatpacError(f"{options.encoder}: only matpac's own encoders can be fine-tuned; probe this one")
     embedder = named.encoder
     frames = crop_frames(recipe, clips, embedder.logmel.config, embedder.encoder.config.frames)
@@ -65,6 +65,13 @@ def _give_head(network: FineTuned, embedder: Embedder, classes: list[str], optio
         return "a new head" + ("" if old is None else "; the encoder's own is left out (--head new)")
     if old is None:
         raise HeadError(f"{options.encoder}: has no head to keep; leave --head keep out")
+    if not isinstance(old, Tagger):
+        if options.head == "auto":
+            return "a new head: the encoder's own is a probe of whole scenes, which fine-tuning doesn't train"
+        raise HeadError(
+            f"{options.encoder}: its head is a probe of whole scenes, which fine-tuning doesn't train; pass "
+            "--head new"
+        )
     if not labels:
         return _without_names(network, embedder, classes, options)
     unknown = [name for name in classes if name not in labels]

@@ -188,9 +188,9 @@ def show(rows: list[Row], timeline: bool) -> None:
 def _rows(sound: TaggedSound) -> list[Row]:
     """A sound's rows, of which the first has its path; one of dashes where it has no name."""
     rows = [
-        (f"{part.start:.2f}", f"{part.end:.2f}", part.label, f"{part.peak:.2f}", f"{part.mean:.2f}")
+        (f"{part.start:.2f}", f"{part.end:.2f}", text(part.label), f"{part.peak:.2f}", f"{part.mean:.2f}")
         for part in sound.segments
-    ] or [(tag.label, f"{tag.probability:.2f}") for tag in sound.tags]
+    ] or [(text(tag.label), f"{tag.probability:.2f}") for tag in sound.tags]
     return [("" if number else text(_short(sound.path)), *row) for number, row in enumerate(rows or [("–",)])]
 
 

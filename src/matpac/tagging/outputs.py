@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -22,6 +23,9 @@ PLACES = 4
 LABEL_SUFFIX = ".txt"
 """Of Audacity's label files, which its manual (Importing and Exporting Labels) describes: start, end and text,
 separated by tabs, in seconds."""
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""What Python has for a byte that is not UTF-8."""
 
 Write = Callable[[TaggedSound], None]
 
@@ -78,9 +82,9 @@ def whole(path: Path) -> Iterator[TextIO]:
         yield file
 
 
-def text(path: Path) -> str:
-    """A path as text that any file can hold: names of files need not be UTF-8."""
-    return os.fsencode(path).decode("utf-8", "replace")
+def text(name: Path | str) -> str:
+    """A path or a label as text that any file can hold: names of files need not be UTF-8, nor labels after one."""
+    return SURROGATE.sub("\N{REPLACEMENT CHARACTER}", str(name))
 
 
 def _csv(file: TextIO, timeline: bool) -> Write:
@@ -94,10 +98,10 @@ def _csv(file: TextIO, timeline: bool) -> Write:
     def write(sound: TaggedSound) -> None:
         path = text(sound.path)
         for rank, tag in enumerate(sound.tags, start=1):
-            rows.writerow([path, number(sound.duration), rank, tag.label, number(tag.probability)])
+            rows.writerow([path, number(sound.duration), rank, text(tag.label), number(tag.probability)])
         for part in sound.segments:
             numbers = [number(value) for value in (part.start, part.end, part.peak, part.mean)]
-            rows.writerow([path, *numbers[:2], part.label, *numbers[2:]])
+            rows.writerow([path, *numbers[:2], text(part.label), *numbers[2:]])
 
     return write
 
@@ -109,7 +113,7 @@ def _json_lines(file: TextIO, timeline: bool) -> Write:
         parts = sound.segments if timeline else sound.tags
         found = [
             {
-                name: value if isinstance(value, str) else round(value, PLACES)
+                name: text(value) if isinstance(value, str) else round(value, PLACES)
                 for name, value in asdict(part).items()
             }
             for part in parts
@@ -125,19 +129,24 @@ def _labels(file: TextIO, timeline: bool) -> Write:
 
     def write(sound: TaggedSound) -> None:
         for part in sound.segments:
-            file.write(f"{part.start:.6f}\t{part.end:.6f}\t{' '.join(part.label.split())}\n")
+            file.write(f"{part.start:.6f}\t{part.end:.6f}\t{' '.join(text(part.label).split())}\n")
 
     return write
 
 
 def _label_folder(folder: Path, paths: Sequence[Path]) -> Write:
     """A label file a sound, `song.wav.txt`, in the folders that the sounds lie in below the one they share."""
-    shared = Path(os.path.commonpath([path.absolute().parent for path in paths]))
+    shared = os.path.commonpath([_plain(path).parent for path in paths])
 
     def write(sound: TaggedSound) -> None:
-        place = folder / sound.path.absolute().relative_to(shared)
+        place = folder / _plain(sound.path).relative_to(shared)
         place.parent.mkdir(parents=True, exist_ok=True)
         with whole(place.with_name(place.name + LABEL_SUFFIX)) as file:
             _labels(file, True)(sound)
 
     return write
+
+
+def _plain(path: Path) -> Path:
+    """Absolute and without `..`, which would lead out of the folder that is written to."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
