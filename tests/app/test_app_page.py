@@ -168,6 +168,8 @@ def test_tabs_are_those_that_have_something_to_work_with(page: Asked, tmp_path):
         (["--encoder", "nobody"], "nobody"),
         (["--longest", "0"], "--longest 0: seconds above 0"),
         (["--port", "70000"], "--port 70000: a number from 1 to 65535"),
+        (["--host", "300.1.1.1"], r"--host 300\.1\.1\.1: no address of this machine"),
+        (["--host", "192.0.2.1"], r"--host 192\.0\.2\.1: no address of this machine"),
     ],
 )
 def test_what_cannot_be_served_is_told(options, message, tmp_path, monkeypatch):

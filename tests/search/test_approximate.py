@@ -67,6 +67,11 @@ def test_an_index_finds_what_exact_search_finds(tmp_path: Path, width: int) -> N
     assert hits / 200 >= 0.9
 
 
+def test_the_number_of_queries_is_told() -> None:
+    assert "(26 of them as queries)" in str(Approximate(26, 26, 20, 10, 1.0, 0.1))
+    assert "(32 of them as queries)" in str(Approximate(500, 500, 20, 10, 1.0, 0.1))
+
+
 def test_recall_is_the_share_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search that looks past every other row has the recall of one that finds half."""
     database = stored(tmp_path / "db", clusters(400, 8))

@@ -72,6 +72,9 @@ def test_settings_stay_with_the_table(tmp_path: Path) -> None:
         writer.tidy()
     assert found.count() == 30  # what is open sees what was written since
     assert found.note() == {"approximate": 1}
+    with writing(tmp_path / "db", none_waited) as writer:
+        writer.write_note({"approximate": None, "tagged": {"/a": "mine"}})
+    assert found.note() == {"tagged": {"/a": "mine"}}
     assert SoundDatabase.open(tmp_path / "db").settings == found.settings
 
 

@@ -1,5 +1,6 @@
 """A database follows a folder: what is new, changed or gone, and nothing else."""
 
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -141,6 +142,38 @@ def test_an_emptied_folder_takes_nothing_out(tmp_path):
     assert len(stored_rows(tmp_path / "db")) == 5
 
 
+def test_an_emptied_folder_beside_another_is_named_and_takes_nothing_out(tmp_path):
+    for number, name in enumerate(("a/1.wav", "a/2.wav", "b/3.wav", "b/4.wav")):
+        write_sound(tmp_path / name, 16_000, 0.5, seed=number)
+    sources = [tmp_path / "a", tmp_path / "b"]
+    index_sounds(sources, tmp_path / "db", ENCODER)
+    for name in ("a/1.wav", "b/3.wav", "b/4.wav"):
+        (tmp_path / name).unlink()
+    done = index_sounds(sources, tmp_path / "db", ENCODER)
+    assert counts(done) == (0, 0, 1, 1)
+    assert [(item.path, item.reason) for item in done.left_out] == [
+        (str(tmp_path / "b"), "no sound files there; 2 of its files are in the database and stay there")
+    ]
+    assert (done.files, len(stored_rows(tmp_path / "db"))) == (3, 3)
+
+
+def test_a_first_call_that_fails_binds_the_database_to_nothing(tmp_path):
+    """Neither tags that can't be had nor files that can't be used: another encoder and windows may follow."""
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "sounds" / "words.wav").write_text("words")
+    with pytest.raises(SearchError, match="has no head"):
+        index(tmp_path / "sounds", tmp_path / "db", tags="head")
+    assert SoundDatabase.find(tmp_path / "db") is None
+    with pytest.raises(SearchError, match="not one of 1 files"):
+        index(tmp_path / "sounds", tmp_path / "db")
+    write_sound(tmp_path / "sounds" / "1.wav", 16_000, 0.5)
+    with pytest.raises(SearchError, match="needs an encoder"):
+        index_sounds([tmp_path / "sounds"], tmp_path / "db")
+    done = index_sounds([tmp_path / "sounds"], tmp_path / "db", tiny(name="other"), IndexOptions(window=0.25))
+    assert (done.added, done.settings.encoder, done.settings.window) == (1, "other", 0.25)
+    assert SoundDatabase.open(tmp_path / "db").settings == done.settings
+
+
 def test_what_was_written_stays_when_the_work_is_stopped(tmp_path, monkeypatch):
     made = make_collection(tmp_path / "sounds")
 
@@ -233,6 +266,13 @@ def test_what_makes_no_database_makes_no_folder(tmp_path):
     assert not database.exists()
     with pytest.raises(SearchError, match="a hop of 1 s and no window"):
         IndexOptions(hop=1.0)
+    for window, hop, reason in (
+        (math.nan, None, "a window of nan s: a finite number"),
+        (math.inf, None, "a window of inf s: a finite number"),
+        (1.0, math.nan, "a hop of nan s: a finite number"),
+    ):
+        with pytest.raises(SearchError, match=reason):
+            IndexOptions(window=window, hop=hop)
     with pytest.raises(SearchError, match="a batch of 0 chunks"):
         IndexOptions(batch_size=0)
 

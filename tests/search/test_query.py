@@ -11,7 +11,7 @@ from matpac.search.database import SearchError
 from matpac.search.index import IndexOptions, index_sounds
 from matpac.search.query import Match, Searcher
 from matpac.search.writer import writing
-from sound_files import make_sound
+from sound_files import make_sound, write_sound
 from tiny_encoder import tiny
 
 torch.manual_seed(1)
@@ -147,7 +147,10 @@ def test_what_is_no_query_is_refused(collection, tmp_path):
         searcher.similar(np.stack([sound, sound]), 16_000)
     with pytest.raises(AudioError, match="shorter than one window"):
         searcher.similar(sound[:100], 16_000)
-    with pytest.raises(AudioError, match=r"missing\.wav"):
+    short = write_sound(tmp_path / "short.wav", 16_000, 0.01)
+    with pytest.raises(AudioError, match=rf"^{short}: .*shorter than one window"):
+        searcher.similar(short)
+    with pytest.raises(AudioError, match=rf"^{tmp_path}/missing\.wav: (?!.*missing)"):
         searcher.similar(tmp_path / "missing.wav")
     with pytest.raises(SearchError, match="a query is 16 finite numbers"):
         searcher.nearest(torch.zeros(8))
@@ -161,6 +164,16 @@ def test_vectors_are_searched_without_their_encoder(tmp_path):
     [match] = Searcher(tmp_path / "db").nearest(torch.tensor(vectors[7]), top=1)
     assert match == Match(match.similarity, "/sounds/7.wav", 0.0, 1.0, 1.0, ())
     assert match.similarity == pytest.approx(1.0, abs=1e-6)
+
+
+def test_vectors_of_any_kind_and_any_number_of_matches(tmp_path):
+    vectors = clusters(50, 8)
+    stored(tmp_path / "db", vectors)
+    searcher = Searcher(tmp_path / "db")
+    expected = searcher.nearest(torch.tensor(vectors[7]), top=50)
+    assert len(expected) == 50
+    assert searcher.nearest(vectors[7], top=10**12) == expected
+    assert searcher.nearest(vectors[7].astype(np.float64), top=50) == expected
 
 
 def test_an_empty_database_is_told(tmp_path):

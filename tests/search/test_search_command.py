@@ -84,6 +84,17 @@ def test_what_is_left_out_is_named(tmp_path, capsys, monkeypatch):
         }
 
 
+def test_a_folder_that_is_suddenly_empty_is_named(collection, capsys, tmp_path):
+    assert run_index(["sounds/dog", "sounds/cat", "--encoder", "mine.safetensors", *INDEX]) == 0
+    for name in ("dog/it's a dog.wav", 'dog/"bark".wav'):
+        collection[name].unlink()
+    capsys.readouterr()
+    assert run_index(["sounds/dog", "sounds/cat", *INDEX]) == 1
+    out, errors = capsys.readouterr()
+    assert "it holds 4 files" in out
+    assert errors.startswith(f"left out: {tmp_path}/sounds/dog: no sound files there; 2 of its files are in the")
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "reason"),
     [

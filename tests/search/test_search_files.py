@@ -25,8 +25,18 @@ def test_every_file_has_one_fate(there: dict[str, tuple[int, int]], known: dict[
     assert {*found.todo, *found.unchanged} == there.keys()
     assert not {*found.todo} & {*found.unchanged}
     assert {*found.unchanged} == {path for path in there if known.get(path) == there[path]}
-    assert {*found.gone} == below - there.keys()
+    assert {*found.gone} == (below - there.keys() if there else set())
+    assert found.emptied == ({} if there or not below else {"/no/such/a": len(below)})
     assert found.below == len(below)
+
+
+def test_of_a_source_that_lists_nothing_none_is_gone() -> None:
+    """Whatever the other sources list, one that it lies in too."""
+    known = {f"/no/such/{name}.wav": FileState(1, 1) for name in ("a/1", "a/2", "a/b/3", "a/b/4", "c/5")}
+    listing = Listing(["/no/such/a", "/no/such/a/b", "/no/such/d"], {"/no/such/a/1.wav": FileState(1, 1)})
+    found = compare(listing, known)
+    assert found.gone == ["/no/such/a/2.wav"]
+    assert found.emptied == {"/no/such/a/b": 2}
 
 
 def test_listing(tmp_path: Path) -> None:
@@ -59,6 +69,7 @@ def test_names_that_are_not_text_are_named(tmp_path: Path) -> None:
 def test_a_file_named_itself_is_not_gone_when_its_folder_is_listed(tmp_path: Path) -> None:
     sound = tmp_path / "sound.raw"
     sound.write_bytes(b"1")
+    (tmp_path / "other.wav").write_bytes(b"1")
     assert compare(list_sounds([tmp_path]), {str(sound): FileState(1, 1)}).gone == []
     sound.unlink()
     assert compare(list_sounds([tmp_path]), {str(sound): FileState(1, 1)}).gone == [str(sound)]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
@@ -51,6 +52,7 @@ def run_app(arguments: list[str]) -> int:
         raise MatpacError(f"--longest {options.longest:g}: seconds above 0 are needed")
     if not 0 < options.port < 65_536:
         raise MatpacError(f"--port {options.port}: a number from 1 to 65535 is needed")
+    require_own(options.host)
 
     require_gradio()
     from matpac.loading import load
@@ -98,6 +100,19 @@ def serve(page: Any, host: str = HOST, port: int = PORT, browser: bool = False) 
     except OSError as error:
         reason = str(error).split(". ")[0]  # the rest is for those who program Gradio
         raise MatpacError(f"{host}:{port}: {reason}; is it in use? Try --port {port + 1}") from error
+
+
+def require_own(host: str) -> None:
+    """Raise a MatpacError where an address is none of this machine's."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as tried:
+            tried.bind(address)
+    except (OSError, UnicodeError) as error:
+        raise MatpacError(
+            f"--host {host}: no address of this machine ({error}); {HOST} is this machine alone, "
+            "0.0.0.0 all of its addresses"
+        ) from error
 
 
 def require_gradio() -> None:

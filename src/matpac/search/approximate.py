@@ -63,7 +63,7 @@ class Approximate:
     def __str__(self) -> str:
         return (
             f"approximate index of {self.rows:,} vectors: recall@{NEAREST} {self.recall:.3f} against exact search "
-            f"({QUERIES} of them as queries), trained in {self.seconds:.1f} s"
+            f"({min(QUERIES, self.rows)} of them as queries), trained in {self.seconds:.1f} s"
         )
 
 
@@ -94,7 +94,7 @@ def keep_up(
     if rows < max(above, 1):
         if index is not None:
             writer.drop_index()
-            writer.write_note({})
+            writer.write_note({"approximate": None})
         return None
     if index is None or rows >= GROWN * index.trained:
         say(f"{database.path}: training an approximate index of {rows:,} vectors")

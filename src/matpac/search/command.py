@@ -19,8 +19,8 @@ INDEX = """Vectors of sound files in a database that matpac search looks through
 
 Called again it embeds only what is new or changed and takes out what has vanished; the encoder is remembered. Two
 processes may do so at once: one waits for the other.
-Exit code: 0 when every file is in the database, 1 when some were left out (each is named with its reason), 2 for
-an error."""
+Exit code: 0 when every file is in the database, 1 when some were left out or a folder is suddenly empty (each is
+named with its reason), 2 for an error."""
 
 SEARCH = """The sounds of a database that are most like a sound.
 

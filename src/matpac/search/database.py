@@ -122,10 +122,12 @@ class SoundDatabase:
             }
 
     def vectors(self, paths: Sequence[str] | None = None, batch_rows: int = 8_192) -> "Iterator[pa.RecordBatch]":
-        """Batches of path, start, vector and _rowid: of all rows, or of those of some files."""
+        """Batches of path, start, tags, vector and _rowid: of all rows, or of those of some files."""
         with told(self.path):
             for where in [None] if paths is None else conditions(paths):
-                rows = self.table.search().select(["path", "start", "vector"]).with_row_id(True).limit(None)
+                rows = (
+                    self.table.search().select(["path", "start", "tags", "vector"]).with_row_id(True).limit(None)
+                )
                 yield from (rows if where is None else rows.where(where)).to_batches(batch_rows)
 
     def take(self, places: Sequence[int]) -> "pa.Table":

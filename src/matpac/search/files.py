@@ -37,14 +37,16 @@ class Differences:
     Args:
         todo: files that are new or changed.
         unchanged: those that are not.
-        gone: files of the database that lay below the sources and are no more.
+        gone: files of the database that lay below the sources and are no more; none of those of `emptied`.
         below: how many files of the database lie below the sources.
+        emptied: sources that list nothing, with how many files of the database lie below each.
     """
 
     todo: list[str]
     unchanged: list[str]
     gone: list[str]
     below: int
+    emptied: dict[str, int]
 
 
 def list_sounds(sources: Sequence[str | os.PathLike[str]]) -> Listing:
@@ -73,7 +75,18 @@ def compare(listing: Listing, known: Mapping[str, FileState]) -> Differences:
         (unchanged if same else todo).append(path)
     # one that is there and not listed has a suffix of no sound, and was named itself when it was indexed
     gone = [path for path in below if path not in listing.files and not os.path.exists(path)]  # noqa: PTH110
-    return Differences(todo, unchanged, gone, len(below))
+    emptied = _emptied(listing, below)
+    gone = [path for path in gone if not any(_lies_in(path, source) for source in emptied)]
+    return Differences(todo, unchanged, gone, len(below), emptied)
+
+
+def _emptied(listing: Listing, below: Sequence[str]) -> dict[str, int]:
+    """Sources that list nothing, though files of a database lie below them; how many."""
+    listed = [*listing.files, *(item.path for item in listing.left_out)]
+    folders = [source for source in listing.sources if source not in listing.files]
+    bare = [source for source in folders if not any(_lies_in(path, source) for path in listed)]
+    counts = {source: sum(_lies_in(path, source) for path in below) for source in bare}
+    return {source: count for source, count in counts.items() if count}
 
 
 def _lies_in(path: str, source: str) -> bool:

@@ -1,5 +1,6 @@
 """`matpac index`: a database of sounds made, and brought up to date."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,8 @@ from matpac.encoder_key import embedder_key
 from matpac.search.approximate import ROWS, Approximate, keep_up
 from matpac.search.database import SearchError, Settings, SoundDatabase
 from matpac.search.encoder import encoder_name, open_embedder, reopen_embedder, require_same
-from matpac.search.files import FileState, Listing, compare, list_sounds
+from matpac.search.files import Differences, FileState, Listing, compare, list_sounds
+from matpac.search.makers import Named, keep_tags, note_maker
 from matpac.search.rows import RowWriter
 from matpac.search.sounds import Sounds
 from matpac.search.tags import HEAD, Tagging, open_tagging
@@ -41,6 +43,9 @@ class IndexOptions:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        for name, seconds in (("window", self.window), ("hop", self.hop)):
+            if seconds is not None and not math.isfinite(seconds):
+                raise SearchError(f"a {name} of {seconds:g} s: a finite number of seconds is needed")
         if self.hop is not None and self.window is None:
             raise SearchError(f"a hop of {self.hop:g} s and no window: it lies between windows, give both")
         if self.batch_size is not None and self.batch_size < 1:
@@ -62,7 +67,7 @@ class Indexed:
         unchanged: that are as they were.
         removed: that are no more where they were.
         retagged: of the unchanged ones, that have other tags now.
-        left_out: that can't be used, and why.
+        left_out: that can't be used, and folders that are suddenly empty, and why.
         rows: of the database.
         files: of the database.
         settings: of the database.
@@ -107,8 +112,9 @@ def index_sounds(
     """Bring a database in line with sound files: new and changed ones are embedded, vanished ones taken out.
 
     A file is known by its path, and changed when its size or time of change is another one. One that can't be used
-    is left out and named; if it was known, its old vectors go. Files that came from other sources stay. What was
-    written stays written when the process is stopped; the next call goes on.
+    is left out and named; if it was known, its old vectors go. Files that came from other sources stay, and so do
+    those of a source that lists nothing, which is named. What was written stays written when the process is
+    stopped; the next call goes on. A database without rows is made anew.
 
     Args:
         sources: sound files and folders, searched deep.
@@ -119,27 +125,29 @@ def index_sounds(
 
     Raises:
         SearchError: no sound file, or none that can be used; no encoder; another encoder or other windows than the
-            database's; something else of that name.
+            database's; a table of tags that matches no file; something else of that name.
         AudioError: a source that is missing, or a folder that can't be read.
         EncoderError, CheckpointError, DownloadError, TaskError: the encoder or the table of tags can't be had.
     """
     began, options, path = time.monotonic(), options or IndexOptions(), Path(database).expanduser()
     listing = list_sounds(sources)
-    before = SoundDatabase.find(path)
+    before = _bound(SoundDatabase.find(path))
     if before is None:
         _require_files(listing, 0)
     given = None if encoder is None else _Given.open(encoder, options.device)
-    settings = _settings(path, before and before.settings, given, options)
+    _settings(path, before, given, options)
     with writing(
         path, lambda: say(f"{path}: another process is indexing into it; waiting until it is done")
     ) as writer:
-        if writer.settings is None:
-            writer.create(settings)
-        else:
-            _settings(path, writer.settings, given, options)  # it may be another process's by now
-        result = _update(writer, listing, given and given.embedder, options, say)
+        settings = _settings(path, _bound(writer.found), given, options)  # it may be another process's by now
+        result = _update(writer, settings, listing, given, options, say)
     result.seconds = time.monotonic() - began
     return result
+
+
+def _bound(database: SoundDatabase | None) -> Settings | None:
+    """What the rows of a database were made by; None where there are none."""
+    return None if database is None or not database.count() else database.settings
 
 
 def _settings(
@@ -167,20 +175,32 @@ def _settings(
 
 def _update(
     writer: DatabaseWriter,
+    settings: Settings,
     listing: Listing,
-    embedder: Embedder | None,
+    given: "_Given | None",
     options: IndexOptions,
     say: Callable[[str], object],
 ) -> Indexed:
     """What is done while no other process writes."""
-    database = writer.database
-    known = database.files()
+    new = _bound(writer.found) is None
+    known = {} if new else writer.database.files()
     differences = compare(listing, known)
     _require_files(listing, differences.below)
+    embedder = given and given.embedder
     if embedder is None and (differences.todo or options.tags == HEAD):
-        embedder = reopen_embedder(database.path, database.settings, None, options.device)
-    tagging = open_tagging(options.tags, listing.sources, known, embedder)
-    result = Indexed(database.settings, list(listing.left_out))
+        embedder = reopen_embedder(writer.path, settings, None, options.device)
+    encoder = Named(given.name if given else settings.encoder, embedder, options.device)
+    if options.tags is None:
+        changed = [path for path in differences.todo if path in known]
+        tagging: Tagging = keep_tags(writer, known, changed, encoder, say)
+    else:
+        tagging = open_tagging(options.tags, listing, embedder, say)
+    if new:
+        writer.create(settings)
+    if options.tags is not None:  # before there are such tags, so that none is taken for another kind
+        note_maker(writer, listing.sources, encoder.name if options.tags == HEAD else "")
+    database = writer.database
+    result = Indexed(settings, [*listing.left_out, *_suddenly_empty(differences)])
     writer.remove(differences.gone)
     written: set[str] = set()
     if embedder is not None and differences.todo:
@@ -202,6 +222,13 @@ def _update(
     changed = bool(written or differences.gone or unusable)
     result.approximate = keep_up(writer, options.approximate_above, changed, say)
     return result
+
+
+def _suddenly_empty(differences: Differences) -> list[LeftOut]:
+    return [
+        LeftOut(source, f"no sound files there; {count:,} of its files are in the database and stay there")
+        for source, count in differences.emptied.items()
+    ]
 
 
 def _require_files(listing: Listing, below: int) -> None:

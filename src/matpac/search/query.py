@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from matpac.audio import blocks
+from matpac.audio import AudioError, blocks
 from matpac.embedder import Embedder
 from matpac.search.approximate import ROWS, approximate_of
 from matpac.search.database import COLUMNS, SearchError, SoundDatabase, first_line, told
@@ -93,17 +93,24 @@ class Searcher:
         """
         return self.nearest(self._vector(sound, sample_rate), top, where)
 
-    def nearest(self, vector: Float[Tensor, " width"], top: int = TOP, where: str | None = None) -> list[Match]:
+    def nearest(
+        self,
+        vector: Float[Tensor, " width"] | Float[np.ndarray, " width"],
+        top: int = TOP,
+        where: str | None = None,
+    ) -> list[Match]:
         """What is most like a vector of the database's encoder; otherwise as `similar`."""
         path, width = self.database.path, self.database.settings.width
         if top < 1:
             raise SearchError(f"top {top}: at least 1 match can be asked for")
+        vector = torch.as_tensor(vector, dtype=torch.float32, device="cpu").detach()
         if len(vector) != width or not torch.isfinite(vector).all():
             raise SearchError(f"{path}: a query is {width} finite numbers, not {len(vector)}, NaN or infinity")
         index = approximate_of(self.database)
         if where is not None and self._count(where) <= ROWS:
             index = None  # which might look past the few that the condition leaves
-        query = self.database.nearest(vector.numpy(), top, index and (index.cells, index.refine))
+        most = max(1, min(top, self.database.count()))
+        query = self.database.nearest(vector.numpy(), most, index and (index.cells, index.refine))
         if where is not None:
             query = query.where(where)
         with told(path):
@@ -114,7 +121,11 @@ class Searcher:
         embedder = self.embedder
         if isinstance(sound, (str, Path)):
             clips: Iterable[Iterable[np.ndarray]] = [blocks(sound, sample_rate=embedder.sample_rate)]
-            return next(scene for scene in embedder.scenes(clips) if scene is not None)
+            try:
+                return next(scene for scene in embedder.scenes(clips) if scene is not None)
+            except AudioError as error:
+                reason = str(error).removeprefix(f"{sound}: ").removeprefix("clip 0: ")
+                raise AudioError(f"{sound}: {reason}") from error
         if sample_rate is None:
             raise SearchError("a waveform without its sample_rate; give it in Hz")
         if sound.ndim != 1:

@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from matpac.downstream.tasks.columns import SEPARATOR, read_columns
 from matpac.embedder import Embedder
 from matpac.search.database import SearchError, column
-from matpac.search.files import FileState
+from matpac.search.files import FileState, Listing
 from matpac.search.writer import DatabaseWriter
 from matpac.tags import NO_HEAD, class_names, most_probable
 
@@ -40,13 +40,21 @@ class Tagging(Protocol):
 
 
 class KeptTags:
-    """What files had before; none for new ones."""
+    """What files had before; none for new ones.
 
-    def __init__(self, known: Mapping[str, FileState]):
-        self.known = known
+    Args:
+        known: what files had.
+        heads: for files whose tags a head made, that head, which makes them anew; None for no tags.
+    """
+
+    def __init__(self, known: Mapping[str, FileState], heads: "Mapping[str, HeadTags | None]"):
+        self.known, self.heads = known, heads
 
     def of(self, path: str, vectors: Float32[np.ndarray, "row width"]) -> list[Tags]:
         """See `Tagging`."""
+        if path in self.heads:
+            head = self.heads[path]
+            return [()] * len(vectors) if head is None else head.of(path, vectors)
         return [self.known[path].tags if path in self.known else ()] * len(vectors)
 
     def update(self, writer: DatabaseWriter, unchanged: Mapping[str, FileState]) -> int:
@@ -102,6 +110,7 @@ class TableTags(PathTags):
             raise SearchError(
                 f"{table}: one of the columns label and labels is needed; it has {', '.join(columns)}"
             )
+        self.table = table
         cells = [[cell] if given == ["label"] else cell.split(SEPARATOR) for cell in columns[given[0]]]
         paths = [os.path.abspath(table.parent / path) for path in columns["path"]]  # noqa: PTH100 (links stay)
         self.tags = {
@@ -112,6 +121,17 @@ class TableTags(PathTags):
     def of_path(self, path: str) -> Tags:
         """Empty for a file without a row."""
         return self.tags.get(path, ())
+
+    def require_files(self, listing: Listing, say: Callable[[str], object]) -> None:
+        """Tell of rows that match none of the files listed. Raises SearchError where no row matches one."""
+        unmatched = [path for path in self.tags if path not in listing.files]
+        if not unmatched:
+            return
+        rows = f"{self.table}: {len(unmatched):,} of {len(self.tags):,} rows match no sound file of"
+        told = f"{rows} {', '.join(listing.sources)}; the first: {unmatched[0]}"
+        if len(unmatched) == len(self.tags):
+            raise SearchError(f"{told}. Paths count from the table's folder; correct them")
+        say(told)
 
 
 class HeadTags:
@@ -133,30 +153,34 @@ class HeadTags:
         return [tuple(tag.label for tag in most_probable(row, names, TOP, THRESHOLD)) for row in probabilities]
 
     def update(self, writer: DatabaseWriter, unchanged: Mapping[str, FileState]) -> int:
-        """Tags for files that have none, by the vectors that are there."""
+        """Tags by the vectors that are there; only rows that had others are written."""
         import pyarrow as pa
 
-        bare = [path for path, state in unchanged.items() if not state.tags]
-        for batch in writer.database.vectors(bare):
-            kind = pa.list_(pa.string())
-            tags = pa.array([list(names) for names in self.of("", column(batch, "vector"))], kind)
-            writer.retag_rows(pa.table({"path": batch["path"], "start": batch["start"], "tags": tags}))
-        return len(bare)
+        schema = pa.schema({"path": pa.string(), "start": pa.float64(), "tags": pa.list_(pa.string())})
+        retagged: set[str] = set()
+        for batch in writer.database.vectors(list(unchanged)):
+            rows = batch.select(schema.names).to_pylist()
+            made = zip(rows, self.of("", column(batch, "vector")), strict=True)
+            other = [{**row, "tags": list(names)} for row, names in made if row["tags"] != list(names)]
+            if other:
+                writer.retag_rows(pa.Table.from_pylist(other, schema))
+                retagged.update(row["path"] for row in other)
+        return len(retagged)
 
 
 def open_tagging(
-    spec: str | None, sources: Sequence[str], known: Mapping[str, FileState], embedder: Embedder | None
+    spec: str, listing: Listing, embedder: Embedder | None, say: Callable[[str], object] = print
 ) -> Tagging:
     """How files are tagged: by `folder`, `head`, or a table (one of such a name is meant by "./name").
 
     Raises:
-        SearchError, TaskError: as the classes.
+        SearchError, TaskError: as the classes, and for a table that matches no file.
     """
-    if spec is None:
-        return KeptTags(known)
     if spec == FOLDER:
-        return FolderTags(sources)
+        return FolderTags(listing.sources)
     if spec == HEAD:
         assert embedder is not None
         return HeadTags(embedder)
-    return TableTags(Path(spec))
+    table = TableTags(Path(spec))
+    table.require_files(listing, say)
+    return table

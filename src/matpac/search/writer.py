@@ -71,6 +71,11 @@ class DatabaseWriter:
         self._database = database
 
     @property
+    def found(self) -> SoundDatabase | None:
+        """The database; None where there is none yet."""
+        return self._database
+
+    @property
     def settings(self) -> Settings | None:
         """Of the database; None where there is none yet."""
         return None if self._database is None else self._database.settings
@@ -82,7 +87,7 @@ class DatabaseWriter:
         return self._database
 
     def create(self, settings: Settings) -> None:
-        """Make the empty table."""
+        """Make the empty table, in the place of one that may be there."""
         import pyarrow as pa
 
         columns = [
@@ -98,7 +103,8 @@ class DatabaseWriter:
         schema = pa.schema(columns, metadata={METADATA: json.dumps(asdict(settings))})
         with told(self.path):
             connection = import_lancedb().connect(self.path, read_consistency_interval=timedelta(0))
-            table = connection.create_table(TABLE, schema=schema)
+            mode = "create" if self._database is None else "overwrite"  # which warns where there is none
+            table = connection.create_table(TABLE, schema=schema, mode=mode)
         self._database = SoundDatabase(self.path, table, settings)
 
     def replace(self, rows: "pa.Table") -> None:
@@ -132,8 +138,9 @@ class DatabaseWriter:
             self.database.table.merge_insert(["path", "start"]).when_matched_update_all().execute(rows)
 
     def write_note(self, note: Mapping[str, object]) -> None:
-        """Keep a few values beside the vectors."""
-        text = json.dumps(dict(note))
+        """Keep a few values beside the vectors, and those of other names; None takes one out."""
+        values = {**self.database.note(), **note}
+        text = json.dumps({name: value for name, value in values.items() if value is not None})
         with told(self.path):
             self.database.table.update_field_metadata({"path": "vector", "metadata": {METADATA.decode(): text}})
 
