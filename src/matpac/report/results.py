@@ -210,8 +210,9 @@ def _dots(axes: Any, mine: Sequence[Result], rows: Sequence[float], mark: Mark) 
     axes.errorbar(
         means,
         rows,
-        # no score is below 0 or above 100, whatever Student's t makes of two seeds
-        xerr=[np.minimum(halves, means), np.minimum(halves, 100 - means)],
+        # no score is below 0 or above 100, whatever Student's t makes of two seeds; of arrays of one value, as
+        # 3.10 takes them apart, Matplotlib has NumPy warn
+        xerr=[np.minimum(halves, means).tolist(), np.minimum(halves, 100 - means).tolist()],
         linestyle="none",
         color=mark.colour,
         marker=mark.marker,
