@@ -28,6 +28,10 @@ def test_audioset_in_the_order_of_mids(tmp_path):
         ("/t/dd00001", "Baby laughter"),
     ]
     assert read_label_file(tmp_path / "c.csv")[2] == "Speech"
+    (tmp_path / "c.csv").write_text(
+        REAL_BEGINNING.replace("index,mid,display_name", '"index","mid","display_name"')
+    )
+    assert read_label_file(tmp_path / "c.csv")[2] == "Speech"
 
 
 def test_a_name_a_line(tmp_path):
@@ -46,6 +50,11 @@ def test_a_name_a_line(tmp_path):
         (b"index,mid,display_name\n0,/m/1,\n", r"class '/m/1' \(''\) is incomplete"),
         (b"index,mid,display_name\n0,/m/1\n", r"class '/m/1' \(None\) is incomplete"),
         (b"index,mid,display_name\n0,/m/1,a\n1,/m/1,b\n", "there twice"),
+        pytest.param(
+            b'index,mid,display_name\n0,/m/1,"' + b"x" * 140_000,
+            "not a table .*; look for a quote",
+            id="open quote",
+        ),
     ],
 )
 def test_what_is_wrong_is_told(tmp_path, content, message):

@@ -24,7 +24,7 @@ def read_label_file(path: str | Path) -> list[str]:
     """
     path = Path(path)
     lines = _text(path).rstrip().splitlines()
-    if lines and set(COLUMNS) <= set(lines[0].split(",")):
+    if lines and set(COLUMNS) <= set(lines[0].replace('"', "").split(",")):
         return list(read_audioset_labels(path).values())
     names = [line.strip() for line in lines]
     if "" in names or not names:
@@ -41,7 +41,10 @@ def read_audioset_labels(path: Path) -> dict[str, str]:
     Raises:
         LabelFileError: not readable, other columns, no rows, or a mid is empty or there twice.
     """
-    rows = list(csv.DictReader(_text(path).splitlines()))
+    try:
+        rows = list(csv.DictReader(_text(path).splitlines()))
+    except csv.Error as error:
+        raise LabelFileError(f"{path}: not a table ({error}); look for a quote that is not closed") from error
     if not rows or not set(COLUMNS) <= rows[0].keys():
         raise LabelFileError(
             f"{path}: not AudioSet's class_labels_indices.csv (index,mid,display_name); replace it"

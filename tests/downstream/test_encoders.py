@@ -119,6 +119,7 @@ def test_hear_by_name(tmp_path: Path) -> None:
         ("random:huge", EncoderError, "random:huge: no size 'huge'; there are tiny, tiny-wide, small, base"),
         ("random:tiny:x", EncoderError, "seed 'x' is no whole number from 0 up"),
         ("random:tiny:-1", EncoderError, "seed '-1'"),
+        ("random:tiny:99999999999999999999", EncoderError, "no whole number from 0 up of fewer than 20 digits"),
         ("hear:no_such_module_here", EncoderError, "no_such_module_here can't be imported"),
         ("hear:", EncoderError, "no module named"),
         ("logmels", CheckpointError, "no published name"),

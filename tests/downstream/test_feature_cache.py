@@ -31,7 +31,6 @@ from matpac.downstream.encoders import (
     named_embedder,
 )
 from matpac.downstream.features import embed_task
-from matpac.downstream.tasks.task import make_task
 from matpac.downstream.token_features import embed_tokens
 from tiny_encoder import tiny
 
@@ -46,13 +45,20 @@ def test_a_second_time_nothing_is_computed(tmp_path: Path, monkeypatch: pytest.M
     assert not again.vectors.flags.writeable
     names = sorted(path.suffix for path in (tmp_path / "cache").iterdir())
     assert names == [".clips", ".json", ".lock", ".npy"]
-    # the corpus may move: files count by their place in it
-    (tmp_path / "sounds").rename(tmp_path / "moved")
-    moved = make_task(
-        "made", "single", ["a"], [path.replace("/sounds/", "/moved/") for path in task.paths], task.labels,
-        task.splits, unit_seconds=None, fold_names=["one"],
-    )  # fmt: skip
-    assert embed_task(moved, TINY, tmp_path / "cache").key == first.key
+    (tmp_path / "link").symlink_to(tmp_path / "sounds")
+    assert embed_task(task_from(tmp_path / "link", 3), TINY, tmp_path / "cache").key == first.key
+
+
+def test_two_versions_of_a_corpus_share_nothing(tmp_path: Path) -> None:
+    """Files of equal names, sizes and times, with other sound in them."""
+    for seed, version in enumerate(("clean", "noisy")):
+        for number in range(3):
+            path = tmp_path / version / f"{number:03}.wav"
+            write(path, 0.3, seed=10 * seed + number)
+            os.utime(path, ns=(0, 10**9))
+        task = task_from(tmp_path / version, 3)
+        found = embed_task(task, LOGMEL, tmp_path / "cache")
+        np.testing.assert_allclose(found.vectors, one_at_a_time(task, LOGMEL), atol=1e-5)
 
 
 def test_what_the_features_depend_on_changes_the_key(tmp_path: Path) -> None:

@@ -151,6 +151,11 @@ def test_nan_is_told_with_the_clip(tmp_path: Path) -> None:
             ("import torch", "import torch, no_such_library"),
             "can't be imported (No module named 'no_such_library')",
         ),
+        (("import torch", "import torch +"), "module hear_wrong fails on import (SyntaxError: "),
+        (
+            ("    return Model", "    raise RuntimeError('corrupt\\nfile')\n    return Model"),
+            "load_model of module hear_wrong fails (RuntimeError: corrupt file); check its weights",
+        ),
     ],
 )
 def test_what_is_no_hear_module_is_told(change: tuple[str, str], told: str, tmp_path: Path) -> None:
@@ -162,6 +167,12 @@ def test_what_is_no_hear_module_is_told(change: tuple[str, str], told: str, tmp_
         open_hear(name)
     assert told in str(caught.value)
     assert str(caught.value).startswith(f"hear:{name}: ")
+
+
+@pytest.mark.parametrize("module", ["./my_encoder.py", "my_encoder.py", "folder/my_encoder", ".my_encoder"])
+def test_a_file_is_no_module(module: str) -> None:
+    with pytest.raises(EncoderError, match=r"is no name of a module; write hear:.*my_encoder, and put the folder"):
+        open_hear(module)
 
 
 def test_clips_that_are_none(tmp_path: Path) -> None:

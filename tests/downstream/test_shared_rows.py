@@ -51,6 +51,15 @@ def test_several_tasks_are_looked_through(tmp_path: Path) -> None:
     assert asked(task, tmp_path / "cache")[0] == 2
 
 
+def test_roots_that_are_links_to_one_folder(tmp_path: Path) -> None:
+    task = task_of(tmp_path / "sounds", [0.2] * 4)
+    asked(task, tmp_path / "cache")
+    (tmp_path / "link").symlink_to(tmp_path / "sounds")
+    linked = part_of(task, [3, 1, 0])
+    linked.paths[:] = [path.replace("/sounds/", "/link/") for path in linked.paths]
+    assert asked(linked, tmp_path / "cache")[0] == 0
+
+
 @pytest.mark.parametrize("change", ["encoder", "unit", "time", "path", "damage", "list", "unfinished"])
 def test_what_is_not_the_same_is_computed(change: str, tmp_path: Path) -> None:
     task, cache = task_of(tmp_path / "sounds", [0.2] * 6), tmp_path / "cache"

@@ -60,6 +60,7 @@ def test_wrong_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         return fails(capsys, tmp_path / "out", "--encoder", encoder, "--task", task, "--root", root, *more)
 
     assert str(mine / "meta/esc50.csv") in told("logmel", "esc50", mine)
+    assert not (tmp_path / "out").exists()
     assert "no task 'esc5'; did you mean esc50?" in told("logmel", "esc5", mine)
     assert "nowhere" in told("nowhere.safetensors", "folder", mine)
     assert "random:huge: no size 'huge'" in told("random:huge", "folder", mine)

@@ -16,6 +16,7 @@ from downstream.tasks import corpora
 from matpac.checkpoint import save
 from matpac.cli import main
 from matpac.downstream.tasks import read_task
+from matpac.probing.published_scores import TASKS as PUBLISHED
 from probing.run_command import probe
 from tiny_encoder import tiny
 
@@ -78,6 +79,7 @@ def test_every_corpus(task: str, encoder: str, tmp_path: Path, capsys: pytest.Ca
         (record["task"], record["encoder"], record["mean"]) for record in records
     ]
     page = (output / "report.html").read_text()
+    assert ("beside the best published scores" in page) == (task in PUBLISHED)
     assert not re.findall(r"""(?:src|href)=["'](?!#|data:)""", page)
     assert not re.findall(r"url\((?!#|[\"']?data:)", page)
     scored = [name for name, score in records[0]["per_class"].items() if score is not None]
@@ -152,19 +154,36 @@ def test_a_table_of_partial_labels(tmp_path: Path) -> None:
         "label:high": ["0", "1", "", "1"] * 4,
         "split": splits,
     }
-    corpora.make_table(tmp_path / "mine.csv", columns)
-    records = probe(tmp_path / "out", "--encoder", "logmel", "--task", "table", "--root", tmp_path / "mine.csv")
-    assert (records[0]["task"], records[0]["metric"]) == ("mine", "mAP")
+    corpora.make_table(tmp_path / "mtt.csv", columns)
+    records = probe(tmp_path / "out", "--encoder", "logmel", "--task", "table", "--root", tmp_path / "mtt.csv")
+    assert (records[0]["task"], records[0]["metric"]) == ("mtt", "mAP")
     assert list(records[0]["per_class"]) == ["low", "high"]
+    # of a public corpus's name, but none: no published score is beside it
+    assert "published scores" not in (tmp_path / "out/report.html").read_text()
+
+
+def test_names_of_folders_that_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpora.make_folder(tmp_path / "mine")
+    root = (tmp_path / "mine").rename(tmp_path / "m\udcffne")
+    (root / "cat").rename(root / "c\udcfet")
+    given = ["--encoder", "logmel", "--task", "folder", "--root", root, "--also", "knn", "--also", "layers"]
+    records = probe(root / "results", *given)
+    assert {record["task"] for record in records} == {"m\udcffne"}
+    assert list(records[0]["per_class"]) == ["c\udcfet", "dog"]
+    assert [record["probe"] for record in records] == ["linear", "knn"]
+    told = capsys.readouterr().out
+    assert "m\\udcffne: logmel" in told
+    assert "m\\udcffne, logmel: layers left out" in told  # --also may be given again
 
 
 def test_all_tasks_that_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpora.make_fsd50k(tmp_path / "corpora/fsd50k")
     corpora.make_nsynth(tmp_path / "corpora/nsynth")
-    given = ["--encoder", "logmel", "--task", "all", "--root", str(tmp_path / "corpora")]
+    corpora.make_folder(tmp_path / "corpora/folder")
+    given = ["--encoder", "logmel", "--task", "all", "--task", "folder", "--root", str(tmp_path / "corpora")]
     assert main(["probe", "--output", str(tmp_path / "out"), "--seeds", "[42,43]", *given]) == 1
     records = json.loads((tmp_path / "out/results.json").read_text())
-    assert [record["task"] for record in records] == ["nsynth", "fsd50k"]
+    assert [record["task"] for record in records] == ["nsynth", "fsd50k", "folder"]
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 9
     assert all(line.startswith("left out: ") for line in told)

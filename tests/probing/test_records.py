@@ -90,3 +90,12 @@ def test_the_files_hold_every_record(tmp_path: Path) -> None:
     assert float(rows[0]["mean"]) == records[0].mean
     assert rows[1]["ci95"] == ""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.json"]
+
+
+def test_names_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
+    written = replace(record(), task="m\udcffne τ", per_class={"c\udcfe": 0.5})
+    write_records([written], tmp_path)
+    text = (tmp_path / "results.json").read_text(encoding="utf-8")
+    assert Record(**json.loads(text)[0]) == written
+    assert '"m\\udcffne τ"' in text
+    assert "m\\udcffne τ,enc" in (tmp_path / "results.csv").read_text(encoding="utf-8")

@@ -22,6 +22,10 @@ RANDOM, HEAR, LOGMEL = "random:", "hear:", "logmel"
 """How the names of encoders begin that no checkpoint is needed for; `logmel` is a whole name."""
 
 
+MOST_SEED_DIGITS = 20
+"""So many no longer fit 64 bits, which is what PyTorch takes."""
+
+
 class EncoderError(MatpacError):
     """An encoder that can't be had, or that gives what is no vector; the message names it."""
 
@@ -173,6 +177,9 @@ def _random(spec: str) -> Embedder:
     size, _, seed = spec.removeprefix(RANDOM).partition(":")
     if size not in SIZES:
         raise EncoderError(f"{spec}: no size {size!r}; there are {', '.join(SIZES)}")
-    if seed and not (seed.isascii() and seed.isdecimal()):
-        raise EncoderError(f"{spec}: seed {seed!r} is no whole number from 0 up; write {RANDOM}{size}:0")
+    if seed and not (seed.isascii() and seed.isdecimal() and len(seed) < MOST_SEED_DIGITS):
+        raise EncoderError(
+            f"{spec}: seed {seed!r} is no whole number from 0 up of fewer than {MOST_SEED_DIGITS} digits; write "
+            f"{RANDOM}{size}:0"
+        )
     return untrained(SIZES[size], LogMelConfig(), int(seed or "0"))

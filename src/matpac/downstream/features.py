@@ -16,10 +16,11 @@ from torch import Tensor
 from matpac.audio import readers as decoders
 from matpac.downstream.encoders import EncoderError, NamedEncoder
 from matpac.downstream.feature_cache import FeatureFile
-from matpac.downstream.filling import fill, require_rows
+from matpac.downstream.filling import fill, may_be_read, require_rows
 from matpac.downstream.shared_rows import clip_digests, settings
 from matpac.downstream.streaming import vectors_in_order
 from matpac.downstream.tasks import Task, without
+from matpac.downstream.tasks.task import without_links
 from matpac.embedder import Failed
 from matpac.read_ahead import Clips
 
@@ -51,8 +52,8 @@ def embed_task(
     """The vectors of a task's clips, from the cache or computed into it.
 
     Clips are resampled to the encoder's rate and cut or zero-padded at the end to the task's unit length. The
-    cache is keyed by encoder, settings and the size and time of every file; a run that was killed goes on, and
-    what another task has of the same files is copied (`shared_rows.py`).
+    cache is keyed by encoder, settings and the place (without links), size and time of every file; a run that was
+    killed goes on, and what another task has of the same files is copied (`shared_rows.py`).
 
     Args:
         task: its clips.
@@ -97,12 +98,11 @@ def feature_file(task: Task, named: NamedEncoder, cache: Path, kind: Kind, dtype
     }
     digest = sha256(json.dumps(settings(about), sort_keys=True).encode())
     stats = [_size_and_time(path) for path in task.paths]
-    root = os.path.commonpath([os.path.dirname(path) for path in task.paths])  # noqa: PTH120
-    for path, (size, time) in zip(task.paths, stats, strict=True):
-        digest.update(json.dumps([path[len(root) :], size, time]).encode())  # paths are absolute
+    clips = clip_digests(without_links(task.paths), stats)
+    digest.update(clips)
     key = digest.hexdigest()
     stem = f"{_plain(task.name)}-{_plain(named.name)}-{kind}-{key[:16]}"
-    return FeatureFile(Path(cache), stem, key, len(task.paths), dtype, about, clip_digests(task.paths, stats))
+    return FeatureFile(Path(cache), stem, key, len(task.paths), dtype, about, clips)
 
 
 def _size_and_time(path: str) -> tuple[int, int]:
@@ -110,6 +110,8 @@ def _size_and_time(path: str) -> tuple[int, int]:
         found = os.stat(path)  # noqa: PTH116 (hundreds of thousands)
     except OSError:
         return -1, -1  # told when it is read; once it is back, the key is another
+    if not may_be_read(path, found.st_mode):
+        return -1, -1  # the same: what gives permission leaves size and time
     return found.st_size, found.st_mtime_ns
 
 

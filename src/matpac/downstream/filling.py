@@ -1,6 +1,8 @@
 """Clip by clip, what an encoder makes of a task goes into a file of the cache."""
 
+import os
 import re
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -81,8 +83,21 @@ def fill(
     file.finish()
 
 
+EVERYBODY = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+"""The mode of a file that owner, group and others may read."""
+
+
+def may_be_read(path: str, mode: int) -> bool:
+    """Whether this process has permission to read a file of such a mode; asks the system where not all have."""
+    if mode & EVERYBODY == EVERYBODY:
+        return True
+    return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def reason_of(error: AudioError, path: str) -> str:
-    """Why a clip can't be used, without its name."""
+    """Why a clip can't be used, without its name; decoders take a file without permission for a damaged one."""
+    if os.path.exists(path) and not may_be_read(path, os.stat(path).st_mode):  # noqa: PTH110, PTH116
+        return "can't be opened (permission denied); check its permissions"
     return re.sub(r"^clip \d+: ", "", str(error)).removeprefix(f"{path}: ")
 
 

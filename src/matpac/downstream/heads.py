@@ -143,7 +143,10 @@ class BestHeads:
         self.running = np.ones(heads.rates.shape, bool)
 
     def update(self, heads: LinearHeads, epoch: int, values: Float[np.ndarray, "group rate"]) -> None:
-        """Take in the validation metric after ``epoch`` (from 1); ``values`` are by the heads' present places."""
+        """Take in the validation metric after ``epoch`` (from 1); ``values`` are by the heads' present places.
+
+        Of epochs with equal values the earliest is the best.
+        """
         for place in np.ndindex(heads.rates.shape):
             head = int(heads.groups[place[0]]), int(heads.rates[place])
             if not self.running[head]:

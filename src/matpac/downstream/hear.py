@@ -91,11 +91,16 @@ def open_hear(module_name: str, weights: str = "", device: str | torch.device = 
         device: PyTorch models and the audio are moved there.
 
     Raises:
-        EncoderError: no such module, one of its imports fails, or it does not follow HEAR.
+        EncoderError: no such module, it can't be imported or its `load_model` fails, or it does not follow HEAR.
     """
     name = f"{HEAR}{module_name}" + (f":{weights}" if weights else "")
     if not module_name:
         raise EncoderError(f"{name}: no module named; write {HEAR}<module>[:weights]")
+    if module_name.startswith(".") or Path(module_name).suffix == ".py" or len(Path(module_name).parts) > 1:
+        raise EncoderError(
+            f"{name}: {module_name} is no name of a module; write {HEAR}{Path(module_name).stem}, and put the "
+            "folder of its file on PYTHONPATH"
+        )
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -103,8 +108,15 @@ def open_hear(module_name: str, weights: str = "", device: str | torch.device = 
             f"{name}: module {module_name} can't be imported ({error}); install it, or put its "
             "folder on PYTHONPATH"
         ) from error
+    except Exception as error:
+        raise EncoderError(f"{name}: module {module_name} fails on import ({_told(error)}); correct it") from error
     _require(name, f"module {module_name}", module, FUNCTIONS)
-    model = module.load_model(weights) if weights else module.load_model()
+    try:
+        model = module.load_model(weights) if weights else module.load_model()
+    except Exception as error:
+        raise EncoderError(
+            f"{name}: load_model of module {module_name} fails ({_told(error)}); check its weights, or correct it"
+        ) from error
     _require(name, "its model", model, ATTRIBUTES)
     for attribute in ATTRIBUTES:
         value = getattr(model, attribute)
@@ -115,6 +127,11 @@ def open_hear(module_name: str, weights: str = "", device: str | torch.device = 
     if isinstance(model, nn.Module):
         model.to(place).eval()
     return HearEncoder(name, module, model, _key(module, model, weights), place)
+
+
+def _told(error: Exception) -> str:
+    """Kind and message, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _require(name: str, what: str, thing: object, attributes: Sequence[str]) -> None:

@@ -69,7 +69,8 @@ def linear_probe(
 
     ``labels`` are class indices [clip] for ``single`` (cross-entropy, accuracy) and 0/1 [clip, class] for
     ``multi`` (binary cross-entropy, mAP), where ``known`` says which labels exist. The features are kept
-    once, whatever the number of splits. Raises ValueError on features that are not finite, on shapes or
+    once, whatever the number of splits. Among equal validation scores the earliest epoch wins, then the smallest
+    learning rate. Raises ValueError on features that are not finite, on shapes or
     splits that do not fit together, on a class that no training clip has and on a validation or test part
     without any known positive.
     """

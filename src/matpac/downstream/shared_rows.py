@@ -1,7 +1,7 @@
 """Rows of the cache that several tasks have in common: MTG-Jamendo's four label the same tracks.
 
-A clip is known by its path, size and time. Beside a finished array lies a list of its clips' digests
-(`<stem>.clips`), in which a file of another task with the same encoder and settings looks for its own.
+A clip is known by its path without links, its size and time. Beside a finished array lies a list of its clips'
+digests (`<stem>.clips`), in which a file of another task with the same encoder and settings looks for its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ BYTES = 16
 """Of a clip's digest: 128 bits of SHA-256, which no two clips share; ours."""
 
 GONE = bytes(BYTES)
-"""The digest of a clip that is not on disk; it is nobody's."""
+"""The digest of a clip that is not there to be read; it is nobody's."""
 
 
 def clip_digests(paths: Sequence[str], stats: Sequence[tuple[int, int]]) -> bytes:
-    """Digests of clips one after another, from their absolute paths and (size, time); size -1 is not on disk."""
+    """Digests of clips one after another, from their absolute paths and (size, time); size -1 is not there."""
     return b"".join(
         GONE if size < 0 else sha256(f"{size} {time} {path}".encode(errors="surrogateescape")).digest()[:BYTES]
         for path, (size, time) in zip(paths, stats, strict=True)

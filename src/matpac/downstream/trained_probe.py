@@ -96,7 +96,7 @@ class _Trained:
         self.best: dict[str, Tensor] = {}
 
     def update(self, epoch: int, value: float) -> None:
-        """Take in the validation metric after ``epoch`` (from 1)."""
+        """Take in the validation metric after ``epoch`` (from 1); of equal values the earliest is the best."""
         self.epochs = epoch
         if value > self.value:
             self.value, self.best_epoch = value, epoch

@@ -1,6 +1,7 @@
 """`matpac probe`: parse, run, write, show."""
 
 import argparse
+import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from matpac.devices import choose_device
 from matpac.downstream.encoders import open_encoder
 from matpac.downstream.feature_cache import folder_bytes
 from matpac.downstream.probe import ProbeConfig
-from matpac.downstream.tasks import TASKS, Task, TaskError, read_task
+from matpac.downstream.tasks import OWN, TASKS, Task, TaskError, read_task
 from matpac.downstream.token_features import TOKEN_BUDGET
 from matpac.errors import MatpacError
 from matpac.probing.others import LAYER, OTHERS
@@ -50,8 +51,8 @@ ROOT_HELP = (
 )
 
 
-NOT_IN_ALL = ("audioset", "audioset20k", "folder", "table")
-"""Tasks that `all` leaves out: AudioSet is fine-tuned on, not probed, and the last two are one's own."""
+NOT_IN_ALL = ("audioset", "audioset20k", *OWN)
+"""Tasks that `all` leaves out: AudioSet is fine-tuned on, not probed."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Corpus:
 
 def run_probe(arguments: list[str]) -> int:
     """Parse and run; returns the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of folders need not be UTF-8; stderr takes them as it is
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = ArgumentParser(
         prog="matpac probe", description=DESCRIPTION, formatter_class=HelpFormatter, exit_on_error=False
     )
@@ -73,7 +76,7 @@ def run_probe(arguments: list[str]) -> int:
     parser.add_argument("--output", required=True, help="folder for results.json, results.csv and report.html")
     parser.add_argument("--cache", help="folder of vectors kept between calls (default: OUTPUT/cache)")
     parser.add_argument("--seeds", type=list[int], default=[42, 43, 44], help="of the probes, as [42,43,44]")
-    parser.add_argument("--also", nargs="+", default=[], choices=list(OTHERS), help=ALSO_HELP)
+    parser.add_argument("--also", nargs="+", action="extend", default=[], choices=list(OTHERS), help=ALSO_HELP)
     parser.add_argument(
         "--token_budget", "--token-budget", type=float, default=TOKEN_BUDGET / GIB, help=BUDGET_HELP
     )
@@ -88,12 +91,12 @@ def run_probe(arguments: list[str]) -> int:
     output = Path(options.output)
     if options.token_budget < 0:
         raise MatpacError(f"--token_budget {options.token_budget}: give GiB from 0 up")
+    cache = Path(options.cache) if options.cache else output / "cache"
+    tasks, left_out = read_tasks(find_corpora(options.task, options.root), every="all" in options.task)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise MatpacError(f"--output {output}: there is a file in its place; give a folder") from error
-    cache = Path(options.cache) if options.cache else output / "cache"
-    tasks, left_out = read_tasks(find_corpora(options.task, options.root), every="all" in options.task)
     device = choose_device(options.device)
     encoders = [open_encoder(spec, device) for spec in dict.fromkeys(options.encoder)]
     outcome = run_probes(
@@ -123,7 +126,10 @@ def find_corpora(tasks: list[str], roots: list[str]) -> list[Corpus]:
     Raises:
         MatpacError: they do not pair.
     """
-    names = [name for name in TASKS if name not in NOT_IN_ALL] if "all" in tasks else tasks
+    names = tasks
+    if "all" in tasks:
+        names = [name for name in TASKS if name not in NOT_IN_ALL]
+        names += [name for name in dict.fromkeys(tasks) if name not in ("all", *names)]
     if len(roots) == len(names) and "all" not in tasks:
         return [Corpus(name, Path(root)) for name, root in zip(names, roots, strict=True)]
     if len(roots) != 1:

@@ -89,14 +89,14 @@ def write_page(outcome: Outcome, path: Path, command: Sequence[str]) -> Path:
 
 
 def _published(report: Report, outcome: Outcome) -> None:
-    """Papers' scores on the same tasks, marked as theirs."""
-    published = [result for task in outcome.tasks for result in published_results(task)]
+    """Papers' scores on the same corpora, marked as theirs; a table of one's own may have any name."""
+    found = {name: published_results(cell.task.corpus) for (name, _), cell in outcome.linear.items()}
+    published = [result for results in found.values() for result in results]
     if published:
-        measured = [cell.record.result() for (task, _), cell in outcome.linear.items() if published_results(task)]
+        measured = [cell.record.result() for (task, _), cell in outcome.linear.items() if found[task]]
         report.table(results_table([*measured, *published]), fold="Beside the published scores, as a table")
-    for task in outcome.tasks:
-        results = published_results(task)[:PUBLISHED_SHOWN]
-        if results:
+    for task, results in found.items():
+        if results := results[:PUBLISHED_SHOWN]:
             mine = [
                 outcome.linear[task, name].record.result()
                 for name in outcome.encoders

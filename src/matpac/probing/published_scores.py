@@ -32,14 +32,14 @@ SCORES: dict[str, str] = {
 """By encoder, in the order of `TASKS`."""
 
 
-def published_results(task: str) -> list[Result]:
-    """What papers report on a task, best first; empty for a task they do not have."""
-    if task not in TASKS:
+def published_results(corpus: str) -> list[Result]:
+    """What papers report on a public corpus (`Task.corpus`), best first; empty for one they do not have."""
+    if corpus not in TASKS:
         return []
-    column = TASKS.index(task)
+    column = TASKS.index(corpus)
     results = []
     for encoder, row in SCORES.items():
         mean, half = (float(part) / 100 for part in row.split()[column].split("±"))
-        metric = METRICS["multi" if task in _MAP else "single"]
-        results.append(Result(task, encoder, metric, mean, half, published=True))
+        metric = METRICS["multi" if corpus in _MAP else "single"]
+        results.append(Result(corpus, encoder, metric, mean, half, published=True))
     return sorted(results, key=lambda result: -result.mean)

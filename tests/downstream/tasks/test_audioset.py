@@ -115,6 +115,11 @@ def test_what_else_lies_there(tmp_path):
         (EVALUATION, lambda text: text + "x, 1, 2\n", r"eval_segments\.csv: line 10 is not YTID, start, end"),
         (EVALUATION, lambda text: text + 'x, 1, 2, "/m/09x0r"\n', "line 10 is not YTID"),
         (
+            EVALUATION,
+            lambda text: text + '"' + 140_000 * "x",
+            "not a table .*; look for a quote that is not closed",
+        ),
+        (
             UNBALANCED,
             lambda text: text.replace("/t/dd00128", "/m/none"),
             "label '/m/none' of clip _unb0000001 is none",

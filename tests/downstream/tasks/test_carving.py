@@ -46,6 +46,26 @@ def test_groups_are_never_parted(seed, several):
     assert 0.05 < len(held) / len(indices) < 0.45
 
 
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("sizes", [[10, 10], [10, 10, 10], [12, 9, 3, 10]])
+def test_of_few_groups_one_is_held_out(sizes, several):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    labels = np.eye(2, dtype=np.uint8)[np.arange(len(groups)) % 2] if several else np.arange(len(groups)) % 2
+    kept, held = hold_out(labels, np.arange(len(groups)), groups=groups)
+    assert len(set(groups[held])) == 1
+    assert len(held) == min(sizes)
+    assert np.array_equal(np.sort(np.concatenate([kept, held])), np.arange(len(groups)))
+    assert len(hold_out(labels, np.flatnonzero(groups == 0), groups=groups)[1]) == 0, "one group can't be parted"
+
+
+def test_the_group_that_is_held_out_leaves_every_class_in_training():
+    groups, labels = np.repeat(np.arange(3), [4, 20, 20]), np.tile([0, 1], 22)
+    labels[:4] = [0, 1, 2, 2]  # the nearest to a tenth, and the only one with class 2
+    kept, held = hold_out(labels, np.arange(44), groups=groups)
+    assert set(groups[held]) in ({1}, {2})
+    assert set(labels[kept]) == {0, 1, 2}
+
+
 @some
 @given(st.integers(0, 1000))
 def test_every_tag_is_on_both_sides(seed):

@@ -55,6 +55,7 @@ def test_what_holds_of_every_corpus(name, tmp_path):
     assert len(task.fold_names) == len(task.splits)
     assert task.missing == [(path, "not on disk") for path in missing]
     assert task.total == len(task.paths) + len(missing)
+    assert task.corpus == ("" if name == "folder" else name)
     assert len(set(task.paths)) == len(task.paths) == len(task.labels)
     assert all(Path(path).is_file() and Path(path).is_absolute() for path in task.paths)
     for split in task.splits:

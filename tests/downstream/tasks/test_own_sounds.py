@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +27,29 @@ def test_folder_without_parts(tmp_path):
     assert task.notes == [
         "1 sounds lie in pets beside the class folders and are not used.",
         "Folders without sounds, which make no class: nothing.",
-        "No split is given: 80 % train, 10 % validation, 10 % test, drawn by chance (seed 0).",
+        "No split is given: 16 clips train, 2 validate and 2 test, drawn by chance (seed 0), as near to 80/10/10 "
+        "as classes and groups allow.",
     ]
+    assert task.fold_names == ["random"]
 
 
-def test_folder_with_parts(tmp_path):
-    make_folder(tmp_path, ("train", "val", "test"), clips=3)
+@pytest.mark.parametrize("parts", [("train", "val", "test"), ("Training", "VALID", "Testing")])
+def test_folder_with_parts(tmp_path, parts):
+    make_folder(tmp_path, parts, clips=3)
+    (tmp_path / "results/cache").mkdir(parents=True)  # of an earlier call, no part and no class
     [split] = (task := read_task("folder", tmp_path)).splits
-    for rows, part in ((split.train, "train"), (split.valid, "val"), (split.test, "test")):
+    for rows, part in zip((split.train, split.valid, split.test), parts, strict=True):
         assert {Path(task.paths[row]).relative_to(tmp_path).parts[0] for row in rows} == {part}
         assert len(rows) == 6
+    assert (task.classes, task.fold_names) == (["cat", "dog"], ["folders"])
+    assert task.notes[0] == "Folders without sounds, which make no class: results."
+
+
+def test_a_folder_of_a_parts_name_may_be_a_class(tmp_path):
+    for name in ("Train", "car", "plane"):
+        for clip in range(3):
+            tone(tmp_path / name / f"{clip}.wav", 1)
+    assert read_task("folder", tmp_path).classes == ["Train", "car", "plane"]
 
 
 def test_folder_without_validation_part(tmp_path):
@@ -43,7 +57,9 @@ def test_folder_without_validation_part(tmp_path):
     task = read_task("folder", tmp_path)
     [split] = task.splits
     assert [len(rows) for rows in (split.train, split.valid, split.test)] == [18, 2, 20]
-    assert task.notes[-1] == "No validation part is given: a random tenth of the training part is it (seed 0)."
+    assert (
+        task.notes[-1] == "No validation part is given: 2 of 20 training clips, drawn by chance (seed 0), are it."
+    )
 
 
 def test_folder_errors(tmp_path):
@@ -51,6 +67,16 @@ def test_folder_errors(tmp_path):
         read_task("folder", tmp_path / "no")
     make_folder(tmp_path / "a", ("train",))
     with pytest.raises(TaskError, match="has train alone; both train and test are needed"):
+        read_task("folder", tmp_path / "a")
+    make_folder(tmp_path / "a/test")
+    tone(tmp_path / "a/Validation/cat/1.wav", 1)
+    tone(tmp_path / "a/val/cat/1.wav", 1)
+    with pytest.raises(TaskError, match="has Validation and val, both for the valid part; remove one"):
+        read_task("folder", tmp_path / "a")
+    tone(tmp_path / "a/extra/1.wav", 1)
+    with pytest.raises(
+        TaskError, match="sounds in Validation, test, train, val and beside them in extra; move extra"
+    ):
         read_task("folder", tmp_path / "a")
     tone(tmp_path / "b/one/1.wav", 1)
     with pytest.raises(TaskError, match="has sounds in 1 class folders; two or more"):
@@ -91,9 +117,24 @@ def test_parquet_lists_are_several_labels(tmp_path):
     import pyarrow.parquet as pq
 
     make_table(tmp_path / "first.csv", {"path": PATHS, "label": LABELS})
-    lists = [["a", "b"], ["a"], ["b"]] * 4
+    lists = [["a", None, "b "], [" a"], ["b"]] * 4
     pq.write_table(pa.table({"path": PATHS, "labels": lists, "split": SPLIT}), tmp_path / "mine.parquet")
-    assert read_table(tmp_path / "mine.parquet").labels[:3].tolist() == [[1, 1], [1, 0], [0, 1]]
+    task = read_table(tmp_path / "mine.parquet")
+    assert task.classes == ["a", "b"]
+    assert task.labels[:3].tolist() == [[1, 1], [1, 0], [0, 1]]
+
+
+def test_parquet_cells_are_stripped_and_nan_is_unknown(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    make_table(tmp_path / "first.csv", {"path": PATHS, "label": LABELS})
+    columns = {"path": [f" {path} " for path in PATHS], "label:a": [1.0, 0.0, float("nan")] * 4, "split": SPLIT}
+    pq.write_table(pa.table(columns), tmp_path / "mine.parquet")
+    task = read_table(tmp_path / "mine.parquet")
+    assert task.known is not None
+    assert task.known[:3, 0].tolist() == [True, True, False]
+    assert (task.labels[:3, 0].tolist(), task.missing) == ([1, 0, 0], [])
 
 
 def test_table_with_partial_labels(tmp_path):
@@ -118,7 +159,7 @@ def test_table_with_folds_and_groups(tmp_path):
     for number, split in enumerate(task.splits):
         assert split.test.tolist() == list(range(4 * number, 4 * number + 4))
         assert not {groups[row] for row in split.train} & {groups[row] for row in split.valid}
-    assert task.notes == ["Validation: a random tenth of each fold's training part (seed 0)."]
+    assert task.notes == ["Validation: about a tenth of each fold's training part, drawn by chance (seed 0)."]
 
 
 def test_table_without_split(tmp_path):
@@ -127,7 +168,7 @@ def test_table_without_split(tmp_path):
     task = read_task("table", table)
     [split] = task.splits
     assert [len(rows) for rows in (split.train, split.valid, split.test)] == [8, 2, 2]
-    assert task.notes[0].startswith("No split is given: 80 % train")
+    assert task.notes[0].startswith("No split is given: 8 clips train, 2 validate and 2 test")
 
 
 def test_relative_table_gives_absolute_paths(tmp_path, monkeypatch):
@@ -182,6 +223,10 @@ FILES = [
     ("path,label\na.wav,x\na.wav,y\n", "a.wav is in rows 1 and 2; a clip has one row"),
     ("path,label\n,x\n", "row 1 has no path"),
     (b"path,label\n\xff\xfe,x\n", "not UTF-8 text"),
+    pytest.param(
+        f'path,label\na.wav,"{"x" * 140_000}', "not a table .field larger .*; look for a quote", id="open quote"
+    ),
+    ("path,label,label\na.wav,x,y\n", "has two columns 'label'; rename or remove one"),
 ]
 
 
@@ -193,9 +238,29 @@ def test_broken_tables(tmp_path, content, message):
         read_table(table)
 
 
+def test_a_file_that_is_there_twice(tmp_path):
+    """However its path is written: it would be trained and tested on."""
+    columns: dict[str, Sequence[str]] = {"path": [*PATHS[:-1], f"./{PATHS[0]}"], "label": LABELS, "split": SPLIT}
+    make_table(tmp_path / "mine.csv", columns)
+    with pytest.raises(
+        TaskError, match=r"mine: /.*/00\.wav is there twice, in train and test of split 'table'; a"
+    ):
+        read_table(tmp_path / "mine.csv")
+    (tmp_path / "linked").symlink_to(tmp_path / "clips")
+    make_table(tmp_path / "mine.csv", columns | {"path": [*PATHS[:-1], "linked/06.wav"]})
+    with pytest.raises(
+        TaskError, match=r"linked/06\.wav is there twice .once as /.*clips/06\.wav., in valid and test"
+    ):
+        read_table(tmp_path / "mine.csv")
+    folds = [str(number % 3) for number in range(12)]
+    make_table(tmp_path / "mine.csv", {"path": [*PATHS[:-1], "linked/09.wav"], "label": LABELS, "fold": folds})
+    with pytest.raises(TaskError, match="in test and train of fold 0"):
+        read_table(tmp_path / "mine.csv")
+
+
 def test_no_table_and_no_parquet(tmp_path):
     with pytest.raises(TaskError, match=r"no such table; give a file of .csv, .tsv, .parquet"):
         read_table(tmp_path / "no.csv")
     (tmp_path / "x.parquet").write_text("words")
-    with pytest.raises(TaskError, match=r"x.parquet: not a Parquet file"):
+    with pytest.raises(TaskError, match=r"x.parquet: not a Parquet file that can be read .*; write it anew"):
         read_table(tmp_path / "x.parquet")

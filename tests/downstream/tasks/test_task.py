@@ -149,8 +149,18 @@ BROKEN = [
     ("nsynth", "nsynth-test/examples.json", "instrument_family_str", "family", "has no instrument_family_str"),
     ("openmic", "openmic-2018-aggregated-labels.csv", "000001_0", "999999_0", "000001_0 of the parti"),
     ("openmic", "openmic-2018-aggregated-labels.csv", "0.5,", "half,", "is 'half', not a number"),
+    (
+        "openmic", "partitions/split01_test.csv", "000100_0", "000001_0",
+        "000001_0 is in split01_train.csv and again in split01_test.csv",
+    ),
+    ("esc50", "meta/esc50.csv", "2-9001-A-14.wav", "1-9001-A-14.wav", "1-9001-A-14.wav is there twice, in t"),
+    pytest.param(
+        "esc50", "meta/esc50.csv", ",dog,", f',"{"x" * 140_000},', "not a table .field", id="open quote"
+    ),
     ("mtt", "annotations_final.csv", "mp3_path", "path", "has no column 'mp3_path'"),
     ("mtt", "annotations_final.csv", '"c/', '"g/', "is in none of the folders 0 to f"),
+    ("mtt", "annotations_final.csv", '\t"0/artist-album-00-title-0-29.mp3"', "", "row of '2' has 53 cells, not"),
+    ("fsd50k", "FSD50K.ground_truth/vocabulary.csv", "1,Guitar,/m/0342h", "Guitar", "row of 'Guitar' has 1 cells"),
     ("fsd50k", "FSD50K.ground_truth/dev.csv", "Bark", "Brak", "label 'Brak' is none of the 3 classes"),
     ("fsd50k", "FSD50K.ground_truth/dev.csv", ",val", ",valid", "has split 'valid', neither train nor val"),
     ("mtg_genre", MTG_TEST, "PATH", "FILE", "has no column 'PATH'"),
@@ -169,7 +179,7 @@ def test_broken_metadata(tmp_path, name, file, old, new, message):
         read_task(name, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["esc50", "openmic", "mtg_genre"])
+@pytest.mark.parametrize("name", ["esc50", "openmic", "mtt", "mtg_genre"])
 def test_cut_or_empty_metadata(tmp_path, name):
     corpora.MAKERS[name](tmp_path)
     file = tmp_path / METADATA[name]

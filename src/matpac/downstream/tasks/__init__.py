@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from matpac.downstream.tasks.audioset import read_audioset_2m, read_audioset_20k
@@ -22,7 +23,7 @@ from matpac.downstream.tasks.table import read_table
 from matpac.downstream.tasks.task import Task, TaskError, without
 from matpac.downstream.tasks.us8k import read_us8k
 
-__all__ = ["TASKS", "Task", "TaskError", "read_table", "read_task", "without"]
+__all__ = ["OWN", "TASKS", "Task", "TaskError", "read_table", "read_task", "without"]
 
 TASKS: dict[str, Callable[[Path], Task]] = {
     "esc50": read_esc50,
@@ -43,6 +44,9 @@ TASKS: dict[str, Callable[[Path], Task]] = {
 }
 """By name, what reads the folder (for `table`: the file) that the corpus lies in."""
 
+OWN = ("folder", "table")
+"""Tasks of one's own sounds; the others are public corpora."""
+
 
 def read_task(name: str, root: str | Path) -> Task:
     """The clips, labels and splits of a task whose corpus lies in `root`.
@@ -54,4 +58,5 @@ def read_task(name: str, root: str | Path) -> Task:
         close = difflib.get_close_matches(name.lower(), TASKS, 1)
         meant = f"did you mean {close[0]}? " if close else ""
         raise TaskError(f"no task {name!r}; {meant}there are {', '.join(TASKS)}")
-    return TASKS[name](Path(root).expanduser().absolute())
+    task = TASKS[name](Path(root).expanduser().absolute())
+    return task if name in OWN else replace(task, corpus=name)

@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 
 from matpac.audio import AUDIO_SUFFIXES
 from matpac.downstream.splits import Split
-from matpac.downstream.tasks.metadata import metadata_file
+from matpac.downstream.tasks.metadata import metadata_file, opened_table
 from matpac.downstream.tasks.split import hold_out
 from matpac.downstream.tasks.task import Task, TaskError, make_task
 from matpac.hub import cache_folder
@@ -110,7 +110,7 @@ def _read_segments(
 ) -> None:
     """Add a table's clips, and the places of their labels: (row, column) of the matrix of all labels."""
     before = len(clips)
-    with file.open(encoding="utf-8-sig", newline="") as text:
+    with opened_table(f"{name}: {file}", file) as text:
         reader = csv.reader(text, skipinitialspace=True)
         for cells in reader:
             if not cells or cells[0].startswith("#") or cells[0] == "YTID":

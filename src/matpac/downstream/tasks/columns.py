@@ -4,7 +4,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from matpac.downstream.tasks.metadata import require_columns
+from matpac.downstream.tasks.metadata import opened_table, require_columns
 from matpac.downstream.tasks.task import TaskError
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -15,10 +15,11 @@ Columns = dict[str, list[str]]
 
 
 def read_columns(table: Path) -> Columns:
-    """Name → cells, stripped; lists in Parquet are joined by ;, null is empty.
+    """Name → cells, stripped; lists in Parquet are joined by ;, null and NaN are empty, in lists left out.
 
     Raises:
-        TaskError: no such table, not readable, without rows, without `path`, or a path is empty or there twice.
+        TaskError: no such table, not readable, without rows, without `path`, or a column or a path is there twice,
+            or a path is empty.
     """
     if not table.is_file():
         raise TaskError(f"{table}: no such table; give a file of {', '.join(SUFFIXES)}")
@@ -31,11 +32,11 @@ def read_columns(table: Path) -> Columns:
 
 def _text(table: Path) -> Columns:
     delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            head, *rows = list(csv.reader(file, delimiter=delimiter)) or [[]]
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{table}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    with opened_table(str(table), table) as file:
+        head, *rows = list(csv.reader(file, delimiter=delimiter)) or [[]]
+    for place, name in enumerate(head):
+        if name and name in head[:place]:  # those without a name are nobody's
+            raise TaskError(f"{table}: has two columns {name!r}; rename or remove one")
     rows = [row for row in rows if any(row)]
     for number, row in enumerate(rows, start=1):
         if len(row) != len(head):
@@ -51,8 +52,9 @@ def _parquet(table: Path) -> Columns:
 
     try:
         content = pq.read_table(table)
-    except pa.ArrowInvalid as error:
-        raise TaskError(f"{table}: not a Parquet file ({error}); write it anew") from error
+    except (pa.ArrowException, OSError) as error:
+        told = " ".join(str(error).split())
+        raise TaskError(f"{table}: not a Parquet file that can be read ({told}); write it anew") from error
     if not content.num_rows:
         raise TaskError(f"{table}: has no rows; it needs one a clip")
     return {name: [_cell(value) for value in content[name].to_pylist()] for name in content.column_names}
@@ -60,8 +62,12 @@ def _parquet(table: Path) -> Columns:
 
 def _cell(value: object) -> str:
     if isinstance(value, list):
-        return SEPARATOR.join(map(str, value))
-    return "" if value is None else str(value)
+        return SEPARATOR.join(_cell(item) for item in value if not _is_null(item))
+    return "" if _is_null(value) else str(value).strip()
+
+
+def _is_null(value: object) -> bool:
+    return value is None or value != value  # NaN, which pandas writes for an empty cell
 
 
 def require_cells(table: Path, columns: Columns, names: Sequence[str]) -> None:

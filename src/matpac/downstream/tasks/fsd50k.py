@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from matpac.downstream.splits import Split
-from matpac.downstream.tasks.metadata import class_numbers, metadata_file, read_lines, read_rows
+from matpac.downstream.tasks.metadata import class_numbers, metadata_file, read_lines, read_rows, require_cells
 from matpac.downstream.tasks.task import Task, TaskError, make_task
 
 UNIT_SECONDS = 7.6358
@@ -19,11 +19,13 @@ def read_fsd50k(root: Path) -> Task:
     Train, valid: the column `split` of dev.csv (train, val); test: eval.csv.
 
     Raises:
-        TaskError: a file is not there, a label is not in the vocabulary, or a split is another.
+        TaskError: a file is not there or cut short, a label is not in the vocabulary, or a split is another.
     """
     names = ("vocabulary", "dev", "eval")
     files = {name: metadata_file("fsd50k", root, f"FSD50K.ground_truth/{name}.csv") for name in names}
-    classes = [row[1] for row in read_lines("fsd50k", files["vocabulary"])]
+    vocabulary = read_lines("fsd50k", files["vocabulary"])
+    require_cells("fsd50k", files["vocabulary"], vocabulary, 2)
+    classes = [row[1] for row in vocabulary]
     dev = read_rows("fsd50k", files["dev"], ["fname", "labels", "split"])
     test = read_rows("fsd50k", files["eval"], ["fname", "labels"])
     labels = np.concatenate([_labels(files["dev"], dev, classes), _labels(files["eval"], test, classes)])

@@ -6,7 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from matpac.downstream.splits import Split
-from matpac.downstream.tasks.metadata import first_folder, metadata_file, read_lines, require_columns
+from matpac.downstream.tasks.metadata import (
+    first_folder,
+    metadata_file,
+    read_lines,
+    require_cells,
+    require_columns,
+)
 from matpac.downstream.tasks.task import Task, TaskError, make_task
 
 UNIT_SECONDS = 29.0
@@ -23,11 +29,12 @@ def read_magnatagatune(root: Path) -> Task:
     Synonyms ("female voice", "female vocal") are not merged, clips without any of the 50 are kept.
 
     Raises:
-        TaskError: the file is not there, or a path is outside the folders 0 to f.
+        TaskError: the file is not there or cut short, or a path is outside the folders 0 to f.
     """
     file = metadata_file("mtt", root, "annotations_final.csv")
     head, *rows = read_lines("mtt", file, delimiter="\t")
     require_columns("mtt", file, ["clip_id", "mp3_path"], head)
+    require_cells("mtt", file, rows, len(head))
     tags = sorted(set(head) - {"clip_id", "mp3_path"})
     places = [head.index(tag) for tag in tags]
     mp3 = [row[head.index("mp3_path")] for row in rows]

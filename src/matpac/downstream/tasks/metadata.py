@@ -1,8 +1,10 @@
 """Metadata files of corpora: found where they should lie, or told where they were looked for; read as rows."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from jaxtyping import Int
@@ -35,19 +37,28 @@ def _hint(root: Path, places: Sequence[str]) -> str:
     return ""
 
 
+@contextmanager
+def opened_table(told: str, file: Path) -> Iterator[TextIO]:
+    """The open text of a table. What can't be read of it is a TaskError that begins with `told`."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            yield text
+    except UnicodeDecodeError as error:
+        raise TaskError(f"{told}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except csv.Error as error:
+        raise TaskError(f"{told}: not a table ({error}); look for a quote that is not closed") from error
+
+
 def read_rows(task: str, file: Path, columns: Sequence[str], delimiter: str = ",") -> list[dict[str, str]]:
     """Rows of a table with a header as dicts.
 
     Raises:
-        TaskError: a column is not there, there is no row, or the text is not UTF-8.
+        TaskError: a column is not there, there is no row, or the text is no table in UTF-8.
     """
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.DictReader(text, delimiter=delimiter)
-            require_columns(task, file, columns, list(reader.fieldnames or []))
-            rows = [row for row in reader if any(row.values())]
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{task}: {file}: not UTF-8 text (byte {error.start}); convert it") from error
+    with opened_table(f"{task}: {file}", file) as text:
+        reader = csv.DictReader(text, delimiter=delimiter)
+        require_columns(task, file, columns, list(reader.fieldnames or []))
+        rows = [row for row in reader if any(row.values())]
     if not rows:
         raise TaskError(f"{task}: {file}: has no rows; download it again")
     for row in rows:
@@ -60,16 +71,24 @@ def read_lines(task: str, file: Path, delimiter: str = ",") -> list[list[str]]:
     """Rows of a table without a header; empty lines are none.
 
     Raises:
-        TaskError: there is no row, or the text is not UTF-8.
+        TaskError: there is no row, or the text is no table in UTF-8.
     """
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            rows = [row for row in csv.reader(text, delimiter=delimiter) if any(row)]
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{task}: {file}: not UTF-8 text (byte {error.start}); convert it") from error
+    with opened_table(f"{task}: {file}", file) as text:
+        rows = [row for row in csv.reader(text, delimiter=delimiter) if any(row)]
     if not rows:
         raise TaskError(f"{task}: {file}: is empty; download it again")
     return rows
+
+
+def require_cells(task: str, file: Path, rows: Sequence[Sequence[str]], least: int) -> None:
+    """Raise a TaskError where there is no row, or one has fewer cells than `least`."""
+    if not rows:
+        raise TaskError(f"{task}: {file}: has no rows; download it again")
+    for row in rows:
+        if len(row) < least:
+            raise TaskError(
+                f"{task}: {file}: the row of {row[0]!r} has {len(row)} cells, not {least}; download it again"
+            )
 
 
 def integers(task: str, file: Path, rows: Sequence[dict[str, str]], column: str) -> Int[np.ndarray, " row"]:

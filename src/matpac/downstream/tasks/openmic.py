@@ -21,12 +21,13 @@ def read_openmic(root: Path) -> Task:
     sample key before `_` is the track).
 
     Raises:
-        TaskError: a file is not there, or a clip of the partitions has no label.
+        TaskError: a file is not there, or a clip of the partitions has no label or is there twice.
     """
     file = metadata_file("openmic", root, "openmic-2018-aggregated-labels.csv")
     rows = read_rows("openmic", file, ["sample_key", "instrument", "relevance"])
     parts = {part: _keys(root, part) for part in ("train", "test")}
     keys = parts["train"] + parts["test"]
+    _require_once(root, parts)
     classes = sorted({row["instrument"] for row in rows})
     clip, number = ({name: n for n, name in enumerate(names)} for names in (keys, classes))
     labels = np.zeros((len(keys), len(classes)), np.uint8)
@@ -57,6 +58,18 @@ def read_openmic(root: Path) -> Task:
 def _keys(root: Path, part: str) -> list[str]:
     file = metadata_file("openmic", root, f"partitions/split01_{part}.csv")
     return [row[0] for row in read_lines("openmic", file)]
+
+
+def _require_once(root: Path, parts: dict[str, list[str]]) -> None:
+    seen: dict[str, str] = {}
+    for part, keys in parts.items():
+        for key in keys:
+            if key in seen:
+                raise TaskError(
+                    f"openmic: {root / 'partitions'}: clip {key} is in split01_{seen[key]}.csv and again in "
+                    f"split01_{part}.csv; download both again"
+                )
+            seen[key] = part
 
 
 def _relevance(file: Path, row: dict[str, str]) -> float:

@@ -32,6 +32,7 @@ def hold_out(
     One label a clip and no groups: exactly the share (rounded, but at least one clip of each class that has two),
     each class in proportion. Otherwise iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): whole
     groups, or clips, go where their rarest label is wanted most; shares and classes are then as near as it gets.
+    Of few groups, all of which are wanted for training, the one nearest to the share is held out all the same.
     `labels` [clip] or [clip, class] and `groups` are of all clips.
     """
     generator = np.random.default_rng(seed)
@@ -170,4 +171,14 @@ def _iterative(
             assign(unit, int(want[1, rarest] >= want[0, rarest]))
     for unit in order[side[order] < 0].tolist():  # without any label
         assign(unit, int(room[1] > room[0]))
-    return side == 1
+    held = side == 1
+    if not held.any() and len(held) >= 2:
+        held[order[_nearest(positives[order], sizes[order], share)]] = True
+    return held
+
+
+def _nearest(positives: Int[np.ndarray, "unit class"], sizes: Int[np.ndarray, " unit"], share: float) -> int:
+    """The unit with labels nearest to the share that leaves every class to the others, if there is such a one."""
+    total = positives.sum(axis=0)
+    fit = ((positives < total) | (total == 0)).all(axis=1) & positives.any(axis=1)
+    return int(np.lexsort((np.abs(sizes - sizes.sum() * share), ~fit))[0])

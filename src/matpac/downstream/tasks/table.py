@@ -8,7 +8,7 @@ from jaxtyping import Shaped
 
 from matpac.downstream.splits import Split
 from matpac.downstream.tasks.columns import Columns, read_columns, require_cells
-from matpac.downstream.tasks.folder import CARVED_ALL, PART_NAMES, split_of_parts
+from matpac.downstream.tasks.folder import PART_NAMES, carved_all, split_of_parts
 from matpac.downstream.tasks.label_columns import Labels, read_labels
 from matpac.downstream.tasks.split import split_by_fold, three_parts
 from matpac.downstream.tasks.task import Task, TaskError, make_task
@@ -20,8 +20,8 @@ def read_table(table: Path) -> Task:
     Columns: `path`; and `label` (one), `labels` (several, joined by ;, or a list in Parquet), or one
     `label:<class>` a class with 1, 0, or empty where nobody knows; and, if wanted, `split` (train, valid, test) or
     `fold`, and `group`: clips of one group (a speaker, a recording) never lie on both sides. Classes are sorted by
-    name, `label:` columns stay in their order. Without `split` and `fold`: 80/10/10 by chance; with a split
-    without `valid`, and with folds, a tenth of the training part is held out as validation.
+    name, `label:` columns stay in their order. Without `split` and `fold`: about 80/10/10 by chance; with a split
+    without `valid`, and with folds, about a tenth of the training part is held out as validation.
 
     Raises:
         TaskError: the table or a column is not there, a cell is not usable, a clip stands there twice, a group is
@@ -55,22 +55,23 @@ def _splits(table: Path, columns: Columns, found: Labels, notes: list[str]) -> t
             raise TaskError(f"{table}: column fold has one fold alone, {names[0]!r}; two or more are needed")
         if groups is not None:
             _require_apart(table, folds, groups, "fold")
-        notes.append("Validation: a random tenth of each fold's training part (seed 0).")
+        notes.append("Validation: about a tenth of each fold's training part, drawn by chance (seed 0).")
         return split_by_fold(found.labels, folds, groups)
-    notes.append(CARVED_ALL)
     try:
-        return [three_parts(found.labels, found.classes, groups)], ["random"]
+        split = three_parts(found.labels, found.classes, groups)
     except TaskError as error:
         raise TaskError(f"{table}: {error}") from error
+    notes.append(carved_all(split))
+    return [split], ["random"]
 
 
 def _parts(table: Path, columns: Columns) -> Shaped[np.ndarray, " clip"]:
     for row, part in enumerate(columns["split"]):
-        if part not in PART_NAMES:
+        if part.lower() not in PART_NAMES:
             raise TaskError(
                 f"{table}: row {row + 1} ({columns['path'][row]}): split {part!r} is none of train, valid, test"
             )
-    return np.array([PART_NAMES[part] for part in columns["split"]])
+    return np.array([PART_NAMES[part.lower()] for part in columns["split"]])
 
 
 def _require_apart(

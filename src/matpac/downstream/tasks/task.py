@@ -1,7 +1,7 @@
 """What a corpus reader gives: which clips, their labels, the folds, and what is not on disk."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -49,6 +49,8 @@ class Task:
     """(path, reason) of the clips that the metadata names and that can't be used."""
     notes: list[str] = field(default_factory=list)
     """Sentences that a report of this task has to say."""
+    corpus: str = ""
+    """The public corpus, by the name of its reader; empty for one's own sounds, whatever they are called."""
 
     @property
     def total(self) -> int:
@@ -74,8 +76,8 @@ def make_task(
     Splits are made of all clips of the metadata, so that a missing clip moves no other from part to part.
 
     Raises:
-        TaskError: a part of a split is empty, a label is on validation or test clips and on no training clip,
-            no clip is on disk, or what is on disk leaves a part empty.
+        TaskError: a part of a split is empty, a file is there twice, a label is on validation or test clips and on
+            no training clip, no clip is on disk, or what is on disk leaves a part empty.
     """
     absolute = [os.path.abspath(path) for path in paths]  # noqa: PTH100 (hundreds of thousands)
     told = list(notes)
@@ -84,6 +86,7 @@ def make_task(
         list(fold_names), [], told,
     )  # fmt: skip
     _require_parts(task)
+    _require_once(task)
     for fold, split in zip(task.fold_names, task.splits, strict=True):
         wrong = untrained_classes(split, labels, len(classes), known)
         if wrong.size:
@@ -152,6 +155,33 @@ def _require_parts(task: Task) -> None:
                 )
 
 
+def _require_once(task: Task) -> None:
+    """No file is two clips, however its path is written: it could be trained and tested on."""
+    files = without_links(task.paths)
+    if len(set(files)) == len(files):
+        return
+    first: dict[str, int] = {}
+    for clip, file in enumerate(files):
+        other = first.setdefault(file, clip)
+        if other != clip:
+            path, before = task.paths[clip], task.paths[other]
+            also = "" if before == path else f" (once as {before})"
+            places = _places(task, other, clip)
+            raise TaskError(f"{task.name}: {path} is there twice{also}, {places}; a file is one clip: remove one")
+
+
+def _places(task: Task, one: int, other: int) -> str:
+    """The parts of two clips, in the first fold that has them in two."""
+    places = []
+    for fold, split in zip(task.fold_names, task.splits, strict=True):
+        parts = {"train": split.train, "valid": split.valid, "test": split.test}
+        of = dict.fromkeys(
+            next((part for part in parts if clip in parts[part]), "no part") for clip in (one, other)
+        )
+        places.append((len(of), f"in {' and '.join(of)} of {_fold(task, fold)}"))
+    return max(places, key=lambda place: place[0])[1]
+
+
 def _lost(before: Task, after: Task) -> list[str]:
     """What the missing clips took away, in sentences."""
     notes = _without_clips(after, _class_counts(before) > 0)
@@ -204,6 +234,18 @@ def _not_on_disk(paths: Sequence[str]) -> dict[int, str]:
         if name not in listings[folder]:
             absent[number] = "not on disk"
     return absent
+
+
+def without_links(paths: Iterable[str]) -> list[str]:
+    """Absolute paths, the links among their folders followed, each folder once; a linked file stays as it is."""
+    real: dict[str, str] = {}
+    found = []
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in real:
+            real[folder] = os.path.realpath(folder)
+        found.append(path if real[folder] == folder else os.path.join(real[folder], name))  # noqa: PTH118
+    return found
 
 
 def names_in(folder: str | os.PathLike[str]) -> set[str]:
