@@ -161,6 +161,19 @@ def test_a_changed_file_is_tagged_by_the_head_that_tagged_it(tmp_path):
     assert window_tags(tmp_path) == [("in",)] * 2
 
 
+def test_a_table_that_agrees_with_the_first_window_tags_the_others_too(tmp_path):
+    path = write_sound(tmp_path / "sounds" / "long.wav", 16_000, 2.0)
+    index(tmp_path, "head", telling(tiny(4, labels=LETTERS), path), window=0.5, hop=0.5)
+    first, *others = window_tags(tmp_path)
+    assert first
+    assert {*others} != {first}
+    table = tmp_path / "labels.csv"
+    table.write_text(f"path,labels\nsounds/long.wav,{';'.join(first)}\n")
+    assert index(tmp_path, str(table), None).retagged == 1
+    assert {*window_tags(tmp_path)} == {first}
+    assert index(tmp_path, str(table), None).retagged == 0
+
+
 def test_a_head_that_cannot_be_had_leaves_changed_files_without_tags_and_is_told(tmp_path):
     path = write_sound(tmp_path / "sounds" / "long.wav", 16_000, 2.0)
     tagger = save(tiny(4, labels=LETTERS), tmp_path / "tagger.safetensors")

@@ -121,6 +121,16 @@ class SoundDatabase:
                 for row in batch.to_pylist()
             }
 
+    def mixed(self) -> set[str]:
+        """Files whose windows have not all the same tags."""
+        if self.settings.windows is None:
+            return set()
+        first: dict[str, list[str]] = {}
+        with told(self.path):
+            batches = self.table.search().select(["path", "tags"]).limit(None).to_batches()
+            rows = (row for batch in batches for row in batch.to_pylist())
+            return {row["path"] for row in rows if first.setdefault(row["path"], row["tags"]) != row["tags"]}
+
     def vectors(self, paths: Sequence[str] | None = None, batch_rows: int = 8_192) -> "Iterator[pa.RecordBatch]":
         """Batches of path, start, tags, vector and _rowid: of all rows, or of those of some files."""
         with told(self.path):

@@ -75,8 +75,8 @@ class PathTags(ABC):
 
     def update(self, writer: DatabaseWriter, unchanged: Mapping[str, FileState]) -> int:
         """See `Tagging`."""
-        tags = {path: self.of_path(path) for path in unchanged}
-        other = {path: names for path, names in tags.items() if names != unchanged[path].tags}
+        tags, mixed = {path: self.of_path(path) for path in unchanged}, writer.database.mixed()
+        other = {path: names for path, names in tags.items() if names != unchanged[path].tags or path in mixed}
         writer.retag(other)
         return len(other)
 
