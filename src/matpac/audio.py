@@ -19,6 +19,7 @@ from matpac.decoders import (
     SoundBytes,
     Source,
     import_av,
+    may_be_read,
     open_decoder,
 )
 from matpac.errors import MatpacError
@@ -33,6 +34,7 @@ __all__ = [
     "blocks",
     "find_audio",
     "info",
+    "may_be_read",
     "read",
     "read_crop",
     "readers",

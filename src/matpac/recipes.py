@@ -4,7 +4,6 @@ A recipe speaks epochs and a global batch: steps follow from the corpus. `RECIPE
 whose docstrings give the command, the cost and the score to expect.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -14,6 +13,7 @@ from matpac.logmel import LogMelConfig
 from matpac.pretext.classification import HeadConfig
 from matpac.pretext.objective import ObjectiveConfig, Temperatures
 from matpac.pretext.predictor import PredictorConfig
+from matpac.rules import require
 from matpac.schedules import exponential, linear, warmup_cosine
 from matpac.vit import SIZES
 
@@ -22,26 +22,6 @@ PAPER_CLIPS = 2_012_615
 
 PAPER_STEPS = 294_816
 """Steps of the papers' run: 300 epochs of 2,012,615 clips in batches of 2048."""
-
-RULES: dict[str, Callable[[float], bool]] = {
-    "above 0": lambda value: 0 < value < math.inf,
-    "above 0 (.inf for no clipping)": lambda value: value > 0,
-    "at least 0": lambda value: 0 <= value < math.inf,
-    "at least 0 and below 1": lambda value: 0 <= value < 1,
-    "between 0 and 1": lambda value: 0 <= value <= 1,
-}
-"""What a number of a recipe must be, in words, and whether it is."""
-
-
-def require(config: object, part: str, rule: str, *names: str) -> None:
-    """That these numbers of a part of a recipe keep a rule; NaN keeps none.
-
-    Raises:
-        MatpacError: names the first that does not.
-    """
-    for name in names:
-        if not RULES[rule](value := getattr(config, name)):
-            raise MatpacError(f"{part}{name} must be {rule}, not {value}")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from matpac.errors import MatpacError
 from matpac.linear import Linear
+from matpac.rules import require
 
 PATCH = 16
 """Side of a patch, in mel bands and in frames (both papers)."""
@@ -45,9 +46,7 @@ class EncoderConfig:
         for name in ("mels", "frames"):
             if (value := getattr(self, name)) % PATCH or value < PATCH:
                 raise MatpacError(f"encoder.{name} must be a positive multiple of {PATCH}, not {value}")
-        for name in ("width", "depth", "heads"):
-            if (value := getattr(self, name)) < 1:
-                raise MatpacError(f"encoder.{name} must be at least 1, not {value}")
+        require(self, "encoder.", "at least 1", "width", "depth", "heads")
         if self.width % self.heads or self.width % 4:
             raise MatpacError(f"encoder.width {self.width} must divide by 4 and by encoder.heads {self.heads}")
 

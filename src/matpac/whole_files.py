@@ -25,6 +25,11 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
+def escaped(text: str) -> str:
+    r"""As UTF-8 takes it: halves of surrogates become \udcff, which JSON reads back as what they were."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def to_disk(path: Path) -> None:
     """Wait until a file, or on POSIX a folder's list of files, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -43,7 +43,7 @@ def rows_of(names: Sequence[str], vectors: np.ndarray, duration: float = 1.0) ->
 
 def fill(writer: DatabaseWriter, vectors: np.ndarray, first: int = 0) -> None:
     """Sounds named by their numbers; the table is made where it is not there."""
-    if writer.settings is None:
+    if writer.found is None:
         writer.create(Settings("none", "0", vectors.shape[1]))
     writer.replace(rows_of([f"/sounds/{first + number}.wav" for number in range(len(vectors))], vectors))
 

@@ -30,7 +30,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_name_is_written_replaced_and_removed(shared: Path, names: set[str]) -> None:
     first, *others = names
     with writing(shared, none_waited) as writer:
-        if writer.settings is None:
+        if writer.found is None:
             writer.create(Settings("none", "0", 2))
         writer.replace(rows_of(list(names), np.ones((len(names), 2), np.float32)))
         assert writer.database.files() == dict.fromkeys(names, FileState(1, 2))

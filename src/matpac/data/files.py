@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -135,8 +136,8 @@ def describe_left_out(left_out: Sequence[LeftOut]) -> str:
 
 
 def reason_of(error: audio.AudioError, path: str) -> str:
-    """The message of an error without the path that it begins with."""
-    return str(error).removeprefix(f"{path}: ")
+    """The message of an error without the clip's number or path that it begins with."""
+    return re.sub(r"^clip \d+: ", "", str(error)).removeprefix(f"{path}: ")
 
 
 def track(tasks: Iterable[T], description: str, total: int) -> Iterator[T]:

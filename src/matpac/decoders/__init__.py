@@ -1,5 +1,7 @@
 """Sound files as blocks of frames at their own rate; only `matpac.audio` uses this package."""
 
+import os
+import stat
 from pathlib import Path
 
 import soundfile
@@ -16,10 +18,12 @@ __all__ = [
     "SoundBytes",
     "Source",
     "import_av",
+    "may_be_read",
     "open_decoder",
 ]
 
 FORMAT_NOT_RECOGNISED = 1  # SF_ERR_UNRECOGNISED_FORMAT of sndfile.h
+EVERYBODY = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH  # the mode of a file that all may read
 UNKNOWN_LENGTH = 2**62  # frames; libsndfile says more for a FLAC that was written to a pipe
 
 
@@ -54,6 +58,13 @@ def open_decoder(path: Source) -> Decoder:
     raise AudioError(f"{path}: damaged or of an unusual kind ({reason}); convert it to FLAC or install matpac[av]")
 
 
+def may_be_read(path: str | Path, mode: int) -> bool:
+    """Whether this process has permission to read a file of such a mode; asks the system where not all have."""
+    if mode & EVERYBODY == EVERYBODY:
+        return True
+    return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def _check_file(path: Source) -> None:
     if not isinstance(path, Path):
         if path.size == 0:
@@ -63,5 +74,8 @@ def _check_file(path: Source) -> None:
         raise AudioError(f"{path}: no such file; check the path")
     if not path.is_file():
         raise AudioError(f"{path}: a folder, not a sound file; give the files in it")
-    if path.stat().st_size == 0:
+    found = path.stat()
+    if not may_be_read(path, found.st_mode):  # libraries tell it as damage
+        raise AudioError(f"{path}: can't be opened (permission denied); check its permissions")
+    if found.st_size == 0:
         raise AudioError(f"{path}: empty file (0 bytes); copy or download it again")

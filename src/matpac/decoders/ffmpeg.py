@@ -39,12 +39,8 @@ class AvDecoder:
         self._av = av
         try:
             self._container = av.open(str(path), metadata_errors="replace")  # which need not be UTF-8
-        except PermissionError as error:  # PyAV's is one too
-            raise AudioError(f"{path}: can't be opened ({error.strerror}); check its permissions") from error
         except (av.error.FFmpegError, OSError) as error:
-            raise AudioError(
-                f"{path}: not a sound file that can be read here ({error}); remove it or convert it to FLAC"
-            ) from error
+            raise _no_sound(path, error) from error
         if not self._container.streams.audio:
             self._container.close()
             raise AudioError(f"{path}: no sound in this file; remove it")
@@ -53,10 +49,7 @@ class AvDecoder:
         codec = self._stream.codec_context
         if codec is None or not codec.sample_rate or not codec.layout.nb_channels:
             self._container.close()
-            raise AudioError(
-                f"{path}: not a sound file that can be read here (no decoder for its codec); "
-                "remove it or convert it to FLAC"
-            )
+            raise _no_sound(path, "no decoder for its codec")
         try:  # FFmpeg takes any few bytes for some format, and finds out when it looks for packets
             self._rate = int(codec.sample_rate)
             channels = int(codec.layout.nb_channels)
@@ -65,9 +58,7 @@ class AvDecoder:
             self._start_decoding()
         except (av.error.FFmpegError, OSError) as error:
             self._container.close()
-            raise AudioError(
-                f"{path}: not a sound file that can be read here ({error}); remove it or convert it to FLAC"
-            ) from error
+            raise _no_sound(path, error) from error
 
     def seek(self, frame: int) -> None:
         start = max(0.0, frame / self._rate - PREROLL_SECONDS)
@@ -142,3 +133,9 @@ class AvDecoder:
         ticks = sum(packet.duration or 0 for packet in container.demux(stream))
         container.seek(0)
         return round(ticks * stream.time_base * self._rate)
+
+
+def _no_sound(path: Path, reason: object) -> AudioError:
+    return AudioError(
+        f"{path}: not a sound file that can be read here ({reason}); remove it or convert it to FLAC"
+    )

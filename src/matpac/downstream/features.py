@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from matpac.audio import may_be_read
 from matpac.audio import readers as decoders
 from matpac.downstream.encoders import EncoderError, NamedEncoder
 from matpac.downstream.feature_cache import FeatureFile
-from matpac.downstream.filling import fill, may_be_read, require_rows
+from matpac.downstream.filling import fill, require_rows
 from matpac.downstream.shared_rows import clip_digests, settings
 from matpac.downstream.streaming import vectors_in_order
 from matpac.downstream.tasks import Task, without

@@ -1,8 +1,5 @@
 """Clip by clip, what an encoder makes of a task goes into a file of the cache."""
 
-import os
-import re
-import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matpac.audio import AudioError
+from matpac.data.files import reason_of
 from matpac.downstream.encoders import EncoderError, NamedEncoder, NotFiniteError
 from matpac.downstream.feature_cache import FeatureFile
 from matpac.downstream.shared_rows import rows_of_other_tasks
@@ -81,24 +79,6 @@ def fill(
                 file.add(_row(vector, file, named, task.paths[number], frames), length=length)
             advance()
     file.finish()
-
-
-EVERYBODY = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
-"""The mode of a file that owner, group and others may read."""
-
-
-def may_be_read(path: str, mode: int) -> bool:
-    """Whether this process has permission to read a file of such a mode; asks the system where not all have."""
-    if mode & EVERYBODY == EVERYBODY:
-        return True
-    return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
-
-
-def reason_of(error: AudioError, path: str) -> str:
-    """Why a clip can't be used, without its name; decoders take a file without permission for a damaged one."""
-    if os.path.exists(path) and not may_be_read(path, os.stat(path).st_mode):  # noqa: PTH110, PTH116
-        return "can't be opened (permission denied); check its permissions"
-    return re.sub(r"^clip \d+: ", "", str(error)).removeprefix(f"{path}: ")
 
 
 def require_rows(file: FeatureFile, task: Task, named: NamedEncoder) -> None:

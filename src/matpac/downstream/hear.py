@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from matpac.audio import AudioError
 from matpac.downstream.encoders import HEAR, EncoderError, NotFiniteError
 from matpac.encoder_key import weights_digest
+from matpac.errors import one_line
 from matpac.hub.receipts import sha256_of
 from matpac.waveforms import as_clips
 
@@ -131,7 +132,7 @@ def open_hear(module_name: str, weights: str = "", device: str | torch.device = 
 
 def _told(error: Exception) -> str:
     """Kind and message, on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def _require(name: str, what: str, thing: object, attributes: Sequence[str]) -> None:

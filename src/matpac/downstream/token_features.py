@@ -13,9 +13,10 @@ from jaxtyping import Float, Float16, Int
 from torch import Tensor
 
 from matpac.audio import AudioError, info
+from matpac.data.files import reason_of
 from matpac.downstream.encoders import EncoderError, NamedEncoder
 from matpac.downstream.features import embed_task, feature_file
-from matpac.downstream.filling import fill, reason_of, require_rows, stored, unit_samples
+from matpac.downstream.filling import fill, require_rows, stored, unit_samples
 from matpac.downstream.tasks import Task, without
 from matpac.downstream.token_batches import StoredTokens, TokenSource
 from matpac.embedder import Embedder, Failed, Layers

@@ -13,7 +13,7 @@ from matpac.finetuning.options import FinetuneOptions
 from matpac.finetuning.page import write_page
 from matpac.finetuning.recipes import RECIPES, FinetuneRecipe
 from matpac.training.parsing import RecipeCommand
-from matpac.whole_files import write_text
+from matpac.whole_files import escaped, write_text
 
 DESCRIPTION = f"""Fine-tune an encoder on labelled sounds; the result is a tagger.
 
@@ -74,17 +74,12 @@ def write_results(done: Finetuned, test: Tested, recipe: str, options: FinetuneO
         "per_class": classes,
         "notes": task.notes,
     }
-    _write(done.folder / "results.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_text(done.folder / "results.json", escaped(json.dumps(record, indent=2, ensure_ascii=False)) + "\n")
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["class", score.metric])
     table.writerows([[name, "" if value is None else value] for name, value in classes.items()])
-    _write(done.folder / "classes.csv", text.getvalue())
-
-
-def _write(path: Path, content: str) -> None:
-    """As UTF-8; what of a file's name is none is escaped, in JSON so that it is read back."""
-    write_text(path, content.encode(errors="backslashreplace").decode())
+    write_text(done.folder / "classes.csv", escaped(text.getvalue()))
 
 
 def show(done: Finetuned, test: Tested, page: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from matpac.errors import MatpacError
-from matpac.recipes import require
+from matpac.rules import require
 
 
 @dataclass(frozen=True)

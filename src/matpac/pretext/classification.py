@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from matpac.errors import MatpacError
 from matpac.linear import Linear
+from matpac.rules import require
 from matpac.vit import initialise
 
 CenterOn = Literal["probabilities", "logits"]
@@ -35,11 +35,8 @@ class HeadConfig:
     center_momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "bottleneck", "classes"):
-            if (value := getattr(self, name)) < 1:
-                raise MatpacError(f"head.{name} must be at least 1, not {value}")
-        if not 0 <= self.center_momentum <= 1:
-            raise MatpacError(f"head.center_momentum must be between 0 and 1, not {self.center_momentum}")
+        require(self, "head.", "at least 1", "hidden", "bottleneck", "classes")
+        require(self, "head.", "between 0 and 1", "center_momentum")
 
 
 class ClassificationHead(nn.Module):

@@ -19,6 +19,7 @@ from matpac.pretext.losses import (
 from matpac.pretext.masking import Split, gather_tokens, visible_count
 from matpac.pretext.predictor import Predictor, PredictorConfig
 from matpac.pretext.teacher import Teacher
+from matpac.rules import require
 from matpac.vit import Encoder, EncoderConfig
 
 
@@ -44,8 +45,7 @@ class ObjectiveConfig:
     teacher_starts_as_copy: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise MatpacError(f"alpha must be between 0 and 1, not {self.alpha}")
+        require(self, "", "between 0 and 1", "alpha")
         seen = visible_count(self.encoder.tokens, self.mask_ratio) if 0 <= self.mask_ratio <= 1 else 0
         if not 0 < seen < self.encoder.tokens:
             raise MatpacError(

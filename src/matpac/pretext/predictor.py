@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from matpac.errors import MatpacError
 from matpac.linear import Linear
 from matpac.pretext.masking import Split, gather_tokens
+from matpac.rules import require
 from matpac.vit import EncoderConfig, Transformer, initialise, sincos_positions
 
 
@@ -29,9 +30,7 @@ class PredictorConfig:
     hypotheses: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads", "hypotheses"):
-            if (value := getattr(self, name)) < 1:
-                raise MatpacError(f"predictor.{name} must be at least 1, not {value}")
+        require(self, "predictor.", "at least 1", "width", "depth", "heads", "hypotheses")
         if self.width % self.heads or self.width % 4:
             raise MatpacError(f"predictor.width {self.width} must divide by 4 and by heads {self.heads}")
 

@@ -14,7 +14,7 @@ from matpac.downstream.feature_cache import folder_bytes
 from matpac.downstream.probe import ProbeConfig
 from matpac.downstream.tasks import OWN, TASKS, Task, TaskError, read_task
 from matpac.downstream.token_features import TOKEN_BUDGET
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, one_line
 from matpac.probing.others import LAYER, OTHERS
 from matpac.probing.page import write_page
 from matpac.probing.records import write_records
@@ -85,7 +85,7 @@ def run_probe(arguments: list[str]) -> int:
         options = parser.parse_args(arguments)
         config = ProbeConfig(seeds=tuple(options.seeds))
     except (argparse.ArgumentError, TypeError, ValueError) as error:
-        told = " ".join(str(error).split())
+        told = one_line(error)
         raise MatpacError(f"{told}; matpac probe --help tells the options") from error
 
     output = Path(options.output)

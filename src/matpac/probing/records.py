@@ -14,7 +14,7 @@ from matpac.downstream.metrics import roc_auc
 from matpac.downstream.scores import ProbeResult, ProbeScores, by_class
 from matpac.downstream.tasks import Task
 from matpac.report import Result
-from matpac.whole_files import write_text
+from matpac.whole_files import escaped, write_text
 
 
 @dataclass(frozen=True)
@@ -105,15 +105,10 @@ def _roc_auc(task: Task, found: ProbeScores) -> float | None:
 def write_records(records: Sequence[Record], folder: Path) -> None:
     """results.json and results.csv, each whole or not at all; names' bytes that are not UTF-8 are escaped."""
     rows = [asdict(record) for record in records]
-    write_text(folder / "results.json", _escaped(json.dumps(rows, indent=2, ensure_ascii=False)) + "\n")
+    write_text(folder / "results.json", escaped(json.dumps(rows, indent=2, ensure_ascii=False)) + "\n")
     columns = ("task", "encoder", "probe", "metric", "mean", "ci95", "roc_auc", "used", "total", "seconds")
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns)
     table.writerows([row[column] for column in columns] for row in rows)
-    write_text(folder / "results.csv", _escaped(text.getvalue()))
-
-
-def _escaped(text: str) -> str:
-    r"""As UTF-8 takes it: halves of surrogates become \udcff, which JSON reads back as what they were."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    write_text(folder / "results.csv", escaped(text.getvalue()))

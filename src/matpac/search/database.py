@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32
 
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, one_line
 from matpac.search.files import FileState
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def told(path: Path) -> Iterator[None]:
 
 def first_line(error: Exception) -> str:
     """LanceDB's message without the place in its source and the rest."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     text = re.split(r",? /\S*\.rs:\d+", text)[0]
     return text.removeprefix("Invalid input, ").removeprefix("lance error: ").rstrip(". ")
 

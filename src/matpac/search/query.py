@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matpac.audio import AudioError, blocks
+from matpac.data.files import reason_of
 from matpac.embedder import Embedder
 from matpac.search.approximate import ROWS, approximate_of
 from matpac.search.database import COLUMNS, SearchError, SoundDatabase, first_line, told
@@ -124,8 +125,7 @@ class Searcher:
             try:
                 return next(scene for scene in embedder.scenes(clips) if scene is not None)
             except AudioError as error:
-                reason = str(error).removeprefix(f"{sound}: ").removeprefix("clip 0: ")
-                raise AudioError(f"{sound}: {reason}") from error
+                raise AudioError(f"{sound}: {reason_of(error, str(sound))}") from error
         if sample_rate is None:
             raise SearchError("a waveform without its sample_rate; give it in Hz")
         if sound.ndim != 1:

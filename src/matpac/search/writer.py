@@ -76,11 +76,6 @@ class DatabaseWriter:
         return self._database
 
     @property
-    def settings(self) -> Settings | None:
-        """Of the database; None where there is none yet."""
-        return None if self._database is None else self._database.settings
-
-    @property
     def database(self) -> SoundDatabase:
         """The database, which was there or was made by now."""
         assert self._database is not None, "create comes first"

@@ -10,7 +10,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter, Namespace
 
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, one_line
 from matpac.training.run import read_config
 from matpac.training.settings import check_unchanged
 
@@ -82,7 +82,7 @@ class RecipeCommand(Generic[RecipeT, OptionsT]):
             parser = self._parser(name, {**kept["recipe"], **kept["options"], "resume": True})
             recipe, options = self._build(parser, arguments)
         except (KeyError, AttributeError, TypeError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise MatpacError(
                 f"{output}: its config.json does not fit this matpac ({reason}); if another one wrote it, go on "
                 "with that, else put it back, or start another run"
@@ -116,7 +116,7 @@ class RecipeCommand(Generic[RecipeT, OptionsT]):
         try:
             parsed = parser.instantiate(parser.parse_args(arguments))
         except (argparse.ArgumentError, TypeError) as error:  # TypeError, where a value has another type
-            raise MatpacError(f"{' '.join(str(error).split())}; {self._help}") from error
+            raise MatpacError(f"{one_line(error)}; {self._help}") from error
         recipe = self.recipe(**{name: parsed[name] for name in _fields(self.recipe)})
         return recipe, self.options(**{name: parsed[name] for name in _fields(self.options)})
 
@@ -146,7 +146,7 @@ def _read_yaml(file: str) -> dict:
     try:
         content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise MatpacError(f"--config {file}: cannot be read as YAML ({reason})") from error
     if not isinstance(content, dict):
         raise MatpacError(f"--config {file}: not options by their names (`epochs: 30`), but {content!r:.80}")

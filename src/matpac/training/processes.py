@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_check
 import torch
 from torch import Tensor
 
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, one_line
 from matpac.training.guard import StopSignal
 
 if TYPE_CHECKING:  # Fabric takes a second to import
@@ -69,7 +69,7 @@ def start_fabric(options: DeviceOptions) -> "Fabric":
     except (RuntimeError, ValueError, ImportError, MisconfigurationException) as error:
         raise MatpacError(
             f"--accelerator {options.accelerator} --devices {devices}: cannot be used here "
-            f"({' '.join(str(error).split())}); auto takes what there is, and cpu is everywhere"
+            f"({one_line(error)}); auto takes what there is, and cpu is everywhere"
         ) from error
     if os.environ.get("LT_CLI_USED") != "1":  # `fabric run` has launched already, and a second time is an error
         fabric.launch()

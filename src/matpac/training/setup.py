@@ -13,6 +13,7 @@ from matpac.data.corpus import list_corpus
 from matpac.data.crops import CropBatch, RandomCrops, crop_loader, drop_short
 from matpac.data.files import Clip, DataError, FileList
 from matpac.data.shards.loading import keep_lanes, order_clips
+from matpac.errors import one_line
 from matpac.pretext.masking import Split, mask_noise, split_by_noise
 from matpac.recipes import OptimizerConfig, Plan, Recipe
 from matpac.training.guard import TrainingError
@@ -140,7 +141,7 @@ def telling_of_lost_readers() -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader worker (pid" not in str(error):
             raise
-        reason = " ".join(str(error).split()).rstrip(".")
+        reason = one_line(error).rstrip(".")
         raise TrainingError(
             f"a process that reads sounds has ended ({reason}); mostly the memory was full: go on with --resume "
             "and fewer --workers, each of which keeps several batches ready, or with more memory"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matpac.downstream.tasks.metadata import opened_table, require_columns
 from matpac.downstream.tasks.task import TaskError
+from matpac.errors import one_line
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 SEPARATOR = ";"
@@ -53,8 +54,9 @@ def _parquet(table: Path) -> Columns:
     try:
         content = pq.read_table(table)
     except (pa.ArrowException, OSError) as error:
-        told = " ".join(str(error).split())
-        raise TaskError(f"{table}: not a Parquet file that can be read ({told}); write it anew") from error
+        raise TaskError(
+            f"{table}: not a Parquet file that can be read ({one_line(error)}); write it anew"
+        ) from error
     if not content.num_rows:
         raise TaskError(f"{table}: has no rows; it needs one a clip")
     return {name: [_cell(value) for value in content[name].to_pylist()] for name in content.column_names}
