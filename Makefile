@@ -9,7 +9,7 @@ CODE   := src tests benchmarks examples
 
 help:
 	@echo "make quickstart    pre-train a tiny encoder on made-up sounds, evaluate it, use it (10 minutes)"
-	@echo "make tiny-encoder  make anew the encoder that matpac.load(\"tiny\") gives (seven hours; fluidsynth, espeak-ng, sox)"
+	@echo "make tiny-encoder  make anew the encoder that matpac.load(\"tiny\") gives (four hours; fluidsynth, espeak-ng, sox)"
 	@echo "make test          run the tests"
 	@echo "make check         format, lint, types, layers and tests: what must pass before a commit"
 	@echo "make format        put the code in the project's format"

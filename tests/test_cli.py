@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from matpac import checkpoint, cli
 from matpac.cli import COMMANDS, main
 from matpac.errors import MatpacError
 from matpac.logmel import LogMel, LogMelConfig
+from matpac.recipes import RECIPES
 from sound_files import GOOD, make_mixed_folder, write_sound
 from tiny_encoder import tiny
 
@@ -126,6 +128,11 @@ def test_a_command_imports_only_what_it_needs() -> None:
         ),
         (["stats", "nowhere"], "matpac stats: ", "nowhere: no such file or folder"),
         (["stats", "FOLDER", "--max-clips", "few"], "matpac stats: ", "few"),
+        (
+            ["stats", "FOLDER", "--recipe", "tinny"],
+            "matpac stats: ",
+            "no recipe 'tinny'; there are matpac, matpac++",
+        ),
         (["stats"], "matpac stats: ", "data; matpac stats --help tells the options"),
     ],
 )
@@ -263,6 +270,15 @@ def test_stats_prints_what_the_log_mel_has(tmp_path: Path, capsys: pytest.Captur
     ).double()
     assert said.out == f"--logmel.mean {values.mean():.4f} --logmel.std {values.std(correction=0):.4f}\n"
     assert said.err == f"5 clips, {len(values) // 80} frames; 0 files left out\n"
+
+
+def test_stats_of_another_recipes_log_mel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_sound(tmp_path / "a.wav", 16_000, 1.0)
+    assert main(["stats", str(tmp_path), "--recipe", "tiny-fine"]) == 0
+    front_end = LogMel(replace(RECIPES["tiny-fine"]().logmel, mean=0.0, std=1.0))
+    values = front_end(torch.from_numpy(matpac.read(path))[None]).double()
+    said = capsys.readouterr().out
+    assert said == f"--logmel.mean {values.mean():.4f} --logmel.std {values.std(correction=0):.4f}\n"
 
 
 def test_stats_names_bad_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,13 +74,23 @@ def stats(arguments: list[str]) -> int:
         "--max-clips", "--max_clips", type=int, default=10_000, help="clips to measure, drawn at random"
     )
     parser.add_argument("--seed", type=int, default=0, help="of that draw")
+    parser.add_argument(
+        "--recipe",
+        default="matpac++",
+        help="of `matpac pretrain`, whose log-mel it is; all but tiny-fine have the papers'",
+    )
     options = parser.parse_args(arguments)
 
     from matpac.data.corpus import list_corpus
     from matpac.data.statistics import normalisation
+    from matpac.recipes import RECIPES
 
+    if options.recipe not in RECIPES:
+        parser.error(f"--recipe: no recipe {options.recipe!r}; there are {', '.join(RECIPES)}")
     corpus = list_corpus(options.data)
-    found = normalisation(corpus.clips, max_clips=options.max_clips, seed=options.seed)
+    found = normalisation(
+        corpus.clips, RECIPES[options.recipe]().logmel, max_clips=options.max_clips, seed=options.seed
+    )
     left_out = [*corpus.left_out, *found.left_out]
     print(f"--logmel.mean {found.mean:.4f} --logmel.std {found.std:.4f}")
     print(f"{found.clips} clips, {found.frames} frames; {len(left_out)} files left out", file=sys.stderr)
@@ -106,7 +116,7 @@ def embed(arguments: list[str]) -> int:
     parser.add_argument(
         "--output", required=True, help="vectors.parquet, vectors.npz, or a folder for parts: vectors/"
     )
-    parser.add_argument("--frames", action="store_true", help="a vector every 160 ms, with its time")
+    parser.add_argument("--frames", action="store_true", help="a vector every 160 ms (of tiny 320), with its time")
     parser.add_argument(
         "--layers", action="store_true", help="the outputs of all blocks, not the last one's alone"
     )

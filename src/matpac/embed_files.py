@@ -32,7 +32,7 @@ class EmbedOptions:
         output: a .parquet or .npz file; or a folder for Parquet parts, which a later call with the same sources
             goes on with (from the same working folder, where they are relative to it), and which several
             processes may write to at once (`matpac.vector_parts`).
-        frames: a vector every 160 ms instead of one a clip.
+        frames: a vector every 160 ms (of tiny 320) instead of one a clip.
         layers: all blocks' outputs instead of the last one's.
         batch_size: full chunks computed at once.
         readers: threads that decode and resample.

@@ -67,7 +67,7 @@ class Embedder(nn.Module):
 
     @property
     def hop(self) -> float:
-        """Seconds from one frame to the next (0.16)."""
+        """Seconds from one frame to the next: 0.16, of tiny 0.32."""
         return PATCH * self.logmel.config.hop / self.sample_rate
 
     @property
@@ -126,7 +126,7 @@ class Embedder(nn.Module):
     def frames(
         self, waveform: Waveforms, sample_rate: int, layers: Layers = None, batch_size: int | None = None
     ) -> tuple[Tensor | list[Tensor], Tensor | list[Tensor]]:
-        """Vectors over time, one per 160 ms, and the times of their centres in seconds.
+        """Vectors over time, one per `hop`, and the times of their centres in seconds.
 
         Returns:
             `[batch, T, width]` and `[T]` for one waveform or a batch; lists of `[T, width]` and of `[T]` for a
@@ -193,7 +193,7 @@ class Embedder(nn.Module):
     def frame_probabilities(
         self, waveform: Waveforms, sample_rate: int, batch_size: int | None = None
     ) -> tuple[Tensor | list[Tensor], Tensor | list[Tensor]]:
-        """Probabilities every 160 ms, the head on each frame as if it were a scene, and the frames' centres.
+        """Probabilities every `hop`, the head on each frame as if it were a scene, and the frames' centres.
 
         `[batch, T, class]` and `[T]` (s) for one waveform or a batch, lists of `[T, class]` and of `[T]` for a
         list. Raises as `logits`.

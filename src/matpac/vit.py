@@ -68,12 +68,10 @@ class EncoderConfig:
 
 SIZES = {
     "tiny": EncoderConfig(width=128, depth=4, heads=2),
-    "tiny-wide": EncoderConfig(width=192, depth=4, heads=3),
     "small": EncoderConfig(width=384, depth=12, heads=6),
     "base": EncoderConfig(),
 }
-"""Named encoders: base is the papers'; small is ViT-S; tiny and tiny-wide (the encoder that comes with
-the package) are ours, for laptops and tests."""
+"""Named encoders: base is the papers'; small is ViT-S; tiny is ours, for laptops and tests."""
 
 
 def sincos_positions(width: int, bands: int, steps: int) -> Float[Tensor, "token width"]:

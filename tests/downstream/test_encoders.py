@@ -22,6 +22,7 @@ from matpac.downstream.encoders import (
 )
 from matpac.encoder_key import embedder_key, weights_digest
 from matpac.logmel import LogMel, LogMelConfig
+from matpac.recipes import RECIPES
 from matpac.vit import SIZES
 from tiny_encoder import tiny
 
@@ -66,6 +67,15 @@ def test_random_encoders_are_drawn_by_size_and_seed() -> None:
     assert open_encoder("random:small").encoder.embed(clips).shape == (1, 5 * 384)
 
 
+def test_random_encoders_are_drawn_by_recipe() -> None:
+    """With the recipe's log-mel: of tiny-fine, 160 bands in 10 rows of patches."""
+    named, recipe = open_encoder("random:tiny-fine:3"), RECIPES["tiny-fine"]()
+    expected = untrained(recipe.objective.encoder, recipe.logmel, 3)
+    (clip,) = noise(16_000)
+    assert named.embed([clip]).shape == (1, 10 * 192)
+    torch.testing.assert_close(named.embed([clip]), expected.embed([clip]))
+
+
 def test_logmel_statistics_are_mean_and_deviation() -> None:
     named = open_encoder("logmel")
     assert (named.name, named.layers) == ("logmel", 0)
@@ -73,6 +83,10 @@ def test_logmel_statistics_are_mean_and_deviation() -> None:
     spectrogram = LogMel()(torch.from_numpy(clip)[None])[0].double().numpy()
     expected = np.concatenate([spectrogram.mean(1), spectrogram.std(1)])
     np.testing.assert_allclose(named.embed([clip])[0].numpy(), expected, atol=1e-5)
+    finer = open_encoder("logmel:tiny-fine")
+    assert finer.embed([clip]).shape == (1, 2 * 160)
+    assert finer.key != named.key
+    assert open_encoder("logmel:matpac++").key == named.key
     with pytest.raises(EncoderError, match="logmel: gives no vectors of its layers"):
         named.embed_layers([clip])
     with pytest.raises(AudioError, match=r"clip 1: 6\.2 ms of sound is shorter than one window"):
@@ -116,7 +130,13 @@ def test_hear_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "error", "told"),
     [
-        ("random:huge", EncoderError, "random:huge: no size 'huge'; there are tiny, tiny-wide, small, base"),
+        (
+            "random:huge",
+            EncoderError,
+            "random:huge: no size 'huge'; there are tiny, small, base, and each recipe's: matpac, ",
+        ),
+        ("logmel:huge", EncoderError, "logmel:huge: no recipe 'huge'; there are matpac, matpac++"),
+        ("logmel:", EncoderError, "logmel:: no recipe ''"),
         ("random:tiny:x", EncoderError, "seed 'x' is no whole number from 0 up"),
         ("random:tiny:-1", EncoderError, "seed '-1'"),
         ("random:tiny:99999999999999999999", EncoderError, "no whole number from 0 up of fewer than 20 digits"),

@@ -35,7 +35,7 @@ class Heard:
         logmel: as the encoder sees it.
         times: centres of its frames, in seconds.
         frequencies: of its bands, in Hz.
-        frames: vectors every 160 ms.
+        frames: vectors every 160 ms (of tiny 320).
         steps: their centres, in seconds.
         tags: of the whole, all of them, best first; none of an encoder without a head.
         probabilities: of some labels over the steps, those that reach most first.

@@ -15,11 +15,12 @@ from matpac.encoder_key import embedder_key, settings_key
 from matpac.errors import MatpacError
 from matpac.loading import load
 from matpac.logmel import LogMel, LogMelConfig
+from matpac.recipes import RECIPES
 from matpac.vit import SIZES, Encoder, EncoderConfig
 from matpac.waveforms import as_clips, too_short
 
 RANDOM, HEAR, LOGMEL = "random:", "hear:", "logmel"
-"""How the names of encoders begin that no checkpoint is needed for; `logmel` is a whole name."""
+"""How the names of encoders begin that no checkpoint is needed for; `logmel` may be followed by `:RECIPE`."""
 
 
 MOST_SEED_DIGITS = 20
@@ -147,17 +148,18 @@ def open_encoder(spec: str, device: str | torch.device = "cpu") -> NamedEncoder:
     """An encoder by name.
 
     Args:
-        spec: what `matpac.load` takes; `random:SIZE[:seed]`, an untrained one of `matpac.vit.SIZES` (seed 0 unless
-            said); `logmel`, statistics of the front-end; `hear:<module>[:weights]`, a module that follows HEAR. A
-            file or folder of such a name is meant by "./name".
+        spec: what `matpac.load` takes; `random:SIZE[:seed]`, an untrained one of `matpac.vit.SIZES` or of
+            a recipe (seed 0 unless said); `logmel[:RECIPE]`, statistics of the papers' front-end or of a recipe's;
+            `hear:<module>[:weights]`, a module that follows HEAR. A file or folder of such a name is meant by
+            "./name".
         device: where it computes.
 
     Raises:
-        EncoderError: no such size or module, or a module that does not follow HEAR.
+        EncoderError: no such size, recipe or module, or a module that does not follow HEAR.
         CheckpointError, DownloadError: as `matpac.load`.
     """
-    if spec == LOGMEL:
-        statistics = LogMelStatistics()
+    if spec == LOGMEL or spec.startswith(f"{LOGMEL}:"):
+        statistics = LogMelStatistics(_front_end(spec))
         return NamedEncoder(spec, statistics, settings_key({LOGMEL: asdict(statistics.logmel.config)}))
     if spec.startswith(HEAR):
         from matpac.downstream.hear import open_hear
@@ -173,13 +175,25 @@ def named_embedder(name: str, embedder: Embedder) -> NamedEncoder:
     return NamedEncoder(name, embedder, embedder_key(embedder), embedder.depth)
 
 
+def _front_end(spec: str) -> LogMelConfig:
+    recipe = spec.partition(":")[2]
+    if spec != LOGMEL and recipe not in RECIPES:
+        raise EncoderError(f"{spec}: no recipe {recipe!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[recipe]().logmel if recipe else LogMelConfig()
+
+
 def _random(spec: str) -> Embedder:
     size, _, seed = spec.removeprefix(RANDOM).partition(":")
-    if size not in SIZES:
-        raise EncoderError(f"{spec}: no size {size!r}; there are {', '.join(SIZES)}")
+    if size not in {**SIZES, **RECIPES}:
+        raise EncoderError(
+            f"{spec}: no size {size!r}; there are {', '.join(SIZES)}, and each recipe's: {', '.join(RECIPES)}"
+        )
     if seed and not (seed.isascii() and seed.isdecimal() and len(seed) < MOST_SEED_DIGITS):
         raise EncoderError(
             f"{spec}: seed {seed!r} is no whole number from 0 up of fewer than {MOST_SEED_DIGITS} digits; write "
             f"{RANDOM}{size}:0"
         )
-    return untrained(SIZES[size], LogMelConfig(), int(seed or "0"))
+    if size in SIZES:
+        return untrained(SIZES[size], LogMelConfig(), int(seed or "0"))
+    recipe = RECIPES[size]()
+    return untrained(recipe.objective.encoder, recipe.logmel, int(seed or "0"))

@@ -11,7 +11,7 @@ class FinetuneOptions:
     """What is fine-tuned on what, and where it runs.
 
     Args:
-        encoder: tiny, a published name, a file, a run folder, hub:owner/name, or random:SIZE (tiny, tiny-wide,
+        encoder: tiny, a published name, a file, a run folder, hub:owner/name, or random:SIZE (tiny, tiny-fine,
             small, base) to train from scratch.
         task: as in `matpac probe`: esc50, audioset, folder, table, …
         root: where the task lies; for `table` the file.

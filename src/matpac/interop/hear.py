@@ -3,8 +3,8 @@
     hear-validator matpac.interop.hear --model runs/mine
     python -m heareval.embeddings.runner matpac.interop.hear --model runs/mine
 
-Frames come every 160 ms, which is coarser than the 50 ms that HEAR suggests for transcribing notes; the papers'
-encoders have no finer ones.
+Frames come every 160 ms (of tiny 320), which is coarser than the 50 ms that HEAR suggests for transcribing
+notes; the papers' encoders have no finer ones.
 """
 
 import torch

@@ -21,7 +21,7 @@ from matpac import loading
 
 
 class MatpacEncoder(nn.Module):
-    """Frames every 160 ms, [batch, T, width].
+    """Frames every 160 ms (of tiny 320), [batch, T, width].
 
     Args:
         source: whatever `matpac.load` takes; without it the class's.

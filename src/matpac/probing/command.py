@@ -29,8 +29,8 @@ DESCRIPTION = """Linear probes of frozen encoders, one protocol for all.
   matpac probe --encoder runs/mine --task folder --root MY_SOUNDS --output results
   matpac probe --encoder matpac++ --task all --root CORPORA --output results
 
-Encoders: whatever `matpac embed` takes, random:tiny, random:small, random:base, logmel, or
-hear:MODULE[:WEIGHTS] for any module that follows HEAR.
+Encoders: whatever `matpac embed` takes, random:tiny, random:small, random:base (untrained), logmel (statistics of
+log-mel), or hear:MODULE[:WEIGHTS] for any module that follows HEAR.
 Exit code: 0 when every task was probed, 1 when some were left out (each is named), 2 for an error."""
 
 TASK_HELP = (

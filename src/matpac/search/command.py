@@ -32,7 +32,7 @@ Exit code: 0 when it was looked for (found or not), 2 for an error."""
 
 ENCODER_HELP = (
     "tiny (comes with matpac), a published name, a file, a run folder, hub:owner/name, or random:SIZE "
-    "(tiny, tiny-wide, small, base)"
+    "(tiny, tiny-fine, small, base)"
 )
 TAGS_HELP = (
     "folder: the names of the folders that a file lies in; head: what the encoder's head hears; or a CSV, TSV or "

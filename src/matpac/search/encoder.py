@@ -36,7 +36,11 @@ def open_embedder(encoder: str | Embedder, device: str | torch.device = "cpu") -
     """
     if isinstance(encoder, Embedder):
         return encoder
-    found = None if encoder == LOGMEL or encoder.startswith(HEAR) else open_encoder(encoder, device).encoder
+    found = (
+        None
+        if encoder.partition(":")[0] == LOGMEL or encoder.startswith(HEAR)
+        else open_encoder(encoder, device).encoder
+    )
     if not isinstance(found, Embedder):
         raise SearchError(f"{encoder}: databases are made by encoders that matpac embed takes; name one of them")
     return found

@@ -36,8 +36,8 @@ OUTPUT_HELP = (
     "--timeline: labels.txt for one sound, a folder for a file a sound (labels/song.wav.txt)"
 )
 TIMELINE_HELP = (
-    "what sounds when: classes whose probability in frames of 160 ms reaches the threshold, as segments with "
-    "start, end, highest and mean probability"
+    "what sounds when: classes whose probability in frames of 160 ms (of tiny 320) reaches the threshold, as "
+    "segments with start, end, highest and mean probability"
 )
 LABELS_HELP = (
     "a file that names the head's classes: AudioSet's class_labels_indices.csv, or text with a name on every line"
