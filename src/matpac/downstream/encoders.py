@@ -158,7 +158,7 @@ def open_encoder(spec: str, device: str | torch.device = "cpu") -> NamedEncoder:
         EncoderError: no such size, recipe or module, or a module that does not follow HEAR.
         CheckpointError, DownloadError: as `matpac.load`.
     """
-    if spec == LOGMEL or spec.startswith(f"{LOGMEL}:"):
+    if spec.partition(":")[0] == LOGMEL:
         statistics = LogMelStatistics(_front_end(spec))
         return NamedEncoder(spec, statistics, settings_key({LOGMEL: asdict(statistics.logmel.config)}))
     if spec.startswith(HEAR):
@@ -176,15 +176,22 @@ def named_embedder(name: str, embedder: Embedder) -> NamedEncoder:
 
 
 def _front_end(spec: str) -> LogMelConfig:
-    recipe = spec.partition(":")[2]
-    if spec != LOGMEL and recipe not in RECIPES:
+    if spec == LOGMEL:
+        return LogMelConfig()
+    recipe = spec.removeprefix(f"{LOGMEL}:")
+    if recipe not in RECIPES:
         raise EncoderError(f"{spec}: no recipe {recipe!r}; there are {', '.join(RECIPES)}")
-    return RECIPES[recipe]().logmel if recipe else LogMelConfig()
+    return RECIPES[recipe]().logmel
 
 
 def _random(spec: str) -> Embedder:
     size, _, seed = spec.removeprefix(RANDOM).partition(":")
-    if size not in {**SIZES, **RECIPES}:
+    if size in SIZES:
+        encoder, logmel = SIZES[size], LogMelConfig()
+    elif size in RECIPES:
+        recipe = RECIPES[size]()
+        encoder, logmel = recipe.objective.encoder, recipe.logmel
+    else:
         raise EncoderError(
             f"{spec}: no size {size!r}; there are {', '.join(SIZES)}, and each recipe's: {', '.join(RECIPES)}"
         )
@@ -193,7 +200,4 @@ def _random(spec: str) -> Embedder:
             f"{spec}: seed {seed!r} is no whole number from 0 up of fewer than {MOST_SEED_DIGITS} digits; write "
             f"{RANDOM}{size}:0"
         )
-    if size in SIZES:
-        return untrained(SIZES[size], LogMelConfig(), int(seed or "0"))
-    recipe = RECIPES[size]()
-    return untrained(recipe.objective.encoder, recipe.logmel, int(seed or "0"))
+    return untrained(encoder, logmel, int(seed or "0"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from matpac.downstream.encoders import HEAR, LOGMEL, RANDOM, open_encoder
+from matpac.downstream.encoders import HEAR, RANDOM, open_encoder
 from matpac.embedder import Embedder
 from matpac.encoder_key import embedder_key
 from matpac.errors import MatpacError
@@ -36,11 +36,7 @@ def open_embedder(encoder: str | Embedder, device: str | torch.device = "cpu") -
     """
     if isinstance(encoder, Embedder):
         return encoder
-    found = (
-        None
-        if encoder.partition(":")[0] == LOGMEL or encoder.startswith(HEAR)
-        else open_encoder(encoder, device).encoder
-    )
+    found = None if encoder.startswith(HEAR) else open_encoder(encoder, device).encoder
     if not isinstance(found, Embedder):
         raise SearchError(f"{encoder}: databases are made by encoders that matpac embed takes; name one of them")
     return found
