@@ -5,14 +5,16 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CODE   := src tests benchmarks examples
 
-.PHONY: quickstart tiny-encoder test check static format clean help
+.PHONY: quickstart tiny-encoder test test-slow test-all check static format clean help
 
 help:
-	@echo "make quickstart    pre-train a tiny encoder on made-up sounds, evaluate it, use it (10 minutes)"
-	@echo "make tiny-encoder  make anew the encoder that matpac.load(\"tiny\") gives (four hours; fluidsynth, espeak-ng, sox)"
-	@echo "make test          run the tests"
+	@echo "make quickstart    pre-train a tiny encoder on synthetic sounds, evaluate it, use it (10 minutes)"
+	@echo "make tiny-encoder  rebuild the encoder that matpac.load(\"tiny\") returns (four hours; fluidsynth, espeak-ng, sox)"
+	@echo "make test          run the tests (under 4 minutes on two cores)"
+	@echo "make test-slow     run the slow tests: launchers, kills, trainings by two processes, whole commands"
+	@echo "make test-all      run both"
 	@echo "make check         format, lint, types, layers and tests: what must pass before a commit"
-	@echo "make format        put the code in the project's format"
+	@echo "make format        format the code"
 	@echo "make clean         remove the virtual environment"
 
 $(READY): pyproject.toml constraints.txt
@@ -29,7 +31,12 @@ tiny-encoder: $(READY)
 	$(BIN)/python benchmarks/tiny_encoder.py --output runs/tiny-encoder
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -n auto -m slow
+
+test-all: test test-slow
 
 static: $(READY)
 	$(BIN)/ruff format --check $(CODE)

@@ -21,14 +21,14 @@ import numpy as np
 from corpus import PRETRAIN, TASKS
 from probe_scores import probe_scores
 
-from matpac.downstream.compare import confidence_interval, paired_test
-from matpac.downstream.encoders import open_encoder
-from matpac.downstream.probe import ProbeConfig
-from matpac.downstream.tasks import Task, read_task
-from matpac.recipes import Recipe, tiny
+from matpac.pretrain.job import pretrain_to_end
+from matpac.pretrain.options import RunOptions
+from matpac.pretrain.recipes import Recipe, tiny
+from matpac.probe.compare import confidence_interval, paired_test
+from matpac.probe.encoders import open_encoder
+from matpac.probe.linear_probe import ProbeConfig
 from matpac.report.style import look, marks, new_figure
-from matpac.training.options import RunOptions
-from matpac.training.pretrain import pretrain_to_end
+from matpac.tasks import Task, read_task
 
 WHOLE = "matpac++"
 LOGMEL = "log-mel statistics"

@@ -10,8 +10,8 @@ import argparse
 
 from rates import training_operations
 
-from matpac.pretext import Objective
-from matpac.recipes import PAPER_CLIPS, RECIPES
+from matpac.pretrain import Objective
+from matpac.pretrain.recipes import PAPER_CLIPS, RECIPES
 
 SECONDS = 10.0
 """Of a clip of AudioSet."""

@@ -11,8 +11,8 @@ import argparse
 import numpy as np
 from rates import encoder_operations, machine, measure
 
-from matpac.embedder import Embedder
-from matpac.vit import PATCH, Encoder
+from matpac.model.embedder import Embedder
+from matpac.model.vit import PATCH, Encoder
 
 
 def operations(embedder: Embedder, clips: list[np.ndarray]) -> float:

@@ -20,14 +20,14 @@ import numpy as np
 from probe_scores import probe_scores
 
 import matpac
-from matpac.checkpoint import save
-from matpac.downstream.compare import confidence_interval, paired_test
-from matpac.downstream.encoders import open_encoder, untrained
-from matpac.downstream.probe import ProbeConfig
-from matpac.downstream.tasks import read_task
-from matpac.finetuning.finetune import finetune
-from matpac.finetuning.options import FinetuneOptions
-from matpac.finetuning.recipes import FinetuneRecipe, small
+from matpac.files.checkpoint import save
+from matpac.finetune.finetune import finetune
+from matpac.finetune.options import FinetuneOptions
+from matpac.finetune.recipes import FinetuneRecipe, small
+from matpac.probe.compare import confidence_interval, paired_test
+from matpac.probe.encoders import open_encoder, untrained
+from matpac.probe.linear_probe import ProbeConfig
+from matpac.tasks import read_task
 
 SEEDS = (43, 44, 45)
 """As M2D's fine-tuning has them."""

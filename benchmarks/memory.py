@@ -47,7 +47,7 @@ def load(weights: Path, sound: Path) -> None:
 def embed(weights: Path, sound: Path, frames: bool = False) -> None:
     """The command: scenes, or frames, to a Parquet file."""
     from matpac import load
-    from matpac.embed_files import EmbedOptions, embed_files
+    from matpac.vectors.embed_files import EmbedOptions, embed_files
 
     embed_files([str(sound)], load(weights), EmbedOptions(str(sound.with_suffix(".parquet")), frames=frames))
 
@@ -92,8 +92,8 @@ CASES: dict[str, Callable[[Path, Path], None]] = {
 
 def watched() -> list[tuple[float, float]]:
     """A list that will hold the minutes of sound embedded and the resident size (MiB) after every batch."""
-    from matpac.chunks import Chunk
-    from matpac.embedder import Embedder
+    from matpac.model.chunks import Chunk
+    from matpac.model.embedder import Embedder
 
     sizes: list[tuple[float, float]] = []
     real = Embedder.chunk_frames
@@ -135,9 +135,9 @@ def main() -> None:
     if options.case:
         run_case(options.case, options.folder / "weights.safetensors", options.folder / "noise.flac")
         return
-    from matpac.checkpoint import save
-    from matpac.embedder import Embedder
-    from matpac.vit import SIZES, Encoder
+    from matpac.files.checkpoint import save
+    from matpac.model.embedder import Embedder
+    from matpac.model.vit import SIZES, Encoder
 
     with tempfile.TemporaryDirectory() as folder:
         write_noise(Path(folder) / "noise.flac", minutes)

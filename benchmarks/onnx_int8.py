@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from rates import machine
 
-from matpac.embedder import Embedder
+from matpac.files.loading import load
+from matpac.files.onnx.checking import made_up_sounds
+from matpac.files.onnx.export import export_onnx
 from matpac.interop.export_command import draw_sounds
-from matpac.loading import load
-from matpac.logmel import LogMelConfig
-from matpac.onnx.checking import made_up_sounds
-from matpac.onnx.export import export_onnx
-from matpac.vit import SIZES, Encoder
+from matpac.model.embedder import Embedder
+from matpac.model.logmel import LogMelConfig
+from matpac.model.vit import SIZES, Encoder
 
 CALIBRATION = 48
 """Sounds that variants are calibrated with; the rest is compared on."""

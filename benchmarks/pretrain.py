@@ -26,12 +26,12 @@ from rates import machine, matrix_rate, measure, synchronize, training_operation
 
 from matpac.data.crops import PREFETCHED, CropBatch
 from matpac.data.files import Clip, FileList
-from matpac.recipes import PAPER_CLIPS, PAPER_STEPS, RECIPES, Plan, Recipe
-from matpac.training.options import RunOptions
-from matpac.training.pretrain import Training
-from matpac.training.processes import start_fabric
-from matpac.training.run import Run
-from matpac.training.setup import count_workers, find_clips, step_loader
+from matpac.pretrain.job import Training
+from matpac.pretrain.options import RunOptions
+from matpac.pretrain.recipes import PAPER_CLIPS, PAPER_STEPS, RECIPES, Plan, Recipe
+from matpac.pretrain.setup import count_workers, find_clips, step_loader
+from matpac.train.processes import start_fabric
+from matpac.train.run import Run
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -8,18 +8,18 @@ import torch
 from rates import synchronize
 from torch import Tensor, nn
 
-from matpac.pretext.losses import (
+from matpac.pretrain.job import Training
+from matpac.pretrain.losses import (
     choose,
     classification_loss,
     hypothesis_losses,
     multiple_choice_loss,
     teacher_probabilities,
 )
-from matpac.pretext.masking import Split, gather_tokens
-from matpac.recipes import StepValues
-from matpac.training.pretrain import Training
-from matpac.training.processes import clip_gradients
-from matpac.training.setup import step_splits
+from matpac.pretrain.masking import Split, gather_tokens
+from matpac.pretrain.recipes import StepValues
+from matpac.pretrain.setup import step_splits
+from matpac.train.processes import clip_gradients
 
 
 def learning(*modules: nn.Module) -> list[Tensor]:

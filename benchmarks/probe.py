@@ -29,9 +29,9 @@ from rates import machine, matrix_rate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from matpac.downstream.heads import LinearHeads, draw_start, fit_scaler
-from matpac.downstream.probe import ProbeConfig, ProbeResult, linear_probe
-from matpac.downstream.splits import Split
+from matpac.probe.heads import LinearHeads, draw_start, fit_scaler
+from matpac.probe.linear_probe import ProbeConfig, ProbeResult, linear_probe
+from matpac.tasks.splits import Split
 
 DIM = 3840
 PEAK_UNIT = 1 if sys.platform == "darwin" else 1024

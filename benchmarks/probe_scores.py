@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from matpac.downstream.encoders import NamedEncoder
-from matpac.downstream.features import embed_task
-from matpac.downstream.probe import ProbeConfig, linear_probe
-from matpac.downstream.tasks import Task
+from matpac.probe.encoders import NamedEncoder
+from matpac.probe.features import embed_task
+from matpac.probe.linear_probe import ProbeConfig, linear_probe
+from matpac.tasks import Task
 
 
 def probe_scores(encoder: NamedEncoder, task: Task, cache: Path, config: ProbeConfig) -> list[float]:

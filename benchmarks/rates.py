@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import torch
 
-from matpac.pretext.masking import visible_count
-from matpac.pretext.objective import ObjectiveConfig
-from matpac.vit import PATCH, EncoderConfig
+from matpac.model.vit import PATCH, EncoderConfig
+from matpac.pretrain.masking import visible_count
+from matpac.pretrain.objective import ObjectiveConfig
 
 SIDE = 2048
 """Of the square matrices: larger ones are no faster on the CPUs tried."""

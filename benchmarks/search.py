@@ -20,7 +20,7 @@ import pyarrow as pa
 from lancedb import index
 from rates import machine
 
-from matpac.data.synthetic.corpus import CorpusConfig, plan, render_clip
+from matpac.quickstart.synthetic.corpus import CorpusConfig, plan, render_clip
 from matpac.search.approximate import NEAREST, approximate_of, keep_up
 from matpac.search.database import Settings, SoundDatabase
 from matpac.search.encoder import open_embedder

@@ -22,9 +22,9 @@ from rates import machine
 from matpac import audio
 from matpac.data.corpus import list_corpus
 from matpac.data.crops import CropBatch, RandomCrops, crop_loader
+from matpac.data.packing.pack import PackOptions, pack
 from matpac.data.shards.loading import keep_lanes, order_clips
-from matpac.packing.pack import PackOptions, pack
-from matpac.recipes import matpacpp
+from matpac.pretrain.recipes import matpacpp
 
 BATCH = 32
 

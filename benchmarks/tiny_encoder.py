@@ -20,16 +20,16 @@ import torch
 from corpus import PRETRAIN_CLIPS, PRETRAIN_SECONDS, TASKS, UNLABELLED
 
 import matpac
-from matpac.checkpoint import save
-from matpac.downstream.encoders import open_encoder
-from matpac.downstream.probe import ProbeConfig
-from matpac.downstream.tasks import read_task
-from matpac.hub import PACKAGED
-from matpac.probing.records import write_records
-from matpac.probing.run import Outcome, run_probes
-from matpac.recipes import Plan, Recipe, tiny_fine
-from matpac.training.options import RunOptions
-from matpac.training.pretrain import pretrain_to_end
+from matpac.files.checkpoint import save
+from matpac.files.hub import PACKAGED
+from matpac.pretrain.job import pretrain_to_end
+from matpac.pretrain.options import RunOptions
+from matpac.pretrain.recipes import Plan, Recipe, tiny_fine
+from matpac.probe.encoders import open_encoder
+from matpac.probe.linear_probe import ProbeConfig
+from matpac.probe.records import write_records
+from matpac.probe.run import Outcome, run_probes
+from matpac.tasks import read_task
 
 MORE_EPOCHS = 4
 """Of each run after the first: what a sitting on two cores allowed."""

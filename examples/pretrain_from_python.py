@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import matpac
 from matpac.data.files import list_clips
-from matpac.recipes import RECIPES
-from matpac.training.options import RunOptions
-from matpac.training.pretrain import pretrain
+from matpac.pretrain.job import pretrain
+from matpac.pretrain.options import RunOptions
+from matpac.pretrain.recipes import RECIPES
 
 
 def main(folder: str, run: str, steps: int) -> None:

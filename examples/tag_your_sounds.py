@@ -9,7 +9,7 @@ import sys
 
 import matpac
 from matpac.audio import find_audio
-from matpac.tagging.timeline import TimelineConfig, timeline
+from matpac.tag.timeline import TimelineConfig, timeline
 
 
 def main(encoder_name: str, sounds: list[str]) -> None:

@@ -7,10 +7,11 @@ import torch
 
 import matpac
 from local_server import Reply, local_server
-from matpac import MatpacError, hub
-from matpac.checkpoint import load_file, save
-from matpac.hub import audioset
-from matpac.hub.receipts import DownloadError
+from matpac import MatpacError
+from matpac.files import hub
+from matpac.files.checkpoint import load_file, save
+from matpac.files.hub import audioset
+from matpac.files.hub.receipts import DownloadError
 from published_files import published_state
 
 ADDRESS = audioset.URL
@@ -35,7 +36,7 @@ def cache(tmp_path, monkeypatch, weights):
     (folder / hub.PUBLISHED["matpac++-audioset-tagger"].file).write_bytes(weights)
     monkeypatch.setenv("MATPAC_CACHE", str(folder))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr("matpac.hub.downloads.PAUSE", 0.0)
+    monkeypatch.setattr("matpac.files.hub.downloads.PAUSE", 0.0)
     with local_server() as gone:
         monkeypatch.setattr(audioset, "URL", f"{gone.url}/labels.csv")
     return folder

@@ -15,7 +15,7 @@ import pretrain
 import pretrain_parts
 import rates
 
-from matpac.packing.pack import PackOptions, pack
+from matpac.data.packing.pack import PackOptions, pack
 from tiny_run import make_sounds
 
 PARTS = ("log-mel", "patches, gather", "student", "teacher", "predictor", "heads", "losses", "optimizer")

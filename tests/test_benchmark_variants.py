@@ -12,8 +12,8 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import ablations
 
-from matpac.pretext import Objective
-from matpac.recipes import tiny
+from matpac.pretrain import Objective
+from matpac.pretrain.recipes import tiny
 
 CHANGES = {
     "matpac++": {},

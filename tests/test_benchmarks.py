@@ -23,7 +23,7 @@ from rendered.midi import midi_bytes, variable_length
 from rendered.noises import NOISES
 from rendered.render import missing_programs
 
-from matpac.downstream.tasks.table import read_table
+from matpac.tasks.table import read_table
 
 ALL = [*corpus.TASKS, *corpus.UNLABELLED]
 MISSING = missing_programs()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from matpac.checkpoint import (
+from matpac.files.checkpoint import (
     CheckpointError,
     describe,
     describe_pretraining,
@@ -22,13 +22,13 @@ from matpac.checkpoint import (
     save,
     write_tensors,
 )
-from matpac.embedder import Card, Embedder, Tagger
-from matpac.logmel import LogMelConfig
-from matpac.pretext import Objective, ObjectiveConfig
-from matpac.pretext.classification import HeadConfig
-from matpac.pretext.predictor import PredictorConfig
-from matpac.recipes import Recipe
-from matpac.vit import Encoder, EncoderConfig
+from matpac.model.embedder import Card, Embedder, Tagger
+from matpac.model.logmel import LogMelConfig
+from matpac.model.vit import Encoder, EncoderConfig
+from matpac.pretrain import Objective, ObjectiveConfig
+from matpac.pretrain.classification import HeadConfig
+from matpac.pretrain.predictor import PredictorConfig
+from matpac.pretrain.recipes import Recipe
 from tiny_encoder import MEL16, TINY, tiny
 
 

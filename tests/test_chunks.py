@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matpac.chunks import PASSED, Chunk, Cutter, batches
-from matpac.logmel import LogMelConfig
-from matpac.vit import PATCH
+from matpac.model.chunks import PASSED, Chunk, Cutter, batches
+from matpac.model.logmel import LogMelConfig
+from matpac.model.vit import PATCH
 
 FULL, BATCH, WAITING = 38, 4, 16
 BUDGET = FULL * BATCH

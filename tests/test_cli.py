@@ -16,11 +16,12 @@ import torch
 from pyarrow import parquet
 
 import matpac
-from matpac import checkpoint, cli
+from matpac import cli
 from matpac.cli import COMMANDS, main
 from matpac.errors import MatpacError
-from matpac.logmel import LogMel, LogMelConfig
-from matpac.recipes import RECIPES
+from matpac.files import checkpoint
+from matpac.model.logmel import LogMel, LogMelConfig
+from matpac.pretrain.recipes import RECIPES
 from sound_files import GOOD, make_mixed_folder, write_sound
 from tiny_encoder import tiny
 
@@ -239,7 +240,7 @@ def test_embed_killed_half_way_leaves_no_output(encoder: str, tmp_path: Path) ->
     output = tmp_path / "out" / "v.parquet"
     output.parent.mkdir()
     code = (
-        "import sys, matpac.vector_files as v, matpac.cli\n"
+        "import sys, matpac.vectors.vector_files as v, matpac.cli\n"
         "v.ROW_GROUP_BYTES = 1\n"  # so that the file grows from the first clip on
         "sys.exit(matpac.cli.main(sys.argv[1:]))"
     )
@@ -289,7 +290,7 @@ def test_stats_names_bad_files(folder: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_what_stats_prints_are_options_of_pretrain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from matpac.training.command import parse
+    from matpac.pretrain.command import parse
 
     write_sound(tmp_path / "a.wav", 16_000, 1.0)
     main(["stats", str(tmp_path)])

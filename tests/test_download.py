@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from local_server import Reply, local_server
-from matpac.hub import downloads as module
-from matpac.hub.downloads import download
-from matpac.hub.receipts import DownloadError, check
+from matpac.files.hub import downloads as module
+from matpac.files.hub.downloads import download
+from matpac.files.hub.receipts import DownloadError, check
 
 CONTENT = bytes(range(256)) * 5000  # more than one block
 

@@ -11,8 +11,10 @@ import torch
 from pyarrow import parquet
 
 import matpac
-from matpac import AudioError, MatpacError, frame_spool, read, read_ahead
-from matpac import embed_files as module
+from matpac import AudioError, MatpacError, read
+from matpac.audio import read_ahead
+from matpac.vectors import embed_files as module
+from matpac.vectors import frame_spool
 from sound_files import GOOD, make_mixed_folder, write_sound
 from tiny_encoder import tiny
 

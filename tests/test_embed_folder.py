@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from pyarrow import dataset
 
-from matpac import MatpacError, checkpoint, read, read_ahead
-from matpac import embed_files as module
+from matpac import MatpacError, read
+from matpac.audio import read_ahead
 from matpac.cli import main
+from matpac.files import checkpoint
 from matpac.shares import Share
+from matpac.vectors import embed_files as module
 from sound_files import GOOD, make_mixed_folder, write_sound
 from tiny_encoder import tiny
 

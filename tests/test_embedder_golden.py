@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matpac import AudioError, load
-from matpac.embedder import Card, Embedder, Tagger
-from matpac.vit import PATCH, Encoder, EncoderConfig
+from matpac.model.embedder import Card, Embedder, Tagger
+from matpac.model.vit import PATCH, Encoder, EncoderConfig
 
 RATE = 16_000
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from matpac.checkpoint import save
+from matpac.files.checkpoint import save
 from sound_files import make_mixed_folder
 from tagging.named_sounds import knowing, write
 from tiny_encoder import tiny

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from matpac import AudioError, frame_spool
-from matpac.chunks import Chunk, Cutter
-from matpac.frame_spool import FrameSpool
-from matpac.gather import Frames, Gathering, Mean
-from matpac.logmel import LogMelConfig
-from matpac.vit import PATCH
+from matpac import AudioError
+from matpac.model.chunks import Chunk, Cutter
+from matpac.model.gather import Frames, Gathering, Mean
+from matpac.model.logmel import LogMelConfig
+from matpac.model.vit import PATCH
+from matpac.vectors import frame_spool
+from matpac.vectors.frame_spool import FrameSpool
 
 FULL = 3
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 4))

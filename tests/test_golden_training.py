@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from matpac.checkpoint.published import read_published
-from matpac.pretext import Objective, ObjectiveConfig, Temperatures
-from matpac.pretext.classification import HeadConfig
-from matpac.pretext.masking import Split, visible_count
-from matpac.pretext.predictor import PredictorConfig
-from matpac.schedules import exponential, linear
-from matpac.vit import EncoderConfig
+from matpac.files.checkpoint.published import read_published
+from matpac.model.vit import EncoderConfig
+from matpac.pretrain import Objective, ObjectiveConfig, Temperatures
+from matpac.pretrain.classification import HeadConfig
+from matpac.pretrain.masking import Split, visible_count
+from matpac.pretrain.predictor import PredictorConfig
+from matpac.train.schedules import exponential, linear
 
 TOLERANCE = 1e-4
 ENCODER = EncoderConfig(width=32, depth=2, heads=2, frames=96)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local_server import COMMIT, local_server
-from matpac import hub
-from matpac.hub import Published, cache_folder, choose, hub_file, published_file
-from matpac.hub.receipts import DownloadError
+from matpac.files import hub
+from matpac.files.hub import Published, cache_folder, choose, hub_file, published_file
+from matpac.files.hub.receipts import DownloadError
 
 WEIGHTS = b"weights"
 
@@ -20,7 +20,7 @@ def caches(tmp_path, monkeypatch):
     monkeypatch.setenv("MATPAC_CACHE", str(tmp_path / "matpac"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("matpac.hub.downloads.PAUSE", 0.0)
+    monkeypatch.setattr("matpac.files.hub.downloads.PAUSE", 0.0)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matpac.label_files import LabelFileError, read_audioset_labels, read_label_file
+from matpac.files.label_files import LabelFileError, read_audioset_labels, read_label_file
 
 REAL_BEGINNING = """index,mid,display_name
 0,/m/09x0r,"Speech"

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from matpac import linear
-from matpac.linear import Linear
+from matpac.model import linear
+from matpac.model.linear import Linear
 
 sizes = st.integers(1, 70)
 

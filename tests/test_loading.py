@@ -8,10 +8,10 @@ import torch
 
 import matpac
 from local_server import local_server
-from matpac import hub
-from matpac.checkpoint import CheckpointError, load_file, save
-from matpac.hub import Published
-from matpac.loading import load
+from matpac.files import hub
+from matpac.files.checkpoint import CheckpointError, load_file, save
+from matpac.files.hub import Published
+from matpac.files.loading import load
 from published_files import published_state
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matpac.errors import MatpacError
-from matpac.logmel import LogMel, LogMelConfig, mel_matrix
+from matpac.model.logmel import LogMel, LogMelConfig, mel_matrix
 
 
 @pytest.mark.parametrize(

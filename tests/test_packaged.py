@@ -8,8 +8,8 @@ import torch
 
 import matpac
 from matpac.errors import MatpacError
-from matpac.hub import PACKAGED
-from matpac.recipes import RECIPES
+from matpac.files.hub import PACKAGED
+from matpac.pretrain.recipes import RECIPES
 
 
 @pytest.fixture(scope="module")

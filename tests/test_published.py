@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from matpac.checkpoint import load_file
-from matpac.checkpoint.published import CheckpointError, read_published
-from matpac.vit import EncoderConfig
+from matpac.files.checkpoint import load_file
+from matpac.files.checkpoint.published import CheckpointError, read_published
+from matpac.model.vit import EncoderConfig
 from published_files import published_state
 
 RATE = 16_000

@@ -14,15 +14,16 @@ from torch import Tensor
 
 import matpac
 from local_server import local_server
-from matpac import MatpacError, hub
-from matpac.checkpoint import CheckpointError, load_file, save
-from matpac.checkpoint.probes import load_probe
-from matpac.downstream.tasks.gtzan import GENRES
-from matpac.downstream.tasks.nsynth import FAMILIES
-from matpac.hub import probes
-from matpac.hub.probes import PROBES, probe_file
-from matpac.hub.receipts import DownloadError
-from matpac.tags import SceneProbe
+from matpac import MatpacError
+from matpac.files import hub
+from matpac.files.checkpoint import CheckpointError, load_file, save
+from matpac.files.checkpoint.probes import load_probe
+from matpac.files.hub import probes
+from matpac.files.hub.probes import PROBES, probe_file
+from matpac.files.hub.receipts import DownloadError
+from matpac.model.heads import SceneProbe
+from matpac.tasks.gtzan import GENRES
+from matpac.tasks.nsynth import FAMILIES
 
 GENERAL = "matpac++_general_audio"
 SCENE = 640
@@ -55,7 +56,7 @@ def cache(tmp_path, monkeypatch, golden) -> Path:
     folder.mkdir()
     monkeypatch.setenv("MATPAC_CACHE", str(folder))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr("matpac.hub.downloads.PAUSE", 0.0)
+    monkeypatch.setattr("matpac.files.hub.downloads.PAUSE", 0.0)
     for name in probes.FOLDERS:
         (folder / hub.PUBLISHED[name].file).write_bytes((golden / "tiny_official.pt").read_bytes())
     with local_server() as gone:

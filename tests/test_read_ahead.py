@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from matpac import AudioError, read, read_ahead
-from matpac.read_ahead import Clips, in_background, read_unit
+from matpac import AudioError, read
+from matpac.audio import read_ahead
+from matpac.audio.read_ahead import Clips, in_background, read_unit
 from sound_files import write_sound
 
 RATE = 16_000

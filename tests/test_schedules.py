@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matpac.errors import MatpacError
-from matpac.recipes import PAPER_STEPS, RECIPES, OptimizerConfig, Plan, Recipe, ScheduleConfig
-from matpac.schedules import exponential, linear, warmup_cosine
+from matpac.pretrain.recipes import PAPER_STEPS, RECIPES, OptimizerConfig, Plan, Recipe, ScheduleConfig
+from matpac.train.schedules import exponential, linear, warmup_cosine
 
 AUDIOSET = 2_012_615
 

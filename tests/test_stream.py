@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import matpac
 from matpac import AudioError, MatpacError
 from matpac.audio import Resampler
-from matpac.streaming import Stream, TimedFrames
+from matpac.model.stream import Stream, TimedFrames
 from tiny_encoder import tiny
 
 ENCODER = tiny()
@@ -78,7 +78,7 @@ def test_the_papers_latency() -> None:
 
 
 def tiny_of_608() -> matpac.Embedder:
-    from matpac.vit import Encoder, EncoderConfig
+    from matpac.model.vit import Encoder, EncoderConfig
 
     return matpac.Embedder(Encoder(EncoderConfig(width=16, depth=1, heads=2)))
 

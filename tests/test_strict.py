@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from matpac.checkpoint import (
+from matpac.errors import MatpacError
+from matpac.files.checkpoint import (
     CheckpointError,
     describe,
     load_file,
@@ -16,8 +17,7 @@ from matpac.checkpoint import (
     save,
     write_tensors,
 )
-from matpac.checkpoint.strict import config_from
-from matpac.errors import MatpacError
+from matpac.files.checkpoint.strict import config_from
 from tiny_encoder import tiny
 
 

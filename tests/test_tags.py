@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matpac import MatpacError
-from matpac.embedder import Card, Embedder
-from matpac.logmel import LogMelConfig
-from matpac.tags import SceneProbe, Tag, Tagger, class_names, most_probable
-from matpac.vit import Encoder, EncoderConfig
+from matpac.model.embedder import Card, Embedder
+from matpac.model.heads import SceneProbe, Tag, Tagger, class_names, most_probable
+from matpac.model.logmel import LogMelConfig
+from matpac.model.vit import Encoder, EncoderConfig
 from tiny_encoder import tiny
 
 RATE = 16_000

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from matpac.checkpoint import (
+from matpac.files.checkpoint import (
     CheckpointError,
     load_file,
     read_tensors,
@@ -24,7 +24,7 @@ from matpac.checkpoint import (
     save,
     write_tensors,
 )
-from matpac.vit import EncoderConfig
+from matpac.model.vit import EncoderConfig
 from published_files import published_state
 from tiny_encoder import tiny
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import matpac
 from matpac.audio import resample
-from matpac.logmel import LOG_OFFSET
+from matpac.model.logmel import LOG_OFFSET
 from tiny_encoder import tiny
 
 torch.manual_seed(0)
@@ -161,7 +161,7 @@ def test_a_click_at_a_chunks_boundary_is_heard_on_the_right_side(chunk: int, off
 def test_times_in_a_file_are_those_of_the_encoder(tmp_path) -> None:
     from pyarrow import parquet
 
-    from matpac.embed_files import EmbedOptions, embed_files
+    from matpac.vectors.embed_files import EmbedOptions, embed_files
     from sound_files import write_sound
 
     write_sound(tmp_path / "a.wav", 44_100, 1.3)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from matpac import vector_files
 from matpac.errors import MatpacError
-from matpac.vector_files import open_vector_file
+from matpac.vectors import vector_files
+from matpac.vectors.vector_files import open_vector_file
 
 ABOUT = {"matpac": "0.1", "encoder": {"name": "größer"}}
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from pyarrow import dataset, parquet
 
-from matpac import MatpacError, vector_parts
-from matpac.vector_parts import VectorParts, open_vector_parts, write_left_out
+from matpac import MatpacError
+from matpac.vectors import vector_parts
+from matpac.vectors.vector_parts import VectorParts, open_vector_parts, write_left_out
 
 ABOUT = {"encoder": {"name": "mine"}, "encoder_key": "a" * 64, "frames": False, "layers": False}
 

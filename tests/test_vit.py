@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from matpac.errors import MatpacError
-from matpac.vit import SIZES, Attention, Encoder, EncoderConfig, sincos_positions
+from matpac.model.vit import SIZES, Attention, Encoder, EncoderConfig, sincos_positions
 
 SMALL = EncoderConfig(width=32, depth=3, heads=2, frames=96)
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from matpac.embedder import Card, Embedder, Tagger
-from matpac.logmel import LogMelConfig
-from matpac.vit import Encoder, EncoderConfig
+from matpac.model.embedder import Card, Embedder, Tagger
+from matpac.model.logmel import LogMelConfig
+from matpac.model.vit import Encoder, EncoderConfig
 
 TINY = EncoderConfig(width=16, depth=2, heads=2, mels=16, frames=32)
 MEL16 = LogMelConfig(mels=16)

@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matpac.checkpoint.tensor_files import read_tensors
-from matpac.pretext.classification import HeadConfig
-from matpac.pretext.objective import ObjectiveConfig
-from matpac.pretext.predictor import PredictorConfig
-from matpac.recipes import OptimizerConfig, Recipe, ScheduleConfig
-from matpac.training.console import Finished
-from matpac.training.options import RunOptions
-from matpac.training.pretrain import pretrain
-from matpac.vit import EncoderConfig
+from matpac.files.checkpoint.tensor_files import read_tensors
+from matpac.model.vit import EncoderConfig
+from matpac.pretrain.classification import HeadConfig
+from matpac.pretrain.console import Finished
+from matpac.pretrain.job import pretrain
+from matpac.pretrain.objective import ObjectiveConfig
+from matpac.pretrain.options import RunOptions
+from matpac.pretrain.predictor import PredictorConfig
+from matpac.pretrain.recipes import OptimizerConfig, Recipe, ScheduleConfig
 from sound_files import write_sound
 
 BATCH = 4

@@ -1,7 +1,7 @@
 """Noises of sox and numpy, alone and mixed: rain, wind, engines, water, bells, steps and more.
 
 `NOISES[kind](rng, samples)` sounds for the whole length at any level. Rain, engine, crackle, siren and birdsong
-are `matpac.data.synthetic`'s. Ranges of the parameters are ours.
+are `matpac.quickstart.synthetic`'s. Ranges of the parameters are ours.
 """
 
 import shutil
@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from matpac.audio import SAMPLE_RATE
-from matpac.data.synthetic.signals import add_at, band_noise, clock, coloured_noise, cycles_of, rms, sine
-from matpac.data.synthetic.textures import birdsong, crackle, engine, rain, siren
+from matpac.quickstart.synthetic.signals import add_at, band_noise, clock, coloured_noise, cycles_of, rms, sine
+from matpac.quickstart.synthetic.textures import birdsong, crackle, engine, rain, siren
 
 from .clips import Clip, Noises, Part, draw_clips, share_out
 

@@ -11,8 +11,8 @@ import soundfile
 import soxr
 
 from matpac.audio import SAMPLE_RATE
-from matpac.data.synthetic.recording import record
-from matpac.data.synthetic.signals import rms
+from matpac.quickstart.synthetic.recording import record
+from matpac.quickstart.synthetic.signals import rms
 
 from .clips import Clip, Content, Music, Noises, Over, Speech
 from .midi import midi_bytes

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matpac.audio import AudioError, read
-    from matpac.embedder import Embedder
     from matpac.errors import MatpacError
+    from matpac.files.loading import load
+    from matpac.files.onnx.export import export_onnx
     from matpac.interop.push import push_to_hub
-    from matpac.loading import load
-    from matpac.onnx.export import export_onnx
-    from matpac.streaming import stream
+    from matpac.model.embedder import Embedder
+    from matpac.model.stream import stream
 
 __version__ = "0.1.0"
 
@@ -34,12 +34,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "load": "matpac.loading",
-    "export_onnx": "matpac.onnx.export",
+    "load": "matpac.files.loading",
+    "export_onnx": "matpac.files.onnx.export",
     "push_to_hub": "matpac.interop.push",
     "read": "matpac.audio",
-    "stream": "matpac.streaming",
-    "Embedder": "matpac.embedder",
+    "stream": "matpac.model.stream",
+    "Embedder": "matpac.model.embedder",
     "MatpacError": "matpac.errors",
     "AudioError": "matpac.audio",
 }

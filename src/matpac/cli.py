@@ -83,7 +83,7 @@ def stats(arguments: list[str]) -> int:
 
     from matpac.data.corpus import list_corpus
     from matpac.data.statistics import normalisation
-    from matpac.recipes import RECIPES
+    from matpac.pretrain.recipes import RECIPES
 
     if options.recipe not in RECIPES:
         parser.error(f"--recipe: no recipe {options.recipe!r}; there are {', '.join(RECIPES)}")
@@ -126,9 +126,9 @@ def embed(arguments: list[str]) -> int:
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps, or auto")
     options = parser.parse_args(arguments)
 
-    from matpac.embed_files import EmbedOptions, embed_files
-    from matpac.loading import load
+    from matpac.files.loading import load
     from matpac.shares import this_share
+    from matpac.vectors.embed_files import EmbedOptions, embed_files
 
     how = EmbedOptions(options.output, options.frames, options.layers, options.batch_size)
     encoder = load(options.encoder, device=choose_device(options.device, this_share().local))
@@ -166,23 +166,23 @@ COMMANDS: dict[str, tuple[str, Command]] = {
         _elsewhere("matpac.quickstart.command", "run_quickstart"),
     ),
     "embed": ("turn sound files into vectors", embed),
-    "tag": ("name sounds: tags of clips, or a timeline", _elsewhere("matpac.tagging.command", "run_tag")),
+    "tag": ("name sounds: tags of clips, or a timeline", _elsewhere("matpac.tag.command", "run_tag")),
     "index": ("make a folder of sounds searchable", _elsewhere("matpac.search.command", "run_index")),
     "search": ("find sounds like a sound", _elsewhere("matpac.search.command", "run_search")),
     "app": ("listen, look and search in a browser", _elsewhere("matpac.app.command", "run_app")),
     "pretrain": (
         "pre-train an encoder on a folder, a table or shards of sounds",
-        _elsewhere("matpac.training.command", "run_pretrain"),
+        _elsewhere("matpac.pretrain.command", "run_pretrain"),
     ),
     "stats": ("measure the log-mel mean and deviation of a corpus", stats),
-    "pack": ("write a corpus as shards for large runs", _elsewhere("matpac.packing.command", "run_pack")),
+    "pack": ("write a corpus as shards for large runs", _elsewhere("matpac.data.packing.command", "run_pack")),
     "probe": (
         "evaluate frozen encoders on labelled sounds",
-        _elsewhere("matpac.probing.command", "run_probe"),
+        _elsewhere("matpac.probe.command", "run_probe"),
     ),
     "finetune": (
         "train an encoder and a head on labels: a tagger",
-        _elsewhere("matpac.finetuning.command", "run_finetune"),
+        _elsewhere("matpac.finetune.command", "run_finetune"),
     ),
     "export": (
         "write an encoder as ONNX, in float32 or int8",

@@ -15,8 +15,8 @@ from asked_page import PATIENCE, Asked, PageError, served
 from matpac.app import collection as app_collection
 from matpac.app.collection import UNTAGGED, draw_map, play
 from matpac.app.command import run_app
-from matpac.checkpoint import save
 from matpac.errors import MatpacError
+from matpac.files.checkpoint import save
 from matpac.search.index import IndexOptions, index_sounds
 from matpac.search.query import Searcher
 from tagging.named_sounds import LABELS, knowing, write

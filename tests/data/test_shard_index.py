@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from matpac.atomic import written_whole
 from matpac.data.shards.index import (
     INDEX,
     Index,
@@ -22,7 +23,6 @@ from matpac.data.shards.index import (
     write_index,
 )
 from matpac.data.shards.tar import ShardError
-from matpac.whole_files import written_whole
 
 HASH = "0123456789abcdef" * 4
 GOOD = Index("flac", 16_000, 10**9, 2, HASH, [Shard("000000.tar", 2, 32_000, 10_240, HASH)])

@@ -13,6 +13,7 @@ from local_server import Local, Reply, local_server
 from matpac import audio
 from matpac.data import corpus
 from matpac.data.files import DataError, LeftOut
+from matpac.data.packing.pack import PackOptions, pack
 from matpac.data.shards import listing
 from matpac.data.shards.addresses import (
     TRIES,
@@ -26,7 +27,6 @@ from matpac.data.shards.addresses import (
 from matpac.data.shards.listing import list_shards
 from matpac.data.shards.members import ShardClip
 from matpac.data.shards.tar import CutShortError, ShardError
-from matpac.packing.pack import PackOptions, pack
 from shard_files import sound_bytes, tar_bytes, write_shards
 from sound_files import make_mixed_folder, write_sound
 

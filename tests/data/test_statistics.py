@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from matpac import audio
 from matpac.data.files import Clip, DataError, list_clips
 from matpac.data.statistics import Moments, normalisation
-from matpac.logmel import LogMel, LogMelConfig
+from matpac.model.logmel import LogMel, LogMelConfig
 from sound_files import make_mixed_folder, write_sound
 
 

@@ -10,11 +10,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matpac.data.synthetic import Corpus, CorpusConfig, CorpusError, make_corpus
-from matpac.data.synthetic import corpus as corpus_module
-from matpac.data.synthetic.corpus import TASKS, Clip, plan, render_clip
-from matpac.data.synthetic.recording import record
-from matpac.data.synthetic.scenes import (
+from matpac.quickstart.synthetic import Corpus, CorpusConfig, CorpusError, make_corpus
+from matpac.quickstart.synthetic import corpus as corpus_module
+from matpac.quickstart.synthetic.corpus import TASKS, Clip, plan, render_clip
+from matpac.quickstart.synthetic.recording import record
+from matpac.quickstart.synthetic.scenes import (
     CONTOURS,
     PATTERNS,
     SOURCES,
@@ -25,8 +25,8 @@ from matpac.data.synthetic.scenes import (
     rhythm_onsets,
     source_phrase,
 )
-from matpac.data.synthetic.signals import band_noise, coloured_noise
-from matpac.data.synthetic.voices import REGISTERS, VOICES
+from matpac.quickstart.synthetic.signals import band_noise, coloured_noise
+from matpac.quickstart.synthetic.voices import REGISTERS, VOICES
 
 RATE = 16_000
 SMALL = CorpusConfig(pretrain_clips=9, train_clips=18, valid_clips=16, test_clips=17, seconds=2.0, seed=3)

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from downstream.tasks import corpora
 from matpac import read
-from matpac.downstream.encoders import (
+from matpac.probe.encoders import (
     NamedEncoder,
     named_embedder,
     open_encoder,
 )
-from matpac.downstream.splits import Split
-from matpac.downstream.tasks import Task
-from matpac.downstream.tasks.task import make_task
+from matpac.tasks import Task
+from matpac.tasks.splits import Split
+from matpac.tasks.task import make_task
 from tiny_encoder import tiny
 
 EMBEDDER = tiny()

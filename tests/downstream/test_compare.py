@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from matpac.downstream.compare import confidence_interval, paired_test
+from matpac.probe.compare import confidence_interval, paired_test
 
 
 def test_interval_of_three_runs_by_hand():

@@ -9,9 +9,13 @@ import torch
 import matpac
 from downstream.hear_modules import GOOD, importable
 from matpac import AudioError
-from matpac.checkpoint import save
-from matpac.checkpoint.published import CheckpointError
-from matpac.downstream.encoders import (
+from matpac.files.checkpoint import save
+from matpac.files.checkpoint.published import CheckpointError
+from matpac.model.encoder_key import embedder_key, weights_digest
+from matpac.model.logmel import LogMel, LogMelConfig
+from matpac.model.vit import SIZES
+from matpac.pretrain.recipes import RECIPES
+from matpac.probe.encoders import (
     EncoderError,
     FrozenEncoder,
     LogMelStatistics,
@@ -20,10 +24,6 @@ from matpac.downstream.encoders import (
     open_encoder,
     untrained,
 )
-from matpac.encoder_key import embedder_key, weights_digest
-from matpac.logmel import LogMel, LogMelConfig
-from matpac.recipes import RECIPES
-from matpac.vit import SIZES
 from tiny_encoder import tiny
 
 

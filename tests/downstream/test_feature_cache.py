@@ -26,12 +26,12 @@ from downstream.made_task import (
     write,
 )
 from matpac import MatpacError
-from matpac.downstream import feature_cache, features, streaming
-from matpac.downstream.encoders import (
+from matpac.probe import feature_cache, features, streaming
+from matpac.probe.encoders import (
     named_embedder,
 )
-from matpac.downstream.features import embed_task
-from matpac.downstream.token_features import embed_tokens
+from matpac.probe.features import embed_task
+from matpac.probe.token_features import embed_tokens
 from tiny_encoder import tiny
 
 
@@ -113,7 +113,7 @@ def test_a_process_killed_hard_goes_on(tmp_path: Path) -> None:
         from pathlib import Path
         sys.path.insert(0, sys.argv[1])
         from downstream import made_task as here
-        from matpac.downstream import feature_cache, features, streaming
+        from matpac.probe import feature_cache, features, streaming
         feature_cache.BLOCK_ROWS, streaming.BATCH_CLIPS = 2, 1
         class Killed(here.Mean):
             def one(self, clip):

@@ -17,16 +17,17 @@ from torch import Tensor
 from downstream.hear_modules import GOOD, importable
 from downstream.made_task import LOGMEL, RATE, TINY, Mean, named, never, one_at_a_time, task_of
 from downstream.tasks import corpora
-from matpac import MatpacError, read_ahead
-from matpac.downstream import feature_cache, features, streaming
-from matpac.downstream.encoders import (
+from matpac import MatpacError
+from matpac.audio import read_ahead
+from matpac.audio.read_ahead import Clips
+from matpac.probe import feature_cache, features, streaming
+from matpac.probe.encoders import (
     EncoderError,
     NotFiniteError,
     open_encoder,
 )
-from matpac.downstream.features import embed_task
-from matpac.downstream.tasks import TaskError, read_task
-from matpac.read_ahead import Clips
+from matpac.probe.features import embed_task
+from matpac.tasks import TaskError, read_task
 
 
 @pytest.mark.parametrize("corpus", ["us8k", "fsd50k", "openmic", "gtzan", "mtt", "folder"])

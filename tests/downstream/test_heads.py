@@ -6,14 +6,14 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from matpac.downstream.heads import (
+from matpac.probe.heads import (
     AdamConfig,
     LinearHeads,
     StandardisedRows,
     draw_start,
     fit_scaler,
 )
-from matpac.downstream.targets import binary_cross_entropy_gradient, cross_entropy_gradient
+from matpac.probe.targets import binary_cross_entropy_gradient, cross_entropy_gradient
 
 
 def test_the_start_is_what_nn_linear_draws():

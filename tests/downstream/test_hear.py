@@ -10,8 +10,8 @@ import torch
 
 from downstream.hear_modules import GOOD, importable
 from matpac import AudioError, MatpacError
-from matpac.downstream.encoders import EncoderError, NotFiniteError
-from matpac.downstream.hear import BATCH_SIZE, open_hear
+from matpac.probe.encoders import EncoderError, NotFiniteError
+from matpac.probe.hear import BATCH_SIZE, open_hear
 
 
 def noise(*lengths: int) -> list[np.ndarray]:

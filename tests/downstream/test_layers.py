@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from matpac.downstream import token_batches
-from matpac.downstream.compare import paired_test
-from matpac.downstream.layers import LayerMixture, layer_weighting_probe, per_layer_probes
-from matpac.downstream.probe import ProbeConfig, linear_probe
-from matpac.downstream.splits import Kind, Split
-from matpac.downstream.token_batches import TokenBatch
+from matpac.probe import token_batches
+from matpac.probe.compare import paired_test
+from matpac.probe.layers import LayerMixture, layer_weighting_probe, per_layer_probes
+from matpac.probe.linear_probe import ProbeConfig, linear_probe
+from matpac.probe.token_batches import TokenBatch
+from matpac.tasks.splits import Kind, Split
 
 CONFIG = ProbeConfig(learning_rates=(1e-2, 1e-1), seeds=(42, 43), batch_size=50, max_epochs=30, patience=8)
 INFORMATIVE = 2

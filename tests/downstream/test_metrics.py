@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
 
-from matpac.downstream.metrics import accuracy, mean_average_precision, roc_auc
+from matpac.probe.metrics import accuracy, mean_average_precision, roc_auc
 
 
 @st.composite

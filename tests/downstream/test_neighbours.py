@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
-from matpac.downstream import neighbours
-from matpac.downstream.neighbours import (
+from matpac.probe import neighbours
+from matpac.probe.neighbours import (
     FewShotConfig,
     NeighboursConfig,
     draw_examples,
     few_shot,
     nearest_neighbours,
 )
-from matpac.downstream.splits import Split
+from matpac.tasks.splits import Split
 
 
 def clips(count=120, dim=8, classes=4, spread=2.0, seed=0):

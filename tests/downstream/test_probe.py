@@ -5,9 +5,9 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from matpac.downstream.heads import AdamConfig
-from matpac.downstream.probe import ProbeConfig, linear_probe
-from matpac.downstream.splits import Split
+from matpac.probe.heads import AdamConfig
+from matpac.probe.linear_probe import ProbeConfig, linear_probe
+from matpac.tasks.splits import Split
 
 CONFIG = ProbeConfig(learning_rates=(1e-3, 3e-2, 3e-1), batch_size=20, max_epochs=20, patience=4)
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from downstream.made_task import Mean, named, task_of, write
-from matpac.downstream.encoders import NamedEncoder
-from matpac.downstream.features import embed_task
-from matpac.downstream.splits import Split
-from matpac.downstream.tasks import Task
-from matpac.downstream.tasks.task import make_task
+from matpac.probe.encoders import NamedEncoder
+from matpac.probe.features import embed_task
+from matpac.tasks import Task
+from matpac.tasks.splits import Split
+from matpac.tasks.task import make_task
 
 
 def part_of(task: Task, clips: list[int], name: str = "other", unit: float | None = None) -> Task:

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from downstream.made_task import EMBEDDER, LOGMEL, RATE, TINY, task_of, write
 from matpac import MatpacError, read
-from matpac.downstream import feature_cache, token_batches, token_features
-from matpac.downstream.encoders import EncoderError
-from matpac.downstream.probe import ProbeConfig
-from matpac.downstream.splits import Split
-from matpac.downstream.tasks import Task
-from matpac.downstream.tasks.task import make_task
-from matpac.downstream.token_batches import StoredTokens
-from matpac.downstream.token_features import BudgetError, ReadThrough, embed_tokens, frame_count, open_tokens
-from matpac.downstream.tokens import attention_probe, prototype_probe
+from matpac.probe import feature_cache, token_batches, token_features
+from matpac.probe.encoders import EncoderError
+from matpac.probe.linear_probe import ProbeConfig
+from matpac.probe.token_batches import StoredTokens
+from matpac.probe.token_features import BudgetError, ReadThrough, embed_tokens, frame_count, open_tokens
+from matpac.probe.tokens import attention_probe, prototype_probe
+from matpac.tasks import Task
+from matpac.tasks.splits import Split
+from matpac.tasks.task import make_task
 
 
 @settings(max_examples=40, deadline=None)

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matpac.downstream import token_batches
-from matpac.downstream.probe import ProbeConfig, linear_probe
-from matpac.downstream.splits import Split
-from matpac.downstream.token_batches import StoredTokens, TokenBatch, TokenReader
-from matpac.downstream.tokens import AttentionPooling, GatedPrototypes, attention_probe, prototype_probe
+from matpac.probe import token_batches
+from matpac.probe.linear_probe import ProbeConfig, linear_probe
+from matpac.probe.token_batches import StoredTokens, TokenBatch, TokenReader
+from matpac.probe.tokens import AttentionPooling, GatedPrototypes, attention_probe, prototype_probe
+from matpac.tasks.splits import Split
 
 CONFIG = ProbeConfig(learning_rates=(1e-2, 1e-1), seeds=(42, 43), batch_size=25, max_epochs=40, patience=15)
 SHORT = ProbeConfig(learning_rates=(1e-2, 1e-1), seeds=(42,), batch_size=16, max_epochs=3)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from matpac.checkpoint import save
-from matpac.embedder import Card, Embedder, Tagger
-from matpac.logmel import LogMelConfig
-from matpac.vit import Encoder, EncoderConfig
+from matpac.files.checkpoint import save
+from matpac.model.embedder import Card, Embedder, Tagger
+from matpac.model.logmel import LogMelConfig
+from matpac.model.vit import Encoder, EncoderConfig
 
 RATE = 16_000
 PITCHES = {"low": 300.0, "middle": 900.0, "high": 2700.0}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from matpac.finetuning import augmentations
-from matpac.finetuning.augmentations import (
+from matpac.finetune import augmentations
+from matpac.finetune.augmentations import (
     drop_path,
     mixup_logmel,
     mixup_waveforms,
@@ -21,7 +21,7 @@ from matpac.finetuning.augmentations import (
     roll,
     spec_augment,
 )
-from matpac.logmel import LogMelConfig
+from matpac.model.logmel import LogMelConfig
 
 FRONTEND = LogMelConfig()
 

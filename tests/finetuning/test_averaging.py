@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from matpac.checkpoint import read_tensors, write_tensors
 from matpac.errors import MatpacError
-from matpac.finetuning.averaging import Averaging, ema_decay, swa_is_due
-from matpac.finetuning.recipes import AveragingConfig
-from matpac.vit import Encoder, EncoderConfig
+from matpac.files.checkpoint import read_tensors, write_tensors
+from matpac.finetune.averaging import Averaging, ema_decay, swa_is_due
+from matpac.finetune.recipes import AveragingConfig
+from matpac.model.vit import Encoder, EncoderConfig
 
 EMA = AveragingConfig("ema", decay=0.9)
 SWA = AveragingConfig("swa", start_epoch=3, every_epochs=2)

@@ -12,33 +12,33 @@ import torch
 
 import matpac
 from finetuning.tagging_corpora import ENCODER, PITCHES, class_folders, encoder_file, tone_table
-from matpac.checkpoint import save
-from matpac.checkpoint.tensor_files import read_tensors
 from matpac.cli import main
 from matpac.data.files import DataError
-from matpac.downstream.tasks import TaskError, read_task
-from matpac.embedder import Card, Embedder
 from matpac.errors import MatpacError
-from matpac.finetuning import finetune as loop
-from matpac.finetuning import labelled
-from matpac.finetuning.evaluation import score
-from matpac.finetuning.finetune import Finetuned, Finetuning, finetune
-from matpac.finetuning.labelled import read_labelled
-from matpac.finetuning.options import FinetuneOptions
-from matpac.finetuning.plan import FinetunePlan
-from matpac.finetuning.recipes import (
+from matpac.files.checkpoint import save
+from matpac.files.checkpoint.tensor_files import read_tensors
+from matpac.files.onnx.export import export_onnx
+from matpac.finetune import finetune as loop
+from matpac.finetune import labelled
+from matpac.finetune.evaluation import score
+from matpac.finetune.finetune import Finetuned, Finetuning, finetune
+from matpac.finetune.labelled import read_labelled
+from matpac.finetune.options import FinetuneOptions
+from matpac.finetune.plan import FinetunePlan
+from matpac.finetune.recipes import (
     AugmentationConfig,
     AveragingConfig,
     FinetuneRecipe,
     OptimizerConfig,
     small,
 )
-from matpac.finetuning.start import HeadError, begin
-from matpac.logmel import LogMelConfig
-from matpac.onnx.export import export_onnx
-from matpac.tags import SceneProbe
-from matpac.training.run import RunError
-from matpac.vit import Encoder
+from matpac.finetune.start import HeadError, begin
+from matpac.model.embedder import Card, Embedder
+from matpac.model.heads import SceneProbe
+from matpac.model.logmel import LogMelConfig
+from matpac.model.vit import Encoder
+from matpac.tasks import TaskError, read_task
+from matpac.train.run import RunError
 
 PLAIN = replace(
     small(),

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from matpac.finetuning.augmentations import mixup_logmel, mixup_waveforms
-from matpac.logmel import LOG_OFFSET, LogMel, LogMelConfig
+from matpac.finetune.augmentations import mixup_logmel, mixup_waveforms
+from matpac.model.logmel import LOG_OFFSET, LogMel, LogMelConfig
 
 FRONTEND = LogMelConfig()
 

@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from matpac.checkpoint import read_tensors, write_tensors
-from matpac.embedder import Tagger
 from matpac.errors import MatpacError
-from matpac.finetuning.optimizers import (
+from matpac.files.checkpoint import read_tensors, write_tensors
+from matpac.finetune.optimizers import (
     OPTIMIZERS,
     TRUST_COEFFICIENT,
     ParameterGroup,
@@ -23,8 +22,9 @@ from matpac.finetuning.optimizers import (
     layerwise_groups,
     set_learning_rate,
 )
-from matpac.training.run import load_optimizer_tensors, optimizer_tensors
-from matpac.vit import Encoder, EncoderConfig
+from matpac.model.embedder import Tagger
+from matpac.model.vit import Encoder, EncoderConfig
+from matpac.train.run import load_optimizer_tensors, optimizer_tensors
 
 
 def parts(depth: int = 3) -> tuple[Encoder, Tagger]:
@@ -230,7 +230,7 @@ def test_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_library_is_only_imported_for_lars() -> None:
     code = (
-        "import sys, matpac.finetuning.optimizers; "
+        "import sys, matpac.finetune.optimizers; "
         "sys.exit(any(name.startswith('pytorch_optimizer') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from matpac.finetuning.augmentations import drop_path, structured_patchout
-from matpac.vit import Encoder, EncoderConfig
+from matpac.finetune.augmentations import drop_path, structured_patchout
+from matpac.model.vit import Encoder, EncoderConfig
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -12,7 +12,7 @@ from scipy import stats
 
 from matpac.data.crops import StepBatches
 from matpac.data.files import DataError
-from matpac.finetuning.sampling import epoch_order, label_weights, rank_share
+from matpac.finetune.sampling import epoch_order, label_weights, rank_share
 
 # --- weights -----------------------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import matpac
-from matpac.checkpoint import save
+from matpac.files.checkpoint import save
+from matpac.files.onnx.checking import made_up_sounds
 from matpac.interop.export_command import draw_sounds, run_export
-from matpac.onnx.checking import made_up_sounds
 from sound_files import make_mixed_folder, write_sound
 from tiny_encoder import tiny
 

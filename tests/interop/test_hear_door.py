@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 import matpac
-from matpac.checkpoint import save
-from matpac.downstream.encoders import open_encoder
-from matpac.downstream.hear import open_hear
+from matpac.files.checkpoint import save
+from matpac.files.onnx.export import export_onnx
 from matpac.interop import hear
-from matpac.onnx.export import export_onnx
+from matpac.probe.encoders import open_encoder
+from matpac.probe.hear import open_hear
 from tiny_encoder import tiny
 
 RATES = (16_000, 22_050, 32_000, 44_100, 48_000)

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 import matpac
-from matpac.embedder import Embedder
-from matpac.logmel import LogMelConfig
-from matpac.onnx import checking, export
-from matpac.onnx.checking import ExportError, check_lengths, made_up_sounds, relative_difference
-from matpac.onnx.export import export_onnx
-from matpac.onnx.graph import network_graph
-from matpac.onnx.quantise import linear_layers
-from matpac.onnx.smoothing import smoothed
-from matpac.vit import Block, Encoder, EncoderConfig
+from matpac.files.onnx import checking, export
+from matpac.files.onnx.checking import ExportError, check_lengths, made_up_sounds, relative_difference
+from matpac.files.onnx.export import export_onnx
+from matpac.files.onnx.graph import network_graph
+from matpac.files.onnx.quantise import linear_layers
+from matpac.files.onnx.smoothing import smoothed
+from matpac.model.embedder import Embedder
+from matpac.model.logmel import LogMelConfig
+from matpac.model.vit import Block, Encoder, EncoderConfig
 from tiny_encoder import tiny
 
 LAYERS = 1 + 2 * 4  # the patches', and four a block

@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import matpac
-from matpac.checkpoint import CheckpointError, save
-from matpac.downstream.encoders import open_encoder
-from matpac.embed_files import EmbedOptions, embed_files
-from matpac.embedder import Embedder
-from matpac.encoder_key import embedder_key
-from matpac.onnx.export import export_onnx
-from matpac.onnx.runtime import OnnxEmbedder
+from matpac.files.checkpoint import CheckpointError, save
+from matpac.files.onnx.export import export_onnx
+from matpac.files.onnx.runtime import OnnxEmbedder
+from matpac.model.embedder import Embedder
+from matpac.model.encoder_key import embedder_key
+from matpac.probe.encoders import open_encoder
+from matpac.vectors.embed_files import EmbedOptions, embed_files
 from sound_files import write_sound
 from tiny_encoder import tiny
 

@@ -11,13 +11,13 @@ from safetensors.torch import save_file
 import matpac
 from interop.upload_server import Uploads, upload_server
 from local_server import local_server
-from matpac.checkpoint import CheckpointError
-from matpac.hub import choose
-from matpac.hub.receipts import DownloadError
-from matpac.hub.uploads import UploadError
+from matpac.files.checkpoint import CheckpointError
+from matpac.files.hub import choose
+from matpac.files.hub.receipts import DownloadError
+from matpac.files.hub.uploads import UploadError
+from matpac.files.onnx.export import export_onnx
 from matpac.interop.model_card import LABELS_SHOWN, model_card
 from matpac.interop.push import push_to_hub
-from matpac.onnx.export import export_onnx
 from published_files import published_state
 from tiny_encoder import tiny
 

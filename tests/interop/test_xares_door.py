@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from matpac.checkpoint import save
+from matpac.files.checkpoint import save
 from matpac.interop import xares
 from matpac.interop.xares import MatpacEncoder
 from tiny_encoder import tiny
@@ -66,6 +66,6 @@ def test_a_file_of_ones_own_has_one_encoder_and_needs_no_argument(
 
 def test_the_encoder_where_none_is_named(monkeypatch) -> None:
     loaded = []
-    monkeypatch.setattr("matpac.loading.load", lambda source: loaded.append(source) or tiny())
+    monkeypatch.setattr("matpac.files.loading.load", lambda source: loaded.append(source) or tiny())
     MatpacEncoder()
     assert loaded == ["matpac++"]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from matpac.packing.pack import PackOptions, PackResult, pack
+from matpac.data.packing.pack import PackOptions, PackResult, pack
 
 SIZE = 2**17
 BAD = {"empty.wav", "text.wav", "click.wav", "cut.flac"}

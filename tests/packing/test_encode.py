@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from matpac import audio
 from matpac.audio import AudioError
-from matpac.packing.encode import CONTAINERS, encode, planned_bytes, to_16_bits
+from matpac.data.packing.encode import CONTAINERS, encode, planned_bytes, to_16_bits
 from shard_files import decoded
 from sound_files import GOOD, cut_file, make_mixed_folder, make_sound, write_sound
 

@@ -13,12 +13,12 @@ from filelock import FileLock
 from packed_corpus import BAD, files_of, packed
 
 from matpac import audio
+from matpac.data.packing import shard_files
+from matpac.data.packing.pack import PackOptions, count_workers
+from matpac.data.packing.plan import PackError
+from matpac.data.packing.verify import verify
 from matpac.data.shards.index import Index, read_index
 from matpac.errors import MatpacError
-from matpac.packing import shard_files
-from matpac.packing.pack import PackOptions, count_workers
-from matpac.packing.plan import PackError
-from matpac.packing.verify import verify
 from shard_files import decoded, members_of
 from sound_files import cut_file, write_sound
 

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packed_corpus import BAD, SIZE, files_of, packed
 
+from matpac.data.packing import encode, shard_files
+from matpac.data.packing import pack as pack_module
+from matpac.data.packing.plan import PackError
 from matpac.data.shards.listing import list_shards
 from matpac.errors import MatpacError
-from matpac.packing import encode, shard_files
-from matpac.packing import pack as pack_module
-from matpac.packing.plan import PackError
 from sound_files import write_sound
 
 
@@ -65,7 +65,7 @@ def _dying(function, calls, kill: int):
     return call
 
 
-PROGRAM = "import sys; from matpac.packing.command import run_pack; sys.exit(run_pack(sys.argv[1:]))"
+PROGRAM = "import sys; from matpac.data.packing.command import run_pack; sys.exit(run_pack(sys.argv[1:]))"
 
 
 def start(source: Path, output: Path, guard: Path) -> "subprocess.Popen[str]":

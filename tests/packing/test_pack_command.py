@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from matpac.data.packing.command import parse_size, run_pack
 from matpac.errors import MatpacError
-from matpac.packing.command import parse_size, run_pack
 from sound_files import make_mixed_folder, write_sound
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from matpac.data.packing.pack import PackOptions, pack
+from matpac.data.packing.verify import verify
 from matpac.data.shards.index import read_index
 from matpac.data.shards.tar import ShardError
-from matpac.packing.pack import PackOptions, pack
-from matpac.packing.verify import verify
 from shard_files import members_of, sound_bytes, tar_bytes
 from sound_files import write_sound
 

@@ -14,10 +14,10 @@ from torch import distributed, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.parallel import DistributedDataParallel
 
-from matpac.pretext import Objective, PretextOutput, Temperatures, compiled
-from matpac.pretext.compiled import CompiledObjective
-from matpac.pretext.masking import mask_noise, split_by_noise
-from matpac.recipes import Recipe
+from matpac.pretrain import Objective, PretextOutput, Temperatures, compiled
+from matpac.pretrain.compiled import CompiledObjective
+from matpac.pretrain.masking import mask_noise, split_by_noise
+from matpac.pretrain.recipes import Recipe
 from tiny_run import lines, make_sounds, run, tiny_recipe
 
 TEMPERATURES = [

@@ -6,19 +6,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from matpac.logmel import LogMel
-from matpac.pretext import Objective, PretextOutput, Temperatures
-from matpac.pretext.classification import HeadConfig
-from matpac.pretext.losses import (
+from matpac.model.logmel import LogMel
+from matpac.model.vit import EncoderConfig
+from matpac.pretrain import Objective, PretextOutput, Temperatures
+from matpac.pretrain.classification import HeadConfig
+from matpac.pretrain.losses import (
     classification_loss,
     hypothesis_losses,
     multiple_choice_loss,
     teacher_probabilities,
 )
-from matpac.pretext.masking import mask_noise, split_by_noise
-from matpac.pretext.objective import ObjectiveConfig
-from matpac.pretext.predictor import PredictorConfig
-from matpac.vit import EncoderConfig
+from matpac.pretrain.masking import mask_noise, split_by_noise
+from matpac.pretrain.objective import ObjectiveConfig
+from matpac.pretrain.predictor import PredictorConfig
 
 CONFIG = ObjectiveConfig(
     encoder=EncoderConfig(width=64, depth=2, heads=2, frames=96),

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from matpac.pretext import Objective, PretextOutput, Temperatures
-from matpac.pretext.masking import mask_noise, split_by_noise
-from matpac.vit import Block
+from matpac.model.vit import Block
+from matpac.pretrain import Objective, PretextOutput, Temperatures
+from matpac.pretrain.masking import mask_noise, split_by_noise
 from tiny_run import tiny_recipe
 
 CONFIG = tiny_recipe().objective
@@ -88,7 +88,7 @@ def test_less_is_kept_for_the_gradients() -> None:
 
 @pytest.mark.parametrize("how", ["no_grad", "eval"])
 def test_without_training_nothing_changes(how: str, calls: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("matpac.vit.checkpoint", None)  # is not called
+    monkeypatch.setattr("matpac.model.vit.checkpoint", None)  # is not called
     objective = build(True).train(how != "eval")
     with torch.set_grad_enabled(how != "no_grad"):
         forward(objective)

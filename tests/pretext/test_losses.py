@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from matpac.pretext.losses import (
+from matpac.pretrain.losses import (
     choose,
     classification_loss,
     hypothesis_losses,

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matpac.pretext.masking import gather_tokens, mask_noise, mix_seed, split_by_noise, visible_count
+from matpac.pretrain.masking import gather_tokens, mask_noise, mix_seed, split_by_noise, visible_count
 
 ratios = st.floats(0.05, 0.95)
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from matpac.errors import MatpacError
-from matpac.pretext import Objective, ObjectiveConfig, Temperatures
-from matpac.pretext.classification import Center, ClassificationHead, HeadConfig
-from matpac.pretext.masking import mask_noise, split_by_noise
-from matpac.pretext.predictor import PredictorConfig
-from matpac.vit import Encoder, EncoderConfig
+from matpac.model.vit import Encoder, EncoderConfig
+from matpac.pretrain import Objective, ObjectiveConfig, Temperatures
+from matpac.pretrain.classification import Center, ClassificationHead, HeadConfig
+from matpac.pretrain.masking import mask_noise, split_by_noise
+from matpac.pretrain.predictor import PredictorConfig
 
 CONFIG = ObjectiveConfig(
     encoder=EncoderConfig(width=32, depth=2, heads=2, frames=96),
@@ -57,8 +57,8 @@ def test_classification_alone_computes_no_prediction_loss(monkeypatch):
     def never(*_):
         raise AssertionError("the prediction loss was computed")
 
-    monkeypatch.setattr("matpac.pretext.objective.hypothesis_losses", never)
-    monkeypatch.setattr("matpac.pretext.objective.multiple_choice_loss", never)
+    monkeypatch.setattr("matpac.pretrain.objective.hypothesis_losses", never)
+    monkeypatch.setattr("matpac.pretrain.objective.multiple_choice_loss", never)
     output = forward(Objective(one))
     assert output.prediction is None
     output.loss.backward()

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from downstream.tasks import corpora
-from matpac.downstream.encoders import named_embedder
-from matpac.downstream.probe import ProbeConfig
-from matpac.downstream.splits import Split
-from matpac.downstream.tasks import Task, read_task
 from matpac.errors import MatpacError
-from matpac.probing.others import OTHERS, fewest_examples
-from matpac.probing.run import Outcome, run_probes
+from matpac.probe.encoders import named_embedder
+from matpac.probe.linear_probe import ProbeConfig
+from matpac.probe.others import OTHERS, fewest_examples
+from matpac.probe.run import Outcome, run_probes
+from matpac.tasks import Task, read_task
+from matpac.tasks.splits import Split
 from tiny_encoder import tiny
 
 TASK = Task(

@@ -39,7 +39,7 @@ def test_features_that_no_probe_takes_are_named(
         raise ValueError("features must be [clip, dim], not of shape [3]")
 
     corpora.make_folder(tmp_path / "mine")
-    monkeypatch.setattr("matpac.probing.run.linear_probe", refuse)
+    monkeypatch.setattr("matpac.probe.run.linear_probe", refuse)
     told = fails(capsys, tmp_path / "out", "--encoder", "logmel", "--task", "folder", "--root", tmp_path / "mine")
     assert told == "matpac probe: mine, logmel: features must be [clip, dim], not of shape [3]"
 

@@ -13,10 +13,10 @@ import torch
 
 from downstream.hear_modules import GOOD, importable
 from downstream.tasks import corpora
-from matpac.checkpoint import save
 from matpac.cli import main
-from matpac.downstream.tasks import read_task
-from matpac.probing.published_scores import TASKS as PUBLISHED
+from matpac.files.checkpoint import save
+from matpac.probe.published_scores import TASKS as PUBLISHED
+from matpac.tasks import read_task
 from probing.run_command import probe
 from tiny_encoder import tiny
 
@@ -128,7 +128,7 @@ def test_again_from_the_cache(encoder: str, tmp_path: Path, monkeypatch: pytest.
     def no_decoding(*_: object, **__: object) -> None:
         raise AssertionError("a sound was decoded again")
 
-    monkeypatch.setattr("matpac.downstream.features.fill", no_decoding)
+    monkeypatch.setattr("matpac.probe.features.fill", no_decoding)
     monkeypatch.setattr("soundfile.SoundFile", no_decoding)
     second = probe(tmp_path / "out", *given)
     for record in [*first, *second]:

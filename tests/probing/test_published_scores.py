@@ -2,7 +2,7 @@
 
 import pytest
 
-from matpac.probing.published_scores import SCORES, TASKS, published_results
+from matpac.probe.published_scores import SCORES, TASKS, published_results
 
 AVERAGES = {
     "MATPAC++": 75.7,

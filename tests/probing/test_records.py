@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from matpac.downstream.scores import ProbeResult, ProbeScores
-from matpac.downstream.splits import Split
-from matpac.downstream.tasks import Task
-from matpac.probing.records import Record, make_record, write_records
+from matpac.probe.records import Record, make_record, write_records
+from matpac.probe.scores import ProbeResult, ProbeScores
+from matpac.tasks import Task
+from matpac.tasks.splits import Split
 
 TASK = Task(
     "made", "single", "accuracy", None, ["cat", "dog", "emu"], [f"/s/{n}.wav" for n in range(6)],

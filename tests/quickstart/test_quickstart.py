@@ -8,12 +8,12 @@ import pytest
 from pyarrow import parquet
 
 from matpac.cli import main
-from matpac.loading import load
+from matpac.files.loading import load
+from matpac.pretrain.recipes import tiny
 from matpac.quickstart import command
 from matpac.quickstart.command import PACKAGED, PRETRAINED, STATISTICS, UNTRAINED
 from matpac.quickstart.masks import predict_masked
 from matpac.quickstart.page import chance
-from matpac.recipes import tiny
 
 SMALL = ["--clips", "40", "--labelled", "32", "--epochs", "2"]
 TASKS = ("source", "mixture", "melody", "rhythm")
@@ -90,7 +90,7 @@ def test_masked_prediction_of_one_clip(folder):
 
 
 def test_chance_is_what_guessing_scores(folder):
-    from matpac.downstream.tasks import read_table
+    from matpac.tasks import read_table
 
     single, several = (read_table(folder / "corpus" / f"{name}.csv") for name in ("melody", "mixture"))
     test = single.labels[single.splits[0].test]

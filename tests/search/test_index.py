@@ -12,7 +12,7 @@ from stored_sounds import make_collection
 
 from matpac import read
 from matpac.audio import AudioError
-from matpac.checkpoint import save
+from matpac.files.checkpoint import save
 from matpac.search import index as module
 from matpac.search import rows
 from matpac.search.database import SearchError, SoundDatabase
@@ -220,7 +220,7 @@ def test_the_encoder_is_remembered_and_another_one_refused(tmp_path):
 
 def test_an_onnx_file_is_an_encoder_of_its_own(tmp_path):
     """It may be rounded to int8: its vectors are not those of the encoder that it was exported from."""
-    from matpac.onnx.export import export_onnx
+    from matpac.files.onnx.export import export_onnx
 
     make_collection(tmp_path / "sounds")
     encoder = tiny()

@@ -7,7 +7,7 @@ import pytest
 from stored_sounds import make_collection
 
 from matpac import MatpacError
-from matpac.checkpoint import save
+from matpac.files.checkpoint import save
 from matpac.search.command import clock, run_index, run_search
 from sound_files import make_mixed_folder
 from tiny_encoder import tiny

@@ -7,15 +7,15 @@ import torch
 from stored_sounds import make_collection
 
 from matpac import load, read
-from matpac.checkpoint import save
-from matpac.downstream.tasks import TaskError
-from matpac.embedder import Card, Embedder
+from matpac.files.checkpoint import save
+from matpac.model.embedder import Card, Embedder
+from matpac.model.heads import Tagger, most_probable
 from matpac.search import index as module
 from matpac.search.database import SearchError, SoundDatabase
 from matpac.search.index import IndexOptions, index_sounds
 from matpac.search.makers import maker_of, with_maker
 from matpac.search.query import Searcher
-from matpac.tags import Tagger, most_probable
+from matpac.tasks import TaskError
 from sound_files import write_sound
 from tiny_encoder import MEL16, TINY, tiny
 

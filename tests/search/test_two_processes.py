@@ -10,7 +10,7 @@ from queue import Queue
 
 import pytest
 
-from matpac.checkpoint import save
+from matpac.files.checkpoint import save
 from matpac.search.database import SoundDatabase
 from matpac.search.index import IndexOptions, index_sounds
 from matpac.search.writer import writing

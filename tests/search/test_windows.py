@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matpac import MatpacError, read
-from matpac.chunks import Chunk
+from matpac.model.chunks import Chunk
 from matpac.search.sounds import Sounds
 from matpac.search.windows import Grid, WindowMeans
 from sound_files import make_sound, write_sound

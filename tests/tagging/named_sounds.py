@@ -7,8 +7,8 @@ import numpy as np
 import soundfile
 import torch
 
-from matpac.embedder import Card, Embedder
-from matpac.tags import Tagger
+from matpac.model.embedder import Card, Embedder
+from matpac.model.heads import Tagger
 from tiny_encoder import TINY, tiny
 
 RATE = 16_000

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import matpac
-from matpac.checkpoint import save
 from matpac.errors import MatpacError
-from matpac.loading import NamelessClasses, load
-from matpac.tagging import command
-from matpac.tagging.command import run_tag
+from matpac.files.checkpoint import save
+from matpac.files.loading import NamelessClasses, load
+from matpac.tag import command
+from matpac.tag.command import run_tag
 from sound_files import make_mixed_folder
 from tagging.named_sounds import RATE, knowing, write
 from tiny_encoder import tiny

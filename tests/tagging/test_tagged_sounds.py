@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from matpac import AudioError, MatpacError, read, read_ahead
-from matpac.embedder import Embedder
-from matpac.tagging.sounds import TaggedSound, TaggedSounds, TagOptions
-from matpac.tagging.timeline import TimelineConfig, timeline
+from matpac import AudioError, MatpacError, read
+from matpac.audio import read_ahead
+from matpac.model.embedder import Embedder
+from matpac.tag.sounds import TaggedSound, TaggedSounds, TagOptions
+from matpac.tag.timeline import TimelineConfig, timeline
 from sound_files import make_mixed_folder
 from tagging.named_sounds import RATE, knowing, write
 from tiny_encoder import tiny

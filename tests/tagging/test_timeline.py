@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matpac import MatpacError
-from matpac.embedder import Embedder
-from matpac.tagging.timeline import Segment, Timeline, TimelineConfig, merged_runs, smooth, timeline
+from matpac.model.embedder import Embedder
+from matpac.tag.timeline import Segment, Timeline, TimelineConfig, merged_runs, smooth, timeline
 from tagging.named_sounds import LABELS, RATE, knowing, sound
 from tiny_encoder import tiny
 

@@ -8,11 +8,11 @@ import pytest
 
 from matpac.cli import main
 from matpac.errors import MatpacError
-from matpac.recipes import RECIPES
-from matpac.training.command import parse
-from matpac.training.options import RunOptions
-from matpac.training.run import read_config
-from matpac.training.settings import check_unchanged
+from matpac.pretrain.command import parse
+from matpac.pretrain.options import RunOptions
+from matpac.pretrain.recipes import RECIPES
+from matpac.train.run import read_config
+from matpac.train.settings import check_unchanged
 from tiny_run import as_arguments, make_sounds, tiny_recipe
 
 WHERE = ["--data", "sounds", "--output", "runs/x"]

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from matpac.errors import MatpacError
-from matpac.training import guard
-from matpac.training.guard import LossWatch, StopSignal, TrainingError
-from matpac.training.run import Run
+from matpac.train import guard
+from matpac.train.guard import LossWatch, StopSignal, TrainingError
+from matpac.train.run import Run
 
 NAN, INF = float("nan"), float("inf")
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from matpac.logmel import LogMel
-from matpac.pretext import Objective, Temperatures
-from matpac.pretext.masking import mask_noise, split_by_noise
-from matpac.recipes import OptimizerConfig, Plan
-from matpac.training.pretrain import StepResult, Training
-from matpac.training.processes import clip_gradients, mean_over_processes
-from matpac.training.setup import adamw
+from matpac.model.logmel import LogMel
+from matpac.pretrain import Objective, Temperatures
+from matpac.pretrain.job import StepResult, Training
+from matpac.pretrain.masking import mask_noise, split_by_noise
+from matpac.pretrain.recipes import OptimizerConfig, Plan
+from matpac.pretrain.setup import adamw
+from matpac.train.processes import clip_gradients, mean_over_processes
 from tiny_run import make_sounds, run, tiny_recipe
 
 aten: Any = torch.ops.aten

@@ -9,7 +9,7 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from matpac.training.command import parse
+from matpac.pretrain.command import parse
 from tiny_run import (
     TORCHRUN,
     as_arguments,

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matpac.training import monitors
-from matpac.training.monitors import Speed, agreement, deviation, perplexity, wins
+from matpac.pretrain import monitors
+from matpac.pretrain.monitors import Speed, agreement, deviation, perplexity, wins
 
 seeds = st.integers(0, 2**31)
 

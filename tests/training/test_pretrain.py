@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 import matpac
 from matpac import audio
 from matpac.data.files import DataError
-from matpac.logmel import LogMel
-from matpac.pretext import Objective, PretextOutput
-from matpac.recipes import Recipe
-from matpac.training.guard import StopSignal, TrainingError
-from matpac.training.monitors import Speed
-from matpac.training.pretrain import Training, pretrain_to_end
-from matpac.training.run import RunError
+from matpac.model.logmel import LogMel
+from matpac.pretrain import Objective, PretextOutput
+from matpac.pretrain.job import Training, pretrain_to_end
+from matpac.pretrain.monitors import Speed
+from matpac.pretrain.recipes import Recipe
+from matpac.train.guard import StopSignal, TrainingError
+from matpac.train.run import RunError
 from sound_files import make_mixed_folder, make_sound
 from tiny_run import assert_same, checkpoints, last_state, lines, make_sounds, options, run, tiny_recipe
 
@@ -202,7 +202,7 @@ def test_to_the_end_goes_on_where_it_was_stopped(
             return super().__enter__()
 
     with monkeypatch.context() as patch:
-        patch.setattr("matpac.training.pretrain.StopSignal", Stopped)
+        patch.setattr("matpac.pretrain.job.StopSignal", Stopped)
         with pytest.raises(KeyboardInterrupt):
             pretrain_to_end(tiny_recipe(), options(sounds, tmp_path / "run"), "tiny")
     assert len(checkpoints(tmp_path / "run")) == 1
@@ -232,7 +232,7 @@ def test_a_run_goes_on_where_gradients_are_scaled(
         path = checkpoints(folder)[-1] / "state.json"
         return path, json.loads(path.read_text())
 
-    monkeypatch.setattr("matpac.training.pretrain.start_fabric", in_float16)
+    monkeypatch.setattr("matpac.pretrain.job.start_fabric", in_float16)
     for kept in (True, False):
         folder = tmp_path / f"kept {kept}"
         shutil.copytree(unbroken, folder)
@@ -385,8 +385,8 @@ def test_several_gpus_are_asked_whether_to_stop_between_log_lines(
         asked.append(asking)
         return False
 
-    monkeypatch.setattr("matpac.training.pretrain.agree_to_stop", agree)
-    monkeypatch.setattr("matpac.training.pretrain.ASKING_STEPS", 2)
+    monkeypatch.setattr("matpac.pretrain.job.agree_to_stop", agree)
+    monkeypatch.setattr("matpac.pretrain.job.ASKING_STEPS", 2)
     run(sounds, tmp_path / "run", log_every=5)
     assert asked == [False, True, False, True, True, True]
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from matpac.errors import MatpacError
-from matpac.training import processes
-from matpac.training.command import parse
-from matpac.training.processes import first_then_others
+from matpac.pretrain.command import parse
+from matpac.train import processes
+from matpac.train.processes import first_then_others
 from sound_files import cut_file, write_sound
 from tiny_run import (
     TORCHRUN,

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from matpac.data.files import LeftOut
-from matpac.training import run as run_module
-from matpac.training.run import Run, RunError, optimizer_tensors, read_config
+from matpac.train import run as run_module
+from matpac.train.run import Run, RunError, optimizer_tensors, read_config
 
 IDENTITY = {"corpus": "abc"}
 

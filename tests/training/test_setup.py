@@ -11,13 +11,11 @@ from torch import nn
 
 from matpac.data.files import Clip
 from matpac.errors import MatpacError
-from matpac.pretext.masking import mask_noise, split_by_noise
-from matpac.pretext.objective import Objective
-from matpac.recipes import OptimizerConfig, Plan
-from matpac.training import processes
-from matpac.training.guard import TrainingError
-from matpac.training.options import RunOptions
-from matpac.training.setup import (
+from matpac.pretrain.masking import mask_noise, split_by_noise
+from matpac.pretrain.objective import Objective
+from matpac.pretrain.options import RunOptions
+from matpac.pretrain.recipes import OptimizerConfig, Plan
+from matpac.pretrain.setup import (
     adamw,
     count_workers,
     fingerprint,
@@ -25,6 +23,8 @@ from matpac.training.setup import (
     step_splits,
     telling_of_lost_readers,
 )
+from matpac.train import processes
+from matpac.train.guard import TrainingError
 from tiny_run import make_sounds, tiny_recipe
 
 

@@ -16,14 +16,14 @@ from matpac import cli
 from matpac.data.corpus import list_corpus
 from matpac.data.crops import CropBatch
 from matpac.data.files import DataError
+from matpac.data.packing.pack import PackOptions, pack
 from matpac.data.shards.loading import LANES
-from matpac.packing.pack import PackOptions, pack
-from matpac.recipes import Plan, Recipe
-from matpac.training.console import Finished
-from matpac.training.options import RunOptions
-from matpac.training.pretrain import Training, pretrain
-from matpac.training.run import Run, RunError
-from matpac.training.setup import find_clips, fingerprint, step_loader
+from matpac.pretrain.console import Finished
+from matpac.pretrain.job import Training, pretrain
+from matpac.pretrain.options import RunOptions
+from matpac.pretrain.recipes import Plan, Recipe
+from matpac.pretrain.setup import find_clips, fingerprint, step_loader
+from matpac.train.run import Run, RunError
 from shard_files import tar_bytes, write_shards
 from sound_files import make_mixed_folder
 from tiny_run import assert_same, checkpoints, lines, make_sounds, options, run, tiny_recipe

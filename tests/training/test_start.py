@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import matpac
-from matpac.checkpoint import save
-from matpac.encoder_key import embedder_key
 from matpac.errors import MatpacError
-from matpac.pretext import Objective
-from matpac.recipes import Recipe
-from matpac.training.run import RunError
-from matpac.training.start import StartError, start_from
+from matpac.files.checkpoint import save
+from matpac.model.encoder_key import embedder_key
+from matpac.pretrain import Objective
+from matpac.pretrain.recipes import Recipe
+from matpac.pretrain.start import StartError, start_from
+from matpac.train.run import RunError
 from tiny_run import assert_same, last_state, make_sounds, options, run, tiny_recipe
 
 

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 
 from matpac.audio import AudioError, blocks
-from matpac.embedder import Embedder
-from matpac.logmel import band_frequencies, frame_centres
+from matpac.model.embedder import Embedder
+from matpac.model.heads import Tag, class_names, most_probable
+from matpac.model.logmel import band_frequencies, frame_centres
+from matpac.model.waveforms import too_short
 from matpac.report.style import printable
-from matpac.tags import Tag, class_names, most_probable
-from matpac.waveforms import too_short
 
 LONGEST = 600.0
 """Seconds of a sound that the page takes: what it computes and shows of ten minutes lies in some 200 MB; ours."""

@@ -14,14 +14,14 @@ from PIL import Image
 from matpac.app.collection import Place, draw_map, play
 from matpac.app.listening import LONGEST, Heard, hear, read_at_most
 from matpac.app.pictures import alike_picture, compared, heard_picture
-from matpac.embedder import Embedder
 from matpac.errors import MatpacError
+from matpac.model.embedder import Embedder
+from matpac.model.heads import TOP as TAGS
 from matpac.report.figures import MOST_VECTORS
 from matpac.report.maps import SoundMap
 from matpac.report.style import printable
 from matpac.search.command import clock
 from matpac.search.query import TOP, Match, Searcher
-from matpac.tags import TOP as TAGS
 
 FORGOTTEN = 3600
 """Seconds after which uploads are deleted, and between two looks for such; ours."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from matpac import audio
+from matpac.atomic import written_whole
 from matpac.errors import MatpacError
-from matpac.whole_files import written_whole
 
 T = TypeVar("T")
 

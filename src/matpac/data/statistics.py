@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from matpac import audio
 from matpac.data.files import Clip, DataError, LeftOut, describe_left_out, reason_of, track
-from matpac.logmel import LogMel, LogMelConfig
+from matpac.model.logmel import LogMel, LogMelConfig
 
 # 10,000 crops of 10 s are 28 hours: the mean is then known far better than the third decimal of AudioSet's.
 MAX_CLIPS = 10_000

@@ -9,18 +9,18 @@ from jsonargparse import ArgumentParser
 
 from matpac import audio
 from matpac.data.files import LeftOut, list_clips, reason_of
-from matpac.embedder import Embedder
 from matpac.errors import MatpacError
-from matpac.loading import load
-from matpac.onnx.checking import CLOSE
-from matpac.onnx.export import CALIBRATION_CHUNKS, Exported, export_onnx
-from matpac.training.parsing import HelpFormatter
+from matpac.files.loading import load
+from matpac.files.onnx.checking import CLOSE
+from matpac.files.onnx.export import CALIBRATION_CHUNKS, Exported, export_onnx
+from matpac.model.embedder import Embedder
+from matpac.train.parsing import HelpFormatter
 
 DESCRIPTION = """Write an encoder as one ONNX file: waveforms in, scenes and frames out, log-mel inside.
 
   matpac export --encoder runs/mine --output mine.onnx
-  matpac export --encoder matpac++ --output matpac.onnx --int8
-  matpac export --encoder matpac++ --output matpac.onnx --int8 static --calibrate recordings
+  matpac export --encoder matpac++ --output matpac.files.onnx --int8
+  matpac export --encoder matpac++ --output matpac.files.onnx --int8 static --calibrate recordings
   matpac embed recordings --encoder mine.onnx --output vectors.parquet
 
 The file is compared with PyTorch's network over lengths before it is written, an 8-bit one with float32's vectors.

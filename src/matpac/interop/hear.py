@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from matpac.embedder import Embedder
-from matpac.loading import load
+from matpac.files.loading import load
+from matpac.model.embedder import Embedder
 
 DEFAULT = "matpac++"
 """The encoder where none is named."""

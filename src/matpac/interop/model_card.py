@@ -1,8 +1,8 @@
 """The page that a hub repository shows of an encoder, filled from what the encoder says of itself."""
 
 from matpac import __version__
-from matpac.checkpoint.description import describe
-from matpac.embedder import Embedder
+from matpac.files.checkpoint.description import describe
+from matpac.model.embedder import Embedder
 
 PAPERS = (
     "Quelennec et al., MATPAC++: Enhanced Masked Latent Prediction for Self-Supervised Audio Representation "

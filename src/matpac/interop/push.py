@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from matpac.checkpoint import save
-from matpac.embedder import Embedder
-from matpac.hub.uploads import Uploaded, UploadError, upload
+from matpac.files.checkpoint import save
+from matpac.files.hub.uploads import Uploaded, UploadError, upload
 from matpac.interop.model_card import model_card
+from matpac.model.embedder import Embedder
 
 CARD_FILE = "README.md"
 """The hub's name for a repository's page."""

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from matpac import loading
+from matpac.files import loading
 
 
 class MatpacEncoder(nn.Module):

@@ -10,20 +10,20 @@ import torch
 from jsonargparse import ArgumentParser
 
 from matpac import __version__
-from matpac.data.synthetic import CorpusConfig, make_corpus
-from matpac.downstream.encoders import named_embedder, open_encoder, untrained
-from matpac.downstream.probe import ProbeConfig
-from matpac.downstream.tasks import Task, read_table
-from matpac.embed_files import EmbedOptions, embed_files
-from matpac.loading import load
-from matpac.probing.command import show
-from matpac.probing.records import write_records
-from matpac.probing.run import Outcome, run_probes
+from matpac.files.loading import load
+from matpac.pretrain.job import pretrain_to_end
+from matpac.pretrain.options import RunOptions
+from matpac.pretrain.recipes import Recipe, tiny
+from matpac.probe.command import show
+from matpac.probe.encoders import named_embedder, open_encoder, untrained
+from matpac.probe.linear_probe import ProbeConfig
+from matpac.probe.records import write_records
+from matpac.probe.run import Outcome, run_probes
 from matpac.quickstart.masks import predict_masked
 from matpac.quickstart.page import Story, write_page
-from matpac.recipes import Recipe, tiny
-from matpac.training.options import RunOptions
-from matpac.training.pretrain import pretrain_to_end
+from matpac.quickstart.synthetic import CorpusConfig, make_corpus
+from matpac.tasks import Task, read_table
+from matpac.vectors.embed_files import EmbedOptions, embed_files
 
 PRETRAINED, UNTRAINED, STATISTICS = "pre-trained", "untrained", "log-mel statistics"
 PACKAGED = "tiny, of the package"

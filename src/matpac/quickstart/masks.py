@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool, Float
 
 from matpac.audio import read
-from matpac.checkpoint import read_tensors
-from matpac.logmel import LogMel, band_frequencies, frame_centres
-from matpac.pretext import Objective, Temperatures
-from matpac.pretext.losses import HARD_TEMPERATURE
-from matpac.pretext.masking import mask_noise, split_by_noise
-from matpac.recipes import Recipe
+from matpac.files.checkpoint import read_tensors
+from matpac.model.logmel import LogMel, band_frequencies, frame_centres
+from matpac.pretrain import Objective, Temperatures
+from matpac.pretrain.losses import HARD_TEMPERATURE
+from matpac.pretrain.masking import mask_noise, split_by_noise
+from matpac.pretrain.recipes import Recipe
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from matpac.downstream.metrics import accuracy
-from matpac.downstream.tasks import Task
-from matpac.probing.run import Outcome
+from matpac.probe.metrics import accuracy
+from matpac.probe.run import Outcome
 from matpac.quickstart.masks import MaskedClip
 from matpac.report import (
     Cell,
@@ -23,6 +22,7 @@ from matpac.report import (
     results_table,
     score_intervals,
 )
+from matpac.tasks import Task
 
 
 @dataclass(frozen=True)

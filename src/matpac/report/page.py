@@ -6,9 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from matpac.atomic import written_whole
 from matpac.report.results import Table
 from matpac.report.style import svg
-from matpac.whole_files import written_whole
 
 if TYPE_CHECKING:
     import matplotlib.figure

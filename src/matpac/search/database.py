@@ -45,8 +45,8 @@ class Settings:
     """What made all vectors of a database.
 
     Args:
-        encoder: as `matpac.downstream.encoders.open_encoder` takes it, from any folder.
-        key: SHA-256 of its weights and settings (`matpac.encoder_key.embedder_key`).
+        encoder: as `matpac.probe.encoders.open_encoder` takes it, from any folder.
+        key: SHA-256 of its weights and settings (`matpac.model.encoder_key.embedder_key`).
         width: of a vector.
         window: seconds that a row spans; None for a row a sound.
         hop: seconds from one window's start to the next one's.

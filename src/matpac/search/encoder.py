@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 
-from matpac.downstream.encoders import HEAR, RANDOM, open_encoder
-from matpac.embedder import Embedder
-from matpac.encoder_key import embedder_key
 from matpac.errors import MatpacError
-from matpac.hub import PACKAGED, PUBLISHED
-from matpac.loading import HUB
+from matpac.files.hub import PACKAGED, PUBLISHED
+from matpac.files.loading import HUB
+from matpac.model.embedder import Embedder
+from matpac.model.encoder_key import embedder_key
+from matpac.probe.encoders import HEAR, RANDOM, open_encoder
 from matpac.search.database import SearchError, Settings
 
 SHOWN = 12

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from matpac.audio import AUDIO_SUFFIXES
 from matpac.data.files import LeftOut, track
-from matpac.embedder import Embedder
-from matpac.encoder_key import embedder_key
+from matpac.model.embedder import Embedder
+from matpac.model.encoder_key import embedder_key
 from matpac.search.approximate import ROWS, Approximate, keep_up
 from matpac.search.database import SearchError, Settings, SoundDatabase
 from matpac.search.encoder import encoder_name, open_embedder, reopen_embedder, require_same

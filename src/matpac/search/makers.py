@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matpac.embedder import Embedder
 from matpac.errors import MatpacError
+from matpac.model.embedder import Embedder
 from matpac.search.database import SoundDatabase
 from matpac.search.encoder import reopen_embedder
 from matpac.search.files import FileState

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from matpac.audio import AudioError, blocks
 from matpac.data.files import reason_of
-from matpac.embedder import Embedder
+from matpac.model.embedder import Embedder
 from matpac.search.approximate import ROWS, approximate_of
 from matpac.search.database import COLUMNS, SearchError, SoundDatabase, first_line, told
 from matpac.search.encoder import reopen_embedder

@@ -10,9 +10,9 @@ from jaxtyping import Float32, Float64
 from torch import Tensor
 
 from matpac.audio import AudioError
+from matpac.audio.read_ahead import READERS, Clips, MeasuredClips
 from matpac.data.files import LeftOut
-from matpac.embedder import Embedder
-from matpac.read_ahead import READERS, Clips, MeasuredClips
+from matpac.model.embedder import Embedder
 from matpac.search.windows import Grid, WindowMeans
 
 

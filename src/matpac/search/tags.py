@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from matpac.downstream.tasks.columns import SEPARATOR, read_columns
-from matpac.embedder import Embedder
+from matpac.model.embedder import Embedder
+from matpac.model.heads import NO_HEAD, class_names, most_probable
 from matpac.search.database import SearchError, column
 from matpac.search.files import FileState, Listing
 from matpac.search.writer import DatabaseWriter
-from matpac.tags import NO_HEAD, class_names, most_probable
+from matpac.tasks.columns import SEPARATOR, read_columns
 
 FOLDER, HEAD = "folder", "head"
 """What `--tags` may be beside a table."""

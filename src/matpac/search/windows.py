@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
-from matpac.chunks import Chunk
-from matpac.embedder import Embedder
 from matpac.errors import MatpacError
-from matpac.logmel import LogMelConfig
-from matpac.vit import PATCH
+from matpac.model.chunks import Chunk
+from matpac.model.embedder import Embedder
+from matpac.model.logmel import LogMelConfig
+from matpac.model.vit import PATCH
 
 GROWTH = 1.25
 """By how much the memory for a sound's windows grows when it is full: a quarter at most is too much; ours."""
@@ -88,7 +88,7 @@ class Grid:
 
 
 class WindowMeans:
-    """The means of a sound's windows; chunks come in any order (`matpac.gather.Gatherer`).
+    """The means of a sound's windows; chunks come in any order (`matpac.model.gather.Gatherer`).
 
     Args:
         grid: of the windows.

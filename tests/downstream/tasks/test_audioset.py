@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from downstream.tasks import corpora
-from matpac.downstream.tasks import Task, TaskError, read_task
-from matpac.downstream.tasks.audioset import _row
+from matpac.tasks import Task, TaskError, read_task
+from matpac.tasks.audioset import _row
 
 BALANCED, UNBALANCED, EVALUATION = (
     f"{part}_segments.csv" for part in ("balanced_train", "unbalanced_train", "eval")

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matpac.downstream.tasks.split import hold_out, split_by_fold, stratified_folds, three_parts
-from matpac.downstream.tasks.task import TaskError
+from matpac.tasks.split import hold_out, split_by_fold, stratified_folds, three_parts
+from matpac.tasks.task import TaskError
 
 some = settings(deadline=None, max_examples=60)
 single = st.lists(st.integers(0, 5), min_size=12, max_size=150).map(np.array)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from downstream.tasks import corpora
-from matpac.downstream.splits import check_probe_input
-from matpac.downstream.tasks import TASKS, Task, read_task
+from matpac.tasks import TASKS, Task, read_task
+from matpac.tasks.splits import check_probe_input
 
 FACTS = {  # unit seconds, metric, folds: docs/evaluation.md
     "esc50": (5, "accuracy", 5),
@@ -83,7 +83,7 @@ def test_no_sound_file_is_opened(tmp_path, monkeypatch):
     """Readers know metadata alone."""
     for name, make in corpora.MAKERS.items():
         make(tmp_path / name)
-    monkeypatch.setattr("matpac.decoders.open_decoder", None)
+    monkeypatch.setattr("matpac.audio.decoders.open_decoder", None)
     monkeypatch.setattr("soundfile.SoundFile", None)
     for name in corpora.MAKERS:
         read_task(name, tmp_path / name)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from downstream.tasks.corpora import make_folder, make_table, tone
-from matpac.downstream.tasks import TaskError, read_table, read_task
+from matpac.tasks import TaskError, read_table, read_task
 
 PATHS = [f"clips/{n:02d}.wav" for n in range(12)]
 LABELS = ["b", "a"] * 6

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from downstream.tasks import corpora
-from matpac.downstream.probe import ProbeConfig, linear_probe
-from matpac.downstream.splits import Kind, Split
-from matpac.downstream.tasks import TASKS, TaskError, read_task, without
-from matpac.downstream.tasks.task import make_task
+from matpac.probe.linear_probe import ProbeConfig, linear_probe
+from matpac.tasks import TASKS, TaskError, read_task, without
+from matpac.tasks.splits import Kind, Split
+from matpac.tasks.task import make_task
 
 
 def toy(root: Path, kind: Kind = "single", known=None):

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from matpac.atomic import write_text
 from matpac.data.shards.tar import BLOCK, MOST_MEMBER_BYTES, ShardError, check_name
-from matpac.whole_files import write_text
 
 INDEX, TABLE = "index.json", "clips.parquet"
 UNFINISHED = ".pack"

@@ -11,12 +11,12 @@ from pathlib import Path
 from threading import Event
 
 from matpac import audio
+from matpac.atomic import written_whole
 from matpac.data.files import SHORTEST_SECONDS, DataError, FileList, LeftOut, describe_left_out, reason_of, track
 from matpac.data.shards.addresses import beside, find_shards, is_url, open_address, read_address, read_on
 from matpac.data.shards.index import INDEX, MOST_INDEX_BYTES, TABLE, Shard, parse_index, read_table
 from matpac.data.shards.members import HeldSound, ShardClip, TarredSound
 from matpac.data.shards.tar import ShardError, TarReader
-from matpac.whole_files import written_whole
 
 KEEP_SECONDS = 60.0
 """Between two writings of what is known of shards without index, while they are gone through; ours."""

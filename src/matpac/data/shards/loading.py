@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from matpac.atomic import written_whole
 from matpac.data.crops import StepBatches
 from matpac.data.files import Clip
 from matpac.data.shards.addresses import is_url
@@ -13,7 +14,6 @@ from matpac.data.shards.members import MemberTable, ShardClip
 from matpac.data.shards.streams import Lanes, StreamBatches, StreamedSounds, StreamOrder
 from matpac.data.shards.tar import ShardError
 from matpac.data.sounds import Sounds
-from matpac.whole_files import written_whole
 
 LANES = "lanes.json"
 

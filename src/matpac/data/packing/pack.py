@@ -1,0 +1,232 @@
+"""A corpus to shards: what is missing is written, and when nothing is, the index."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
+
+from matpac import audio
+from matpac.atomic import written_whole
+from matpac.data.files import LeftOut
+from matpac.data.packing.plan import PackError, Settings, SourceFile, agree, plan_table
+from matpac.data.packing.pool import work_on
+from matpac.data.packing.progress import ClipProgress
+from matpac.data.packing.shard_files import Packed, ShardDone, ShardTask, shard_name, write_shard
+from matpac.data.shards.index import INDEX, TABLE, UNFINISHED, Index, read_index, write_index
+from matpac.errors import MatpacError
+
+LEFT_OUT = "left_out.jsonl"
+LEAST_SHARD = 2**16
+"""Bytes; ours: less holds no clip."""
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """What to pack, and how.
+
+    Args:
+        source: a folder (searched deep), a table with a path column, or one sound file.
+        output: the folder of the shards.
+        encoding: flac, or pcm16: larger, and quicker to decode.
+        shard_size: planned bytes of a shard.
+        workers: processes; auto takes one a core.
+    """
+
+    source: str
+    output: str
+    encoding: Literal["flac", "pcm16"] = "flac"
+    shard_size: int = 10**9
+    workers: int | Literal["auto"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.shard_size < LEAST_SHARD:
+            raise MatpacError(f"a shard of {self.shard_size} bytes holds nothing; give at least {LEAST_SHARD}")
+        if self.workers != "auto" and self.workers < 1:
+            raise MatpacError(f"workers must be at least 1, not {self.workers}")
+
+
+@dataclass(frozen=True)
+class PackResult:
+    """What lies there now.
+
+    Args:
+        index: of the shards.
+        left_out: files of the source that aren't in them.
+        written: shards that this call wrote.
+        seconds: that it took.
+    """
+
+    index: Index
+    left_out: list[LeftOut]
+    written: int
+    seconds: float
+
+
+def count_workers(wanted: int | Literal["auto"]) -> int:
+    """Processes that pack: as many as this one may use cores."""
+    if wanted != "auto":
+        return wanted
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pack(options: PackOptions) -> PackResult:
+    """Writes the shards that aren't there yet, then the index. Can be killed at any time and called again.
+
+    Where the index is there, shards that are gone, or of another size than it says, are written again.
+
+    Raises:
+        PackError: the folder can't be used or gone on with, or not be written, or a shard not be made again.
+        DataError: no file of the source can be packed.
+    """
+    began = time.monotonic()
+    folder = Path(options.output)
+    settings = Settings(options.encoding, options.shard_size)
+    if (folder / INDEX).exists():
+        plan, index = agree(folder, options.source, settings), read_index(folder)
+        written = _write_again(folder, index, plan, options)
+        shutil.rmtree(folder / UNFINISHED, ignore_errors=True)  # also where a kill came before that
+        left_out = [LeftOut(file.source, file.reason) for file in plan if file.reason]
+    else:
+        with _writing(folder):
+            plan = agree(folder, options.source, settings)
+            written = _write_missing(folder, plan, options)
+            index, left_out = _finish(folder, plan, settings)
+    return PackResult(index, left_out, written, time.monotonic() - began)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Nobody else writes there. Raises PackError where somebody does, or the disk refuses."""
+    work = folder / UNFINISHED
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with FileLock(work / "lock", timeout=0):
+            for draft in folder.glob(".*.tar-*"):  # of a call that was killed
+                draft.unlink()
+            yield
+    except Timeout as error:
+        raise PackError(f"{folder}: another matpac pack is writing there; wait for it, or end it") from error
+    except OSError as error:
+        raise PackError(
+            f"{folder}: can't be written ({error.strerror or error}); make room or check its rights, and run the "
+            "same command again: it goes on"
+        ) from error
+
+
+def _write_missing(folder: Path, plan: Sequence[SourceFile], options: PackOptions) -> int:
+    """The shards that aren't there whole; returns how many were written."""
+    count = _count(plan)
+    missing = [number for number in range(count) if _done(folder, number) is None]
+    for done in _written(folder, missing, count, plan, options):
+        with written_whole(_note(folder, int(Path(done.shard.name).stem))) as draft:
+            draft.write_text(done.to_json())
+    return len(missing)
+
+
+def _write_again(folder: Path, index: Index, plan: Sequence[SourceFile], options: PackOptions) -> int:
+    """The shards that aren't there as large as the index says, to the bytes that it knows; returns how many."""
+    if hashlib.sha256((folder / TABLE).read_bytes()).hexdigest() != index.table_sha256:
+        raise PackError(f"{folder / TABLE}: not the one that {INDEX} describes; remove {folder} and pack again")
+    sizes = {path.name: path.stat().st_size for path in folder.glob("*.tar") if path.is_file()}
+    missing = [number for number, shard in enumerate(index.shards) if sizes.get(shard.name) != shard.bytes]
+    if not missing:
+        return 0
+    with _writing(folder):
+        for done in _written(folder, missing, len(index.shards), plan, options):
+            if done.shard not in index.shards:
+                (folder / done.shard.name).unlink()
+                raise PackError(
+                    f"{folder / done.shard.name}: made again it is not what {INDEX} says (other versions of the "
+                    f"libraries that decode and encode?); copy it from where it is whole, or remove {folder} and "
+                    "pack again"
+                )
+    return len(missing)
+
+
+def _count(plan: Sequence[SourceFile]) -> int:
+    """Shards of a plan."""
+    return max((file.shard for file in plan), default=-1) + 1
+
+
+def _written(
+    folder: Path, missing: Sequence[int], count: int, plan: Sequence[SourceFile], options: PackOptions
+) -> Iterator[ShardDone]:
+    """The missing ones of `count` shards, as they become whole."""
+    files: dict[int, list[SourceFile]] = defaultdict(list)
+    for file in plan:
+        files[file.shard].append(file)
+    tasks = [ShardTask(str(folder), number, files[number], options.encoding) for number in missing]
+    if not tasks:
+        return
+    workers = min(count_workers(options.workers), len(tasks))
+    with ClipProgress("packing", sum(len(task.files) for task in tasks)) as progress:
+        if len(tasks) < count:
+            progress.say(f"going on: {count - len(tasks)} of {count} shards are there")
+        for done in work_on(tasks, write_shard, workers, progress.at):
+            yield done
+            progress.say(f"{done.shard.name}: {done.shard.clips:,} clips, {done.shard.bytes / 1e6:,.1f} MB")
+
+
+def _note(folder: Path, number: int) -> Path:
+    """What is said of a shard that is whole; written after it."""
+    return folder / UNFINISHED / f"{number:06d}.json"
+
+
+def _done(folder: Path, number: int) -> ShardDone | None:
+    note, tar = _note(folder, number), folder / shard_name(number)
+    if not note.exists() or not tar.exists():
+        return None
+    done = ShardDone.from_json(note.read_text())
+    return done if tar.stat().st_size == done.shard.bytes else None
+
+
+def _finish(folder: Path, plan: Sequence[SourceFile], settings: Settings) -> tuple[Index, list[LeftOut]]:
+    """The table, the files left out and the index; then what was needed for going on is removed."""
+    shards, packed = [], {}
+    for number in range(_count(plan)):
+        done = _done(folder, number)
+        if done is None:
+            raise PackError(
+                f"{folder / shard_name(number)}: has gone while others were packed; run the command again"
+            )
+        shards.append(done.shard)
+        packed |= {clip.number: clip for clip in done.clips}
+    _write_table(folder, plan, packed)
+    left_out = [
+        LeftOut(file.source, reason) for file in plan if (reason := file.reason or packed[file.number].reason)
+    ]
+    with written_whole(folder / LEFT_OUT) as draft:
+        draft.write_text("".join(json.dumps({"path": f.path, "reason": f.reason}) + "\n" for f in left_out))
+    digest = hashlib.sha256((folder / TABLE).read_bytes()).hexdigest()
+    index = Index(settings.encoding, audio.SAMPLE_RATE, settings.shard_size, len(left_out), digest, shards)
+    write_index(folder, index)
+    shutil.rmtree(folder / UNFINISHED)
+    return index, left_out
+
+
+def _write_table(folder: Path, plan: Sequence[SourceFile], packed: dict[int, Packed]) -> None:
+    """clips.parquet: the plan, and what became of each file; one that wasn't decoded has no shard any more."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    nothing = Packed(-1)
+    clips = [packed.get(file.number, nothing) for file in plan]
+    table = plan_table(plan)
+    shard = [-1 if clip.reason else file.shard for file, clip in zip(plan, clips, strict=True)]
+    reason = [file.reason or clip.reason for file, clip in zip(plan, clips, strict=True)]
+    table = table.set_column(table.column_names.index("shard"), "shard", pa.array(shard, pa.int32()))
+    table = table.set_column(table.column_names.index("reason"), "reason", pa.array(reason, pa.string()))
+    table = table.append_column("name", pa.array([clip.name for clip in clips], pa.string()))
+    for name in ("offset", "size", "samples"):
+        table = table.append_column(name, pa.array([getattr(clip, name) for clip in clips], pa.int64()))
+    with written_whole(folder / TABLE) as draft:
+        pq.write_table(table, draft, compression="zstd")

@@ -1,9 +1,0 @@
-"""A small labelled corpus of synthetic sounds, to try the whole method on without any data set.
-
-`signals` (noises, envelopes, wavetables) → `voices` (instruments) and `textures` (the rest) →
-`scenes` (phrases, mixtures, melodies, rhythms) → `recording` (room, equaliser, noise) → `corpus`.
-"""
-
-from matpac.data.synthetic.corpus import Corpus, CorpusConfig, CorpusError, CorpusTask, make_corpus
-
-__all__ = ["make_corpus", "CorpusConfig", "Corpus", "CorpusTask", "CorpusError"]

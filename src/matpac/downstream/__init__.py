@@ -1,1 +1,0 @@
-"""What is done with a frozen encoder's vectors on labelled sounds: metrics, probes, comparison."""

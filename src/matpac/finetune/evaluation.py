@@ -1,0 +1,162 @@
+"""What a network makes of a part of a task, and what that is worth: by the path that `matpac.load` gives."""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Integer
+
+from matpac.audio import AudioError
+from matpac.audio.read_ahead import READERS, Clips
+from matpac.data.files import LeftOut, describe_left_out, reason_of
+from matpac.model.embedder import Embedder
+from matpac.probe.filling import unit_samples
+from matpac.probe.metrics import roc_auc
+from matpac.probe.targets import metric
+from matpac.tasks import Task, TaskError
+
+if TYPE_CHECKING:  # Fabric takes a second to import
+    from lightning_fabric import Fabric
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Logits of some clips of a task."""
+
+    logits: Float[np.ndarray, "clip class"]
+    rows: Integer[np.ndarray, " clip"]
+    """Of the task, without those that failed."""
+    failed: dict[int, str] = field(default_factory=dict)
+    """Row → reason of the clips that could not be decoded."""
+
+    def left_out(self, task: Task) -> list[LeftOut]:
+        """Those clips by their paths."""
+        return _left_out(task, self.failed)
+
+
+@dataclass(frozen=True, eq=False)
+class PartScore:
+    """How good the logits of a part are. Scores are shares."""
+
+    metric: str
+    value: float
+    per_class: Float[np.ndarray, " class"]
+    roc_auc: float | None
+    """Macro; None for one label a clip, and where no class has clips with and without it."""
+    d_prime: float | None
+    """√2 · Φ⁻¹(ROC-AUC), as AudioSet's papers report it; None likewise."""
+    clips: int
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of an accuracy for so many clips (Wilson's): what another test part could have given."""
+        if self.metric != "accuracy":
+            return None
+        from scipy.stats import binomtest
+
+        found = binomtest(round(self.value * self.clips), self.clips).proportion_ci(method="wilson")
+        return float(found.low), float(found.high)
+
+    def __str__(self) -> str:
+        text = f"{self.metric} {100 * self.value:.1f} % of {self.clips} clips"
+        if self.interval is not None:
+            text += f" (95 % interval {100 * self.interval[0]:.0f}–{100 * self.interval[1]:.0f} %)"
+        if self.roc_auc is not None:
+            text += f", ROC-AUC {100 * self.roc_auc:.1f} %, d′ {self.d_prime:.3f}"
+        return text
+
+
+def predict(
+    embedder: Embedder, task: Task, rows: Integer[np.ndarray, " part"], fabric: "Fabric | None" = None
+) -> Prediction:
+    """Logits of whole clips (cut or padded to the task's unit), shared over the processes of `fabric`.
+
+    Raises:
+        TaskError: not one clip could be decoded.
+    """
+    rank, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
+    assert embedder.head is not None
+    mine = rows[rank::world]
+    logits = np.zeros((len(rows), embedder.head.linear.out_features), np.float32)
+    reached = np.zeros(len(rows), np.float32)
+    failed: dict[int, str] = {}
+
+    def note(number: int, error: AudioError) -> None:
+        row = int(mine[number])
+        failed[row] = reason_of(error, task.paths[row])
+
+    samples = unit_samples(task.unit_seconds, embedder.sample_rate)
+    with ThreadPoolExecutor(READERS) as pool:
+        clips = Clips([task.paths[row] for row in mine.tolist()], embedder.sample_rate, pool, samples)
+        for number, scene in enumerate(embedder.scenes(clips, failed=note)):
+            if scene is not None:
+                place = rank + number * world
+                logits[place] = embedder.scene_logits(scene[None])[0].numpy()
+                reached[place] = 1
+    if fabric is not None and world > 1:
+        logits, reached = (_sum(fabric, values) for values in (logits, reached))
+        failed = _union(failed)
+    there = reached > 0
+    if not there.any():
+        told = describe_left_out(_left_out(task, failed))
+        raise TaskError(f"{task.name}: not one of {len(rows)} clips could be decoded; {told}")
+    return Prediction(logits[there], rows[there], failed)
+
+
+def _left_out(task: Task, failed: dict[int, str]) -> list[LeftOut]:
+    return [LeftOut(task.paths[row], reason) for row, reason in failed.items()]
+
+
+def _sum(fabric: "Fabric", values: np.ndarray) -> np.ndarray:
+    total = fabric.all_reduce(torch.from_numpy(values).to(fabric.device), reduce_op="sum")
+    assert isinstance(total, torch.Tensor)
+    return total.cpu().numpy()
+
+
+def _union(failed: dict[int, str]) -> dict[int, str]:
+    """Of all processes: the file names of failures are few, and gathered as objects."""
+    gathered: list[dict[int, str]] = [{} for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(gathered, failed)
+    return {row: reason for part in gathered for row, reason in sorted(part.items())}
+
+
+def score_of(task: Task, part: str, found: Prediction) -> PartScore:
+    """The score of a part (its name), as far as it could be decoded.
+
+    Raises:
+        TaskError: no clip that has a label was decoded, so that there is nothing to score.
+        ValueError: logits that are NaN.
+    """
+    result = score(task, found.rows, found.logits)
+    if math.isnan(result.value):
+        raise TaskError(
+            f"{task.name}: no clip of its {part} part that has a label could be decoded, so that there is no "
+            f"{task.metric}; {describe_left_out(found.left_out(task))}; mend these files and go on with --resume"
+        )
+    return result
+
+
+def score(task: Task, rows: Integer[np.ndarray, " clip"], logits: Float[np.ndarray, "clip class"]) -> PartScore:
+    """Accuracy, or mAP with ROC-AUC and d′, by the evaluation kit's metrics.
+
+    Raises:
+        ValueError: logits that are NaN.
+    """
+    known: Bool[np.ndarray, "clip class"] | None = None if task.known is None else task.known[rows]
+    found = metric(task.kind, logits, task.labels[rows], known)
+    if task.kind == "single":
+        return PartScore(task.metric, found.value, found.per_class, None, None, len(rows))
+    area = roc_auc(logits, task.labels[rows], known).value
+    if math.isnan(area):
+        return PartScore(task.metric, found.value, found.per_class, None, None, len(rows))
+    return PartScore(task.metric, found.value, found.per_class, area, d_prime(area), len(rows))
+
+
+def d_prime(area: float) -> float:
+    """√2 · Φ⁻¹(ROC-AUC): how many deviations apart two normal distributions of that area are."""
+    from scipy.stats import norm
+
+    return math.sqrt(2) * float(norm.ppf(area))

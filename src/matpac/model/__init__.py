@@ -1,0 +1,1 @@
+"""The network and what it computes: log-mel, ViT, chunks, vectors."""

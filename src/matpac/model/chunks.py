@@ -1,0 +1,147 @@
+"""Cutting clips of any length into the encoder's chunks, and batching chunks of equal length across clips.
+
+The papers' "precise" inference: consecutive chunks of the encoder's length, the last one as long as what is
+left, padded with zeros in normalised log-mel to a whole patch. Frames need no context, so a chunk is computed
+from its own samples, and blocks of a stream give what the whole clip gives.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from matpac.model.logmel import LogMel, LogMelConfig
+from matpac.model.vit import PATCH
+
+BATCH_SIZE = 4
+"""Full chunks a batch on a CPU: larger ones leave the caches and are slower (benchmarks/embed.py)."""
+
+BATCH_SIZE_ACCELERATOR = 64
+"""Full chunks a batch on a GPU; ours."""
+
+WAITING = 16
+"""Full batches' worth of short chunks that may wait for companions: 64 chunks of 6 s are 25 MB of samples."""
+
+PASSED = 4
+"""How long a chunk may wait for companions, in multiples of what may wait at once; ours."""
+
+
+@dataclass
+class Chunk:
+    """A part of a clip that the encoder sees at once.
+
+    Args:
+        clip: number of the clip in the order they came.
+        index: number of the chunk in its clip.
+        samples: its waveform, as long as its frames need.
+        frames: of log-mel.
+    """
+
+    clip: int
+    index: int
+    samples: np.ndarray
+    frames: int
+
+    @property
+    def steps(self) -> int:
+        """Patches along time, the last one filled up with zeros."""
+        return -(-self.frames // PATCH)
+
+
+class Cutter:
+    """Cuts one clip, given in blocks of any size, into chunks as soon as they are complete.
+
+    Chunks own their samples: no long block stays in memory for the chunk that waits for companions.
+    """
+
+    def __init__(self, config: LogMelConfig, frames: int, clip: int = 0):
+        self.config, self.frames, self.clip = config, frames, clip
+        self.index = 0
+        self._samples = np.empty(config.samples(frames), np.float32)
+        self._filled = 0
+
+    def push(self, block: Float[np.ndarray, " samples"]) -> Iterator[Chunk]:
+        """Take a block and give the chunks that it completes."""
+        used = 0
+        while used < len(block):
+            part = block[used : used + len(self._samples) - self._filled]
+            self._samples[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            used += len(part)
+            if self._filled == len(self._samples):
+                yield self._full_chunk()
+
+    def finish(self) -> Iterator[Chunk]:
+        """The clip has ended: the last, shorter chunk, if a frame is left."""
+        if frames := self.config.frames(self._filled):
+            yield self._chunk(self._samples[: self.config.samples(frames)].copy(), frames)
+
+    def _full_chunk(self) -> Chunk:
+        samples, advance = self._samples, self.frames * self.config.hop
+        self._samples = np.empty(len(samples), np.float32)
+        self._filled = len(samples) - advance  # a window is longer than a hop: the next chunk's first samples
+        self._samples[: self._filled] = samples[advance:]
+        return self._chunk(samples, self.frames)
+
+    def _chunk(self, samples: np.ndarray, frames: int) -> Chunk:
+        chunk = Chunk(self.clip, self.index, samples, frames)
+        self.index += 1
+        return chunk
+
+
+def batches(chunks: Iterable[Chunk], full_steps: int, batch_size: int, waiting: int) -> Iterator[list[Chunk]]:
+    """Group chunks of equal length across clips.
+
+    Args:
+        chunks: from any number of clips.
+        full_steps: patches along time of the longest chunk.
+        batch_size: chunks of that length in a batch; shorter ones come in larger batches of the same work.
+        waiting: how many full batches' worth of chunks may wait for companions before the largest group
+            goes as it is: what keeps memory flat. A group also goes once `PASSED` times as much went by since
+            its first chunk, for all results of later clips wait for that one's.
+    """
+    groups: dict[int, list[Chunk]] = defaultdict(list)  # in the order of their first chunks
+    since: dict[int, int] = {}
+    budget = full_steps * batch_size
+    pending = passed = 0
+    for chunk in chunks:
+        group = groups[chunk.steps]
+        if not group:
+            since[chunk.steps] = passed
+        group.append(chunk)
+        pending += chunk.steps
+        passed += chunk.steps
+        if (len(group) + 1) * chunk.steps > budget:
+            pending -= len(group) * chunk.steps
+            yield groups.pop(chunk.steps)
+        elif pending > budget * waiting:
+            steps = max(groups, key=lambda steps: steps * len(groups[steps]))
+            pending -= len(groups[steps]) * steps
+            yield groups.pop(steps)
+        oldest = next(iter(groups), None)
+        if oldest is not None and passed - since[oldest] > budget * waiting * PASSED:
+            pending -= len(groups[oldest]) * oldest
+            yield groups.pop(oldest)
+    for steps in sorted(groups):
+        yield groups[steps]
+
+
+def full_batch(device: torch.device) -> int:
+    """How many full chunks are computed at once on a device."""
+    return BATCH_SIZE if device.type == "cpu" else BATCH_SIZE_ACCELERATOR
+
+
+def chunk_logmel(chunks: list[Chunk], logmel: LogMel, device: torch.device) -> Float[Tensor, "batch mel frame"]:
+    """Log-mel of chunks with one number of patches; frames past a chunk's end are zero."""
+    frames = chunks[0].steps * PATCH
+    waveforms = np.zeros((len(chunks), logmel.config.samples(frames)), np.float32)
+    for row, chunk in zip(waveforms, chunks, strict=True):
+        row[: len(chunk.samples)] = chunk.samples
+    spectrogram = logmel(torch.from_numpy(waveforms).to(device))
+    lengths = torch.tensor([chunk.frames for chunk in chunks], device=device)
+    beyond = torch.arange(frames, device=device) >= lengths[:, None]
+    return spectrogram.masked_fill_(beyond[:, None, :], 0.0)

@@ -1,5 +1,0 @@
-"""The papers' pretext tasks, in the order of their method sections."""
-
-from matpac.pretext.objective import Objective, ObjectiveConfig, PretextOutput, Temperatures
-
-__all__ = ["Objective", "ObjectiveConfig", "PretextOutput", "Temperatures"]

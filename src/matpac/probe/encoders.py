@@ -1,0 +1,203 @@
+"""What is evaluated: anything that turns waveforms into one vector each, by name."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from matpac.audio import AudioError
+from matpac.errors import MatpacError
+from matpac.files.loading import load
+from matpac.model.embedder import Embedder
+from matpac.model.encoder_key import embedder_key, settings_key
+from matpac.model.logmel import LogMel, LogMelConfig
+from matpac.model.vit import SIZES, Encoder, EncoderConfig
+from matpac.model.waveforms import as_clips, too_short
+from matpac.pretrain.recipes import RECIPES
+
+RANDOM, HEAR, LOGMEL = "random:", "hear:", "logmel"
+"""How the names of encoders begin that no checkpoint is needed for; `logmel` may be followed by `:RECIPE`."""
+
+
+MOST_SEED_DIGITS = 20
+"""So many no longer fit 64 bits, which is what PyTorch takes."""
+
+
+class EncoderError(MatpacError):
+    """An encoder that can't be had, or that gives what is no vector; the message names it."""
+
+
+class NotFiniteError(EncoderError):
+    """A vector with NaN or infinity in it."""
+
+    def __init__(self, encoder: str, clip: str | int):
+        self.clip = clip
+        """Its number in the list that was embedded, or its path."""
+        named = f"clip {clip} of the list" if isinstance(clip, int) else clip
+        super().__init__(
+            f"{encoder}: NaN or infinity in its vector of {named}; look at this sound, or leave the encoder out"
+        )
+
+
+@runtime_checkable
+class FrozenEncoder(Protocol):
+    """The one interface of evaluation, so that comparisons are fair. `Embedder` has it."""
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz, of the waveforms that `embed` takes."""
+        ...
+
+    def embed(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip width"]:
+        """One vector a clip, float32."""
+        ...
+
+
+@runtime_checkable
+class LayeredEncoder(FrozenEncoder, Protocol):
+    """An encoder that gives vectors of all its layers too, all of one width."""
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        ...
+
+    def embed_layers(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip layer width"]:
+        """One vector a clip and layer, float32, the last layer's being what `embed` gives."""
+        ...
+
+
+@dataclass(frozen=True)
+class NamedEncoder:
+    """An encoder as tables show it, and what tells its vectors from those of any other."""
+
+    name: str
+    """As asked for."""
+    encoder: FrozenEncoder
+    key: str
+    """SHA-256 over weights and settings, hexadecimal."""
+    layers: int = 0
+    """How many it has to choose from; 0 where it gives the last one's vectors alone."""
+
+    def embed(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip width"]:
+        """One vector a clip, float32, of waveforms at the encoder's rate.
+
+        Raises:
+            EncoderError: what the encoder gave has another shape.
+            AudioError: a clip that it can't use.
+        """
+        return self._checked(self.encoder.embed(clips), [len(clips)])
+
+    def embed_layers(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip layer width"]:
+        """One vector a clip and layer; otherwise as `embed`. Raises EncoderError for an encoder without layers."""
+        encoder = self.encoder
+        if isinstance(encoder, Embedder):
+            vectors = encoder.scene(list(clips), encoder.sample_rate, layers="all")
+        elif self.layers and isinstance(encoder, LayeredEncoder):
+            vectors = encoder.embed_layers(clips)
+        else:
+            raise EncoderError(f"{self.name}: gives no vectors of its layers; ask for the last one's alone")
+        return self._checked(vectors, [len(clips), self.layers])
+
+    def _checked(self, vectors: object, wanted: list[int]) -> Tensor:
+        shape = list(vectors.shape) if isinstance(vectors, Tensor) else None
+        if not isinstance(vectors, Tensor) or shape is None or shape[:-1] != wanted or not shape[-1]:
+            found = f"a tensor of shape {shape}" if shape is not None else f"a {type(vectors).__name__}"
+            raise EncoderError(
+                f"{self.name}: gave {found} for {wanted[0]} clips instead of "
+                f"[{', '.join(map(str, wanted))}, width]; correct the encoder"
+            )
+        return vectors.float()
+
+
+class LogMelStatistics:
+    """Mean and deviation over time of every log-mel band: the features that need no learning."""
+
+    def __init__(self, config: LogMelConfig | None = None):
+        self.logmel = LogMel(config)
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return self.logmel.config.sample_rate
+
+    def embed(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip width"]:
+        """[clip, 2 · mels]: means, then deviations. Raises AudioError for a clip shorter than a window."""
+        waveforms, _ = as_clips(list(clips), self.sample_rate, self.sample_rate)
+        rows = []
+        for number, waveform in enumerate(waveforms):
+            if len(waveform) < self.logmel.config.window:
+                raise AudioError(f"clip {number}: {too_short(len(waveform), self.logmel.config)}")
+            spectrogram = self.logmel(torch.from_numpy(waveform)[None])[0]
+            rows.append(torch.cat([spectrogram.mean(-1), spectrogram.std(-1, correction=0)]))
+        return torch.stack(rows) if rows else torch.empty(0, 2 * self.logmel.config.mels)
+
+
+def untrained(encoder: EncoderConfig, logmel: LogMelConfig, seed: int) -> Embedder:
+    """An encoder as it is before training, from the papers' random start."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Embedder(Encoder(encoder), logmel)
+
+
+def open_encoder(spec: str, device: str | torch.device = "cpu") -> NamedEncoder:
+    """An encoder by name.
+
+    Args:
+        spec: what `matpac.load` takes; `random:SIZE[:seed]`, an untrained one of `matpac.model.vit.SIZES` or of
+            a recipe (seed 0 unless said); `logmel[:RECIPE]`, statistics of the papers' front-end or of a recipe's;
+            `hear:<module>[:weights]`, a module that follows HEAR. A file or folder of such a name is meant by
+            "./name".
+        device: where it computes.
+
+    Raises:
+        EncoderError: no such size, recipe or module, or a module that does not follow HEAR.
+        CheckpointError, DownloadError: as `matpac.load`.
+    """
+    if spec.partition(":")[0] == LOGMEL:
+        statistics = LogMelStatistics(_front_end(spec))
+        return NamedEncoder(spec, statistics, settings_key({LOGMEL: asdict(statistics.logmel.config)}))
+    if spec.startswith(HEAR):
+        from matpac.probe.hear import open_hear
+
+        module, _, weights = spec.removeprefix(HEAR).partition(":")
+        encoder = open_hear(module, weights, device)
+        return NamedEncoder(spec, encoder, encoder.key)
+    return named_embedder(spec, _random(spec).to(device) if spec.startswith(RANDOM) else load(spec, device))
+
+
+def named_embedder(name: str, embedder: Embedder) -> NamedEncoder:
+    """An embedder that is at hand already, under a name for tables."""
+    return NamedEncoder(name, embedder, embedder_key(embedder), embedder.depth)
+
+
+def _front_end(spec: str) -> LogMelConfig:
+    if spec == LOGMEL:
+        return LogMelConfig()
+    recipe = spec.removeprefix(f"{LOGMEL}:")
+    if recipe not in RECIPES:
+        raise EncoderError(f"{spec}: no recipe {recipe!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[recipe]().logmel
+
+
+def _random(spec: str) -> Embedder:
+    size, _, seed = spec.removeprefix(RANDOM).partition(":")
+    if size in SIZES:
+        encoder, logmel = SIZES[size], LogMelConfig()
+    elif size in RECIPES:
+        recipe = RECIPES[size]()
+        encoder, logmel = recipe.objective.encoder, recipe.logmel
+    else:
+        raise EncoderError(
+            f"{spec}: no size {size!r}; there are {', '.join(SIZES)}, and each recipe's: {', '.join(RECIPES)}"
+        )
+    if seed and not (seed.isascii() and seed.isdecimal() and len(seed) < MOST_SEED_DIGITS):
+        raise EncoderError(
+            f"{spec}: seed {seed!r} is no whole number from 0 up of fewer than {MOST_SEED_DIGITS} digits; write "
+            f"{RANDOM}{size}:0"
+        )
+    return untrained(encoder, logmel, int(seed or "0"))

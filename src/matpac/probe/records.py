@@ -1,0 +1,114 @@
+"""What `matpac probe` writes of every encoder on every task: records as JSON and CSV."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from matpac.atomic import escaped, write_text
+from matpac.probe.metrics import roc_auc
+from matpac.probe.scores import ProbeResult, ProbeScores, by_class
+from matpac.report import Result
+from matpac.tasks import Task
+
+
+@dataclass(frozen=True)
+class Record:
+    """One encoder's score on one task by one probe. Scores are shares."""
+
+    task: str
+    encoder: str
+    probe: str
+    """`linear`, or one beside it: `knn`, `few_shot_5` (shots), `layer_7` (from 1), `weighting`, `attention`,
+    `prototypes`."""
+    metric: str
+    mean: float
+    ci95: float | None
+    """Half width over seeds (few-shot: over draws); None where there is one run alone."""
+    seeds: list[int]
+    folds: list[str]
+    learning_rate: list[float]
+    """The distinct ones chosen on validation; none for a probe without training."""
+    used: int
+    total: int
+    per_fold: list[float] = field(default_factory=list)
+    per_class: dict[str, float | None] = field(default_factory=dict)
+    roc_auc: float | None = None
+    """Macro, mean over seeds and folds, where clips have several labels."""
+    layer_weights: list[float] = field(default_factory=list)
+    """What each layer counts, first layer first, to 1 in all: of `weighting` the mean over seeds and folds, of
+    `prototypes` that of the gates of all classes."""
+    seconds: float = 0.0
+    encoder_key: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    def result(self) -> Result:
+        """As the report draws it."""
+        return Result.from_record(asdict(self))
+
+
+def make_record(
+    task: Task,
+    encoder: str,
+    key: str,
+    probe: str,
+    found: ProbeScores,
+    seeds: Sequence[int],
+    seconds: float,
+    layer_weights: Sequence[float] = (),
+) -> Record:
+    """A record of a probe's result on the clips of `task`."""
+    scored = ~np.isnan(found.per_class)
+    counts = scored.sum(axis=(0, 1))
+    # a class that no test part has (or that has no positive there) has no score
+    classes = np.where(
+        counts, np.where(scored, found.per_class, 0).sum(axis=(0, 1)) / np.maximum(counts, 1), np.nan
+    )
+    rates = found.learning_rates if isinstance(found, ProbeResult) else np.empty(0)
+    return Record(
+        task=task.name,
+        encoder=encoder,
+        probe=probe,
+        metric=task.metric,
+        mean=float(found.mean),
+        ci95=None if math.isnan(found.ci95) else float(found.ci95),
+        seeds=[int(seed) for seed in seeds],
+        folds=list(task.fold_names),
+        learning_rate=sorted({float(rate) for rate in np.ravel(rates)}),
+        used=len(task.paths),
+        total=task.total,
+        per_fold=[float(score) for score in found.scores.mean(axis=0)],
+        per_class=by_class(task.classes, classes),
+        roc_auc=_roc_auc(task, found) if task.kind == "multi" else None,
+        layer_weights=[float(weight) for weight in layer_weights],
+        seconds=seconds,
+        encoder_key=key,
+        notes=list(task.notes),
+    )
+
+
+def _roc_auc(task: Task, found: ProbeScores) -> float | None:
+    """Mean over seeds and folds; None where a test part has no class with both answers."""
+    values = []
+    for split, runs in zip(task.splits, found.predictions, strict=True):
+        known = None if task.known is None else task.known[split.test]
+        values += [roc_auc(run, task.labels[split.test], known).value for run in runs]
+    mean = float(np.mean(values))
+    return None if math.isnan(mean) else mean
+
+
+def write_records(records: Sequence[Record], folder: Path) -> None:
+    """results.json and results.csv, each whole or not at all; names' bytes that are not UTF-8 are escaped."""
+    rows = [asdict(record) for record in records]
+    write_text(folder / "results.json", escaped(json.dumps(rows, indent=2, ensure_ascii=False)) + "\n")
+    columns = ("task", "encoder", "probe", "metric", "mean", "ci95", "roc_auc", "used", "total", "seconds")
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows([row[column] for column in columns] for row in rows)
+    write_text(folder / "results.csv", escaped(text.getvalue()))

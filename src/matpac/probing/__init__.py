@@ -1,1 +1,0 @@
-"""`matpac probe`: encoders on tasks by one protocol, to records, a table and a page."""

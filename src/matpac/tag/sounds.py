@@ -1,0 +1,148 @@
+"""Sound files to their names: of the whole sound, or over time; read ahead, in memory that does not grow."""
+
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from matpac.audio import AudioError
+from matpac.audio.read_ahead import READERS, Clips, MeasuredClips
+from matpac.data.files import LeftOut
+from matpac.errors import MatpacError
+from matpac.model.chunks import Chunk
+from matpac.model.embedder import Embedder, Failed
+from matpac.model.heads import NO_HEAD, TOP, Tag, check_threshold, class_names, most_probable
+from matpac.tag.timeline import Segment, Timeline, TimelineConfig, timeline_for
+
+
+@dataclass(frozen=True)
+class TagOptions:
+    """What is asked of the sounds.
+
+    Args:
+        top: tags of a whole sound, at most; None for all.
+        threshold: least probability of such a tag.
+        timeline: segments instead, made like this.
+        batch_size: full chunks computed at once; None for what suits the device.
+    """
+
+    top: int | None = TOP
+    threshold: float | None = None
+    timeline: TimelineConfig | None = None
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
+        if self.top is not None and self.top < 1:
+            raise MatpacError(f"top {self.top}: at least 1 tag is needed")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise MatpacError(f"a batch of {self.batch_size} chunks computes nothing; it takes at least 1")
+
+
+@dataclass(frozen=True)
+class TaggedSound:
+    """A file's names.
+
+    Args:
+        path: of the file.
+        duration: in seconds.
+        tags: of the whole sound, best first.
+        segments: of its timeline, by start; one of the two is empty.
+    """
+
+    path: Path
+    duration: float
+    tags: list[Tag] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+
+
+class TaggedSounds:
+    """Files in order as `TaggedSound`; those that can't be used give None and are named in `left_out`.
+
+    Args:
+        paths: the files.
+        embedder: an encoder with a head.
+        options: what is asked.
+
+    Raises:
+        MatpacError: the encoder has no head.
+    """
+
+    def __init__(self, paths: Sequence[Path], embedder: Embedder, options: TagOptions):
+        if embedder.head is None:
+            raise MatpacError(f"{embedder.card.name} has no head {NO_HEAD}")
+        self.paths, self.embedder, self.options = paths, embedder, options
+        self.names = class_names(embedder.card.labels, embedder.head.linear.out_features)
+        self.left_out: list[LeftOut] = []
+
+    def __iter__(self) -> Generator[TaggedSound | None, None, None]:
+        with ExitStack() as stack:
+            pool = ThreadPoolExecutor(READERS)
+            stack.callback(pool.shutdown, cancel_futures=True)  # what is not begun is not waited for
+            clips = MeasuredClips(Clips(self.paths, self.embedder.sample_rate, pool))
+            found = stack.enter_context(
+                closing(self._timelines(clips) if self.options.timeline else self._tags(clips))
+            )
+            yield from found
+
+    def _tags(self, clips: MeasuredClips) -> Generator[TaggedSound | None, None, None]:
+        options = self.options
+        scenes = self.embedder.scenes(clips, batch_size=options.batch_size, failed=self._failed(clips))
+        with closing(scenes):
+            for number, scene in enumerate(scenes):
+                if scene is None:
+                    yield None
+                    continue
+                probabilities = self.embedder.scene_probabilities(scene[None])[0]
+                tags = most_probable(probabilities, self.names, options.top, options.threshold)
+                yield TaggedSound(self.paths[number], clips.duration(number), tags=tags)
+
+    def _timelines(self, clips: MeasuredClips) -> Generator[TaggedSound | None, None, None]:
+        options = self.options
+        timelines = self.embedder.frames_into(
+            lambda: _FramesInOrder(self.embedder, timeline_for(self.embedder, options.timeline)),
+            clips, batch_size=options.batch_size, failed=self._failed(clips),
+        )  # fmt: skip
+        with closing(timelines):
+            for number, timeline in enumerate(timelines):
+                if timeline is None:
+                    yield None
+                    continue
+                duration = clips.duration(number)
+                yield TaggedSound(self.paths[number], duration, segments=timeline.finish(duration))
+
+    def _failed(self, clips: MeasuredClips) -> Failed:
+        def failed(number: int, error: AudioError) -> None:
+            path = str(self.paths[number])
+            self.left_out.append(LeftOut(path, clips.reason(number, error).removeprefix(f"{path}: ")))
+
+        return failed
+
+
+class _FramesInOrder:
+    """A `matpac.model.gather.Gatherer`: chunks' frames through the head, and into the timeline by their order."""
+
+    def __init__(self, embedder: Embedder, timeline: Timeline):
+        self._embedder, self._timeline = embedder, timeline
+        self._next = 0
+        self._early: dict[int, np.ndarray] = {}  # the last chunk is shorter, and may be computed before others
+
+    def add(self, chunk: Chunk, computed: Float[Tensor, "layer step width"]) -> None:
+        """Take a chunk's frames of the last layer."""
+        self._early[chunk.index] = self._embedder.scene_probabilities(computed[-1]).numpy()
+        while self._next in self._early:
+            self._timeline.push(self._early.pop(self._next))
+            self._next += 1
+
+    def result(self) -> Timeline:
+        """The timeline, to be finished."""
+        assert not self._early
+        return self._timeline
+
+    def discard(self) -> None:
+        """Nothing is open."""
