@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tagging.named_sounds import knowing, write
 
 from matpac.files.checkpoint import save
 from sound_files import make_mixed_folder
-from tagging.named_sounds import knowing, write
 from tiny_encoder import tiny
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

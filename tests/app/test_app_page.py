@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from asked_page import PATIENCE, Asked, PageError, served
+from tagging.named_sounds import LABELS, knowing, write
 
 from matpac.app import collection as app_collection
 from matpac.app.collection import UNTAGGED, draw_map, play
@@ -19,7 +20,6 @@ from matpac.errors import MatpacError
 from matpac.files.checkpoint import save
 from matpac.search.index import IndexOptions, index_sounds
 from matpac.search.query import Searcher
-from tagging.named_sounds import LABELS, knowing, write
 
 
 @pytest.fixture(scope="module")

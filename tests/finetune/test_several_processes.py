@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from finetuning.tagging_corpora import encoder_file, tone_table
+
 from tiny_run import call
 
 LAUNCHER = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")

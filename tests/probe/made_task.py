@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from downstream.tasks import corpora
 from torch import Tensor
 
-from downstream.tasks import corpora
 from matpac import read
 from matpac.probe.encoders import (
     NamedEncoder,

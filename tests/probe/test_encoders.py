@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from downstream.hear_modules import GOOD, importable
 
 import matpac
-from downstream.hear_modules import GOOD, importable
 from matpac import AudioError
 from matpac.files.checkpoint import save
 from matpac.files.checkpoint.published import CheckpointError

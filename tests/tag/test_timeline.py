@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tagging.named_sounds import LABELS, RATE, knowing, sound
 
 from matpac import MatpacError
 from matpac.model.embedder import Embedder
 from matpac.tag.timeline import Segment, Timeline, TimelineConfig, merged_runs, smooth, timeline
-from tagging.named_sounds import LABELS, RATE, knowing, sound
 from tiny_encoder import tiny
 
 HOP, LEAD = 0.16, 0.0075

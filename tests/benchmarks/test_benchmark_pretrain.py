@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-import pretrain
 import pretrain_parts
 import rates
 
+import pretrain
 from matpac.data.packing.pack import PackOptions, pack
 from tiny_run import make_sounds
 

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch import Tensor
-
 from downstream.made_task import (
     LOGMEL,
     TINY,
@@ -25,6 +23,8 @@ from downstream.made_task import (
     task_of,
     write,
 )
+from torch import Tensor
+
 from matpac import MatpacError
 from matpac.probe import feature_cache, features, streaming
 from matpac.probe.encoders import (

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-
 from downstream.hear_modules import GOOD, importable
 from downstream.tasks import corpora
 from probing.run_command import fails

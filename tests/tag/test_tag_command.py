@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from tagging.named_sounds import RATE, knowing, write
 
 import matpac
 from matpac.errors import MatpacError
@@ -15,7 +16,6 @@ from matpac.files.loading import NamelessClasses, load
 from matpac.tag import command
 from matpac.tag.command import run_tag
 from sound_files import make_mixed_folder
-from tagging.named_sounds import RATE, knowing, write
 from tiny_encoder import tiny
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tagging.named_sounds import RATE, knowing, write
 
 from matpac import AudioError, MatpacError, read
 from matpac.audio import read_ahead
@@ -13,7 +14,6 @@ from matpac.model.embedder import Embedder
 from matpac.tag.sounds import TaggedSound, TaggedSounds, TagOptions
 from matpac.tag.timeline import TimelineConfig, timeline
 from sound_files import make_mixed_folder
-from tagging.named_sounds import RATE, knowing, write
 from tiny_encoder import tiny
 
 TIMELINE = TagOptions(timeline=TimelineConfig())

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from downstream.tasks import corpora
+
 from matpac.errors import MatpacError
 from matpac.probe.encoders import named_embedder
 from matpac.probe.linear_probe import ProbeConfig
