@@ -16,14 +16,14 @@ import torch
 from pyarrow import parquet
 
 import matpac
+from helpers.sound_files import GOOD, make_mixed_folder, write_sound
+from helpers.tiny_encoder import tiny
 from matpac import cli
 from matpac.cli import COMMANDS, main
 from matpac.errors import MatpacError
 from matpac.files import checkpoint
 from matpac.model.logmel import LogMel, LogMelConfig
 from matpac.pretrain.recipes import RECIPES
-from sound_files import GOOD, make_mixed_folder, write_sound
-from tiny_encoder import tiny
 
 BAD = {"empty.wav", "text.wav", "cut.flac", "click.wav"}
 

@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tagging.named_sounds import knowing, write
 
+from helpers.named_sounds import knowing, write
+from helpers.sound_files import make_mixed_folder
+from helpers.tiny_encoder import tiny
 from matpac.files.checkpoint import save
-from sound_files import make_mixed_folder
-from tiny_encoder import tiny
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from asked_page import PATIENCE, Asked, PageError, served
-from tagging.named_sounds import LABELS, knowing, write
 
+from helpers.asked_page import PATIENCE, Asked, PageError, served
+from helpers.named_sounds import LABELS, knowing, write
 from matpac.app import collection as app_collection
 from matpac.app.collection import UNTAGGED, draw_map, play
 from matpac.app.command import run_app

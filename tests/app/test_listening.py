@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tagging.named_sounds import LABELS, knowing, write
 
+from helpers.named_sounds import LABELS, knowing, write
+from helpers.tiny_encoder import tiny
 from matpac import AudioError, read
 from matpac.app import listening
 from matpac.app.listening import hear, moments, read_at_most, similarity
 from matpac.app.pictures import alike_picture, compared, heard_picture
-from tiny_encoder import tiny
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.sound_files import GOOD, make_mixed_folder, make_sound, write_sound
 from matpac import audio
-from sound_files import GOOD, make_mixed_folder, make_sound, write_sound
 
 RATES = (8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000)
 LOSSY = {"album/stereo_22k.ogg", "album/mono_16k.mp3", "album/deep/stereo_48k.OPUS"}

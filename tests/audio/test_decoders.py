@@ -9,8 +9,8 @@ import pytest
 import soundfile
 import soxr
 
+from helpers.sound_files import cut_file, make_mixed_folder, make_sound, write_sound
 from matpac import audio
-from sound_files import cut_file, make_mixed_folder, make_sound, write_sound
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.sound_files import write_sound
 from matpac import AudioError, read
 from matpac.audio import read_ahead
 from matpac.audio.read_ahead import Clips, in_background, read_unit
-from sound_files import write_sound
 
 RATE = 16_000
 

@@ -2,6 +2,7 @@
 
 # pyright: reportMissingImports=false
 # benchmarks/ is a folder of scripts: its modules are found by the path appended below
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -14,10 +15,10 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import pretrain_parts
 import rates
 
-import pretrain
+from helpers.tiny_run import make_sounds
 from matpac.data.packing.pack import PackOptions, pack
-from tiny_run import make_sounds
 
+pretrain = importlib.import_module("pretrain")  # tests/pretrain has the same name
 PARTS = ("log-mel", "patches, gather", "student", "teacher", "predictor", "heads", "losses", "optimizer")
 
 

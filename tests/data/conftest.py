@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from packed_corpus import packed
 
-from sound_files import make_mixed_folder, write_sound
+from helpers.packed_corpus import packed
+from helpers.sound_files import make_mixed_folder, write_sound
 
 
 @pytest.fixture(scope="session")

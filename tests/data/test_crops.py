@@ -11,6 +11,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from helpers.sound_files import make_mixed_folder, write_sound
 from matpac import audio
 from matpac.data.crops import (
     SHORT_POLICIES,
@@ -23,7 +24,6 @@ from matpac.data.crops import (
     drop_short,
 )
 from matpac.data.files import Clip, DataError, FileList, LeftOut, list_clips
-from sound_files import make_mixed_folder, write_sound
 
 SAMPLES = 8_000
 # Python 3.12 and later say so at every fork of a process that has threads.

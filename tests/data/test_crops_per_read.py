@@ -9,10 +9,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from helpers.sound_files import cut_file, write_sound
 from matpac import audio
 from matpac.data.crops import RandomCrops, StepBatches, crop_loader
 from matpac.data.files import Clip, DataError
-from sound_files import cut_file, write_sound
 
 SAMPLES = 8_000
 

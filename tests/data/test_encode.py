@@ -9,11 +9,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.shard_files import decoded
+from helpers.sound_files import GOOD, cut_file, make_mixed_folder, make_sound, write_sound
 from matpac import audio
 from matpac.audio import AudioError
 from matpac.data.packing.encode import CONTAINERS, encode, planned_bytes, to_16_bits
-from shard_files import decoded
-from sound_files import GOOD, cut_file, make_mixed_folder, make_sound, write_sound
 
 
 @pytest.mark.parametrize("encoding", CONTAINERS)

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from helpers.sound_files import GOOD, make_mixed_folder, write_sound
 from matpac import audio
 from matpac.data import files as files_module
 from matpac.data.files import Clip, DataError, FileList, LeftOut, describe_left_out, list_clips, track
-from sound_files import GOOD, make_mixed_folder, write_sound
 
 
 @pytest.fixture

@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
-from packed_corpus import BAD, files_of, packed
 
+from helpers.packed_corpus import BAD, files_of, packed
+from helpers.shard_files import decoded, members_of
+from helpers.sound_files import cut_file, write_sound
 from matpac import audio
 from matpac.data.packing import shard_files
 from matpac.data.packing.pack import PackOptions, count_workers
@@ -19,8 +21,6 @@ from matpac.data.packing.plan import PackError
 from matpac.data.packing.verify import verify
 from matpac.data.shards.index import Index, read_index
 from matpac.errors import MatpacError
-from shard_files import decoded, members_of
-from sound_files import cut_file, write_sound
 
 # --- what lies there ---------------------------------------------------------------------------------------
 

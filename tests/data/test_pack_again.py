@@ -13,14 +13,14 @@ import pytest
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packed_corpus import BAD, SIZE, files_of, packed
 
+from helpers.packed_corpus import BAD, SIZE, files_of, packed
+from helpers.sound_files import write_sound
 from matpac.data.packing import encode, shard_files
 from matpac.data.packing import pack as pack_module
 from matpac.data.packing.plan import PackError
 from matpac.data.shards.listing import list_shards
 from matpac.errors import MatpacError
-from sound_files import write_sound
 
 
 class Killed(BaseException):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.sound_files import make_mixed_folder, write_sound
 from matpac.data.packing.command import parse_size, run_pack
 from matpac.errors import MatpacError
-from sound_files import make_mixed_folder, write_sound
 
 
 def test_pack_verify_and_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

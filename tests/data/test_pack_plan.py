@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.sound_files import make_mixed_folder, write_sound
 from matpac.data.files import DataError
 from matpac.data.packing import plan as plan_module
 from matpac.data.packing.encode import planned_bytes
 from matpac.data.packing.labels import read_labels
 from matpac.data.packing.plan import PackError, Settings, SourceFile, _assign, agree, make_plan
-from sound_files import make_mixed_folder, write_sound
 
 SMALL = Settings("pcm16", 2**17)
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from local_server import Local, Reply, local_server
+from helpers.local_server import Local, Reply, local_server
+from helpers.shard_files import sound_bytes, tar_bytes, write_shards
+from helpers.sound_files import make_mixed_folder, write_sound
 from matpac import audio
 from matpac.data import corpus
 from matpac.data.files import DataError, LeftOut
@@ -27,8 +29,6 @@ from matpac.data.shards.addresses import (
 from matpac.data.shards.listing import list_shards
 from matpac.data.shards.members import ShardClip
 from matpac.data.shards.tar import CutShortError, ShardError
-from shard_files import sound_bytes, tar_bytes, write_shards
-from sound_files import make_mixed_folder, write_sound
 
 CURL = pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset reads http by curl")
 

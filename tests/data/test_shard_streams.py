@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from local_server import Reply, local_server
+from helpers.local_server import Reply, local_server
+from helpers.shard_files import members_of, tar_bytes, write_shards
 from matpac.data.crops import CropBatch, RandomCrops, StepBatches, crop_loader
 from matpac.data.files import Clip
 from matpac.data.shards.listing import list_shards
@@ -16,7 +17,6 @@ from matpac.data.shards.loading import LANES, keep_lanes, order_clips
 from matpac.data.shards.members import MemberTable, ShardClip
 from matpac.data.shards.streams import Lanes, StreamBatches, StreamedSounds, StreamOrder, read_members
 from matpac.data.shards.tar import ShardError
-from shard_files import members_of, tar_bytes, write_shards
 
 SAMPLES = 4_000
 MANY = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")

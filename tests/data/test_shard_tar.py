@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.shard_files import tar_bytes
 from matpac.data.shards import tar as tar_module
 from matpac.data.shards.tar import MOST_MEMBER_BYTES, CutShortError, ShardError, TarReader
-from shard_files import tar_bytes
 
 
 class Stream:

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.sound_files import make_mixed_folder, write_sound
 from matpac import audio
 from matpac.data.files import Clip, DataError, list_clips
 from matpac.data.statistics import Moments, normalisation
 from matpac.model.logmel import LogMel, LogMelConfig
-from sound_files import make_mixed_folder, write_sound
 
 
 @settings(deadline=None, max_examples=50)

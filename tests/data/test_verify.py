@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.shard_files import members_of, sound_bytes, tar_bytes
+from helpers.sound_files import write_sound
 from matpac.data.packing.pack import PackOptions, pack
 from matpac.data.packing.verify import verify
 from matpac.data.shards.index import read_index
 from matpac.data.shards.tar import ShardError
-from shard_files import members_of, sound_bytes, tar_bytes
-from sound_files import write_sound
 
 
 @pytest.fixture(scope="module")

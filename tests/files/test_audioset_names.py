@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import matpac
-from local_server import Reply, local_server
+from helpers.local_server import Reply, local_server
+from helpers.published_files import published_state
 from matpac import MatpacError
 from matpac.files import hub
 from matpac.files.checkpoint import load_file, save
 from matpac.files.hub import audioset
 from matpac.files.hub.receipts import DownloadError
-from published_files import published_state
 
 ADDRESS = audioset.URL
 MIDS = [f"/m/{number * 7919 % 100_000:05d}" for number in range(526)] + ["/t/dd00001"]

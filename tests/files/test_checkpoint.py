@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from helpers.tiny_encoder import MEL16, TINY, tiny
 from matpac.files.checkpoint import (
     CheckpointError,
     describe,
@@ -29,7 +30,6 @@ from matpac.pretrain import Objective, ObjectiveConfig
 from matpac.pretrain.classification import HeadConfig
 from matpac.pretrain.predictor import PredictorConfig
 from matpac.pretrain.recipes import Recipe
-from tiny_encoder import MEL16, TINY, tiny
 
 
 def same(a: Embedder, b: Embedder) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local_server import Reply, local_server
+from helpers.local_server import Reply, local_server
 from matpac.files.hub import downloads as module
 from matpac.files.hub.downloads import download
 from matpac.files.hub.receipts import DownloadError, check

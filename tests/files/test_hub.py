@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local_server import COMMIT, local_server
+from helpers.local_server import COMMIT, local_server
 from matpac.files import hub
 from matpac.files.hub import Published, cache_folder, choose, hub_file, published_file
 from matpac.files.hub.receipts import DownloadError

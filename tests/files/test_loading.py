@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import matpac
-from local_server import local_server
+from helpers.local_server import local_server
+from helpers.published_files import published_state
 from matpac.files import hub
 from matpac.files.checkpoint import CheckpointError, load_file, save
 from matpac.files.hub import Published
 from matpac.files.loading import load
-from published_files import published_state
 
 
 @pytest.fixture

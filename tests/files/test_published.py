@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from helpers.published_files import published_state
 from matpac.files.checkpoint import load_file
 from matpac.files.checkpoint.published import CheckpointError, read_published
 from matpac.model.vit import EncoderConfig
-from published_files import published_state
 
 RATE = 16_000
 

@@ -13,7 +13,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 import matpac
-from local_server import local_server
+from helpers.local_server import local_server
 from matpac import MatpacError
 from matpac.files import hub
 from matpac.files.checkpoint import CheckpointError, load_file, save

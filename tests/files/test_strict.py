@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from helpers.tiny_encoder import tiny
 from matpac.errors import MatpacError
 from matpac.files.checkpoint import (
     CheckpointError,
@@ -18,7 +19,6 @@ from matpac.files.checkpoint import (
     write_tensors,
 )
 from matpac.files.checkpoint.strict import config_from
-from tiny_encoder import tiny
 
 
 def tampered(tmp_path: Path, classes: int | None = 3) -> tuple[dict[str, torch.Tensor], dict[str, Any], Path]:

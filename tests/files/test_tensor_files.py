@@ -16,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from helpers.published_files import published_state
+from helpers.tiny_encoder import tiny
 from matpac.files.checkpoint import (
     CheckpointError,
     load_file,
@@ -25,8 +27,6 @@ from matpac.files.checkpoint import (
     write_tensors,
 )
 from matpac.model.vit import EncoderConfig
-from published_files import published_state
-from tiny_encoder import tiny
 
 
 def test_any_tensors(tmp_path):

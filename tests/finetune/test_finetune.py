@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from finetuning.tagging_corpora import ENCODER, PITCHES, class_folders, encoder_file, tone_table
 
 import matpac
+from helpers.tagging_corpora import ENCODER, PITCHES, class_folders, encoder_file, tone_table
 from matpac.cli import main
 from matpac.data.files import DataError
 from matpac.errors import MatpacError

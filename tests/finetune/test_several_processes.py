@@ -3,9 +3,8 @@
 import json
 from pathlib import Path
 
-from finetuning.tagging_corpora import encoder_file, tone_table
-
-from tiny_run import call
+from helpers.tagging_corpora import encoder_file, tone_table
+from helpers.tiny_run import call
 
 LAUNCHER = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
 

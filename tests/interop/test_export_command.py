@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import matpac
+from helpers.sound_files import make_mixed_folder, write_sound
+from helpers.tiny_encoder import tiny
 from matpac.files.checkpoint import save
 from matpac.files.onnx.checking import made_up_sounds
 from matpac.interop.export_command import draw_sounds, run_export
-from sound_files import make_mixed_folder, write_sound
-from tiny_encoder import tiny
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 import matpac
+from helpers.tiny_encoder import tiny
 from matpac.files.checkpoint import save
 from matpac.files.onnx.export import export_onnx
 from matpac.interop import hear
 from matpac.probe.encoders import open_encoder
 from matpac.probe.hear import open_hear
-from tiny_encoder import tiny
 
 RATES = (16_000, 22_050, 32_000, 44_100, 48_000)
 """That HEAR's corpora come in."""

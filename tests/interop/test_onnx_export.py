@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import matpac
+from helpers.tiny_encoder import tiny
 from matpac.files.onnx import checking, export
 from matpac.files.onnx.checking import ExportError, check_lengths, made_up_sounds, relative_difference
 from matpac.files.onnx.export import export_onnx
@@ -18,7 +19,6 @@ from matpac.files.onnx.smoothing import smoothed
 from matpac.model.embedder import Embedder
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import Block, Encoder, EncoderConfig
-from tiny_encoder import tiny
 
 LAYERS = 1 + 2 * 4  # the patches', and four a block
 WIDER = EncoderConfig(width=64, depth=2, heads=2, mels=16, frames=32)

@@ -14,12 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
 import matpac
+from helpers.tiny_encoder import TINY, tiny
 from matpac.errors import MatpacError
 from matpac.files.checkpoint import CheckpointError, save
 from matpac.files.onnx import files
 from matpac.files.onnx.export import export_onnx
 from matpac.files.onnx.files import is_onnx, read_model
-from tiny_encoder import TINY, tiny
 
 
 @pytest.fixture(scope="module")

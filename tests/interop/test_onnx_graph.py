@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.tiny_encoder import TINY, tiny
 from matpac.files.onnx.graph import fourier_kernels, head_matrix, network_graph
 from matpac.model.embedder import Embedder
 from matpac.model.heads import SceneProbe, Tagger
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import Encoder, EncoderConfig
-from tiny_encoder import TINY, tiny
 
 WINDOW, CHUNK = 400, 400 + 31 * 160
 LENGTHS = st.one_of(

@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import matpac
+from helpers.sound_files import write_sound
+from helpers.tiny_encoder import tiny
 from matpac.files.checkpoint import CheckpointError, save
 from matpac.files.onnx.export import export_onnx
 from matpac.files.onnx.runtime import OnnxEmbedder
@@ -16,8 +18,6 @@ from matpac.model.embedder import Embedder
 from matpac.model.encoder_key import embedder_key
 from matpac.probe.encoders import open_encoder
 from matpac.vectors.embed_files import EmbedOptions, embed_files
-from sound_files import write_sound
-from tiny_encoder import tiny
 
 LABELS = ("cat", "dog", "rain")
 

@@ -9,8 +9,10 @@ import yaml
 from safetensors.torch import save_file
 
 import matpac
-from interop.upload_server import Uploads, upload_server
-from local_server import local_server
+from helpers.local_server import local_server
+from helpers.published_files import published_state
+from helpers.tiny_encoder import tiny
+from helpers.upload_server import Uploads, upload_server
 from matpac.files.checkpoint import CheckpointError
 from matpac.files.hub import choose
 from matpac.files.hub.receipts import DownloadError
@@ -18,8 +20,6 @@ from matpac.files.hub.uploads import UploadError
 from matpac.files.onnx.export import export_onnx
 from matpac.interop.model_card import LABELS_SHOWN, model_card
 from matpac.interop.push import push_to_hub
-from published_files import published_state
-from tiny_encoder import tiny
 
 
 @pytest.fixture

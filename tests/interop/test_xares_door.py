@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.tiny_encoder import tiny
 from matpac.files.checkpoint import save
 from matpac.interop import xares
 from matpac.interop.xares import MatpacEncoder
-from tiny_encoder import tiny
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import matpac
+from helpers.tiny_encoder import tiny
 from matpac import AudioError, MatpacError
 from matpac.audio import Resampler
 from matpac.model.stream import Stream, TimedFrames
-from tiny_encoder import tiny
 
 ENCODER = tiny()
 RATE = ENCODER.sample_rate

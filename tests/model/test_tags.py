@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.tiny_encoder import tiny
 from matpac import MatpacError
 from matpac.model.embedder import Card, Embedder
 from matpac.model.heads import SceneProbe, Tag, Tagger, class_names, most_probable
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import Encoder, EncoderConfig
-from tiny_encoder import tiny
 
 RATE = 16_000
 TWO_BANDS = EncoderConfig(width=8, depth=1, heads=2, mels=32, frames=32)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import matpac
+from helpers.tiny_encoder import tiny
 from matpac.audio import resample
 from matpac.model.logmel import LOG_OFFSET
-from tiny_encoder import tiny
 
 torch.manual_seed(0)
 ENCODER = tiny()
@@ -161,8 +161,8 @@ def test_a_click_at_a_chunks_boundary_is_heard_on_the_right_side(chunk: int, off
 def test_times_in_a_file_are_those_of_the_encoder(tmp_path) -> None:
     from pyarrow import parquet
 
+    from helpers.sound_files import write_sound
     from matpac.vectors.embed_files import EmbedOptions, embed_files
-    from sound_files import write_sound
 
     write_sound(tmp_path / "a.wav", 44_100, 1.3)
     embed_files([str(tmp_path / "a.wav")], ENCODER, EmbedOptions(str(tmp_path / "v.parquet"), frames=True))

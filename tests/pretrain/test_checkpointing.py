@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from helpers.tiny_run import tiny_recipe
 from matpac.model.vit import Block
 from matpac.pretrain import Objective, PretextOutput, Temperatures
 from matpac.pretrain.masking import mask_noise, split_by_noise
-from tiny_run import tiny_recipe
 
 CONFIG = tiny_recipe().objective
 DEEP = replace(CONFIG, encoder=replace(CONFIG.encoder, depth=3), predictor=replace(CONFIG.predictor, depth=2))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.tiny_run import as_arguments, make_sounds, tiny_recipe
 from matpac.cli import main
 from matpac.errors import MatpacError
 from matpac.pretrain.command import parse
@@ -13,7 +14,6 @@ from matpac.pretrain.options import RunOptions
 from matpac.pretrain.recipes import RECIPES
 from matpac.train.run import read_config
 from matpac.train.settings import check_unchanged
-from tiny_run import as_arguments, make_sounds, tiny_recipe
 
 WHERE = ["--data", "sounds", "--output", "runs/x"]
 

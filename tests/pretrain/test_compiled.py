@@ -18,7 +18,7 @@ CASES = (
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     """What compiled_steps.py saw. It needs no C++ compiler, and a second graph would have ended it."""
-    script = Path(__file__).with_name("compiled_steps.py")
+    script = Path(__file__).parents[1] / "helpers" / "compiled_steps.py"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300, check=False

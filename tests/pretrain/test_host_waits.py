@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helpers.tiny_run import make_sounds, run, tiny_recipe
 from matpac.model.logmel import LogMel
 from matpac.pretrain import Objective, Temperatures
 from matpac.pretrain.job import StepResult, Training
@@ -19,7 +20,6 @@ from matpac.pretrain.masking import mask_noise, split_by_noise
 from matpac.pretrain.recipes import OptimizerConfig, Plan
 from matpac.pretrain.setup import adamw
 from matpac.train.processes import clip_gradients, mean_over_processes
-from tiny_run import make_sounds, run, tiny_recipe
 
 aten: Any = torch.ops.aten
 WAITS = {

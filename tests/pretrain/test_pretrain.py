@@ -18,6 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import matpac
+from helpers.sound_files import make_mixed_folder, make_sound
+from helpers.tiny_run import assert_same, checkpoints, last_state, lines, make_sounds, options, run, tiny_recipe
 from matpac import audio
 from matpac.data.files import DataError
 from matpac.model.logmel import LogMel
@@ -27,8 +29,6 @@ from matpac.pretrain.monitors import Speed
 from matpac.pretrain.recipes import Recipe
 from matpac.train.guard import StopSignal, TrainingError
 from matpac.train.run import RunError
-from sound_files import make_mixed_folder, make_sound
-from tiny_run import assert_same, checkpoints, last_state, lines, make_sounds, options, run, tiny_recipe
 
 if TYPE_CHECKING:  # Fabric takes a second to import
     from lightning_fabric import Fabric

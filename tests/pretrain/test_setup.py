@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.tiny_run import make_sounds, tiny_recipe
 from matpac.data.files import Clip
 from matpac.errors import MatpacError
 from matpac.pretrain.masking import mask_noise, split_by_noise
@@ -25,7 +26,6 @@ from matpac.pretrain.setup import (
 )
 from matpac.train import processes
 from matpac.train.guard import TrainingError
-from tiny_run import make_sounds, tiny_recipe
 
 
 def fabric(rank: int = 0, size: int = 1) -> Any:

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from local_server import Local, Reply, local_server
+from helpers.local_server import Local, Reply, local_server
+from helpers.shard_files import tar_bytes, write_shards
+from helpers.sound_files import make_mixed_folder
+from helpers.tiny_run import assert_same, checkpoints, lines, make_sounds, options, run, tiny_recipe
 from matpac import cli
 from matpac.data.corpus import list_corpus
 from matpac.data.crops import CropBatch
@@ -24,9 +27,6 @@ from matpac.pretrain.options import RunOptions
 from matpac.pretrain.recipes import Plan, Recipe
 from matpac.pretrain.setup import find_clips, fingerprint, step_loader
 from matpac.train.run import Run, RunError
-from shard_files import tar_bytes, write_shards
-from sound_files import make_mixed_folder
-from tiny_run import assert_same, checkpoints, lines, make_sounds, options, run, tiny_recipe
 
 FORK = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 CURL = pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset reads http by curl")

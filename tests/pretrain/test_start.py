@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import matpac
+from helpers.tiny_run import assert_same, last_state, make_sounds, options, run, tiny_recipe
 from matpac.errors import MatpacError
 from matpac.files.checkpoint import save
 from matpac.model.encoder_key import embedder_key
@@ -16,7 +17,6 @@ from matpac.pretrain import Objective
 from matpac.pretrain.recipes import Recipe
 from matpac.pretrain.start import StartError, start_from
 from matpac.train.run import RunError
-from tiny_run import assert_same, last_state, make_sounds, options, run, tiny_recipe
 
 
 @pytest.fixture(scope="module")

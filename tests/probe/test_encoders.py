@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from downstream.hear_modules import GOOD, importable
 
 import matpac
+from helpers.hear_modules import GOOD, importable
+from helpers.tiny_encoder import tiny
 from matpac import AudioError
 from matpac.files.checkpoint import save
 from matpac.files.checkpoint.published import CheckpointError
@@ -24,7 +25,6 @@ from matpac.probe.encoders import (
     open_encoder,
     untrained,
 )
-from tiny_encoder import tiny
 
 
 def noise(*lengths: int) -> list[np.ndarray]:

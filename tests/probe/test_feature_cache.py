@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from downstream.made_task import (
+from torch import Tensor
+
+from helpers.made_task import (
     LOGMEL,
     TINY,
     Mean,
@@ -23,8 +25,7 @@ from downstream.made_task import (
     task_of,
     write,
 )
-from torch import Tensor
-
+from helpers.tiny_encoder import tiny
 from matpac import MatpacError
 from matpac.probe import feature_cache, features, streaming
 from matpac.probe.encoders import (
@@ -32,7 +33,6 @@ from matpac.probe.encoders import (
 )
 from matpac.probe.features import embed_task
 from matpac.probe.token_features import embed_tokens
-from tiny_encoder import tiny
 
 
 def test_a_second_time_nothing_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_a_process_killed_hard_goes_on(tmp_path: Path) -> None:
         import os, sys
         from pathlib import Path
         sys.path.insert(0, sys.argv[1])
-        from downstream import made_task as here
+        from helpers import made_task as here
         from matpac.probe import feature_cache, features, streaming
         feature_cache.BLOCK_ROWS, streaming.BATCH_CLIPS = 2, 1
         class Killed(here.Mean):

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from downstream.hear_modules import GOOD, importable
-from downstream.made_task import LOGMEL, RATE, TINY, Mean, named, never, one_at_a_time, task_of
-from downstream.tasks import corpora
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from helpers import corpora
+from helpers.hear_modules import GOOD, importable
+from helpers.made_task import LOGMEL, RATE, TINY, Mean, named, never, one_at_a_time, task_of
 from matpac import MatpacError
 from matpac.audio import read_ahead
 from matpac.audio.read_ahead import Clips

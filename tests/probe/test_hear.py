@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from downstream.hear_modules import GOOD, importable
 
+from helpers.hear_modules import GOOD, importable
 from matpac import AudioError, MatpacError
 from matpac.probe.encoders import EncoderError, NotFiniteError
 from matpac.probe.hear import BATCH_SIZE, open_hear

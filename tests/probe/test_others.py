@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from downstream.tasks import corpora
 
+from helpers import corpora
+from helpers.tiny_encoder import tiny
 from matpac.errors import MatpacError
 from matpac.probe.encoders import named_embedder
 from matpac.probe.linear_probe import ProbeConfig
@@ -14,7 +15,6 @@ from matpac.probe.others import OTHERS, fewest_examples
 from matpac.probe.run import Outcome, run_probes
 from matpac.tasks import Task, read_task
 from matpac.tasks.splits import Split
-from tiny_encoder import tiny
 
 TASK = Task(
     "made", "single", "accuracy", None, ["cat", "dog", "emu"], [f"/s/{n}.wav" for n in range(9)],

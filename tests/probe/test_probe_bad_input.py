@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from downstream.hear_modules import GOOD, importable
-from downstream.tasks import corpora
-from probing.run_command import fails
+
+from helpers import corpora
+from helpers.hear_modules import GOOD, importable
+from helpers.run_command import fails
 
 WRONG_SHAPE = GOOD.replace("return model.gain", "return torch.zeros(1, 7, 3) if len(audio) else model.gain")
 NOT_A_NUMBER = GOOD.replace("return model.gain", "return float('nan') * model.gain")

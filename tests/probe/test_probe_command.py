@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from downstream.hear_modules import GOOD, importable
-from downstream.tasks import corpora
-from probing.run_command import probe
 
+from helpers import corpora
+from helpers.hear_modules import GOOD, importable
+from helpers.run_command import probe
+from helpers.tiny_encoder import tiny
 from matpac.cli import main
 from matpac.files.checkpoint import save
 from matpac.probe.published_scores import TASKS as PUBLISHED
 from matpac.tasks import read_task
-from tiny_encoder import tiny
 
 ALL = ["knn", "few_shot", "layers", "weighting", "attention", "prototypes"]
 USED = {

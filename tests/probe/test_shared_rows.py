@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from downstream.made_task import Mean, named, task_of, write
 
+from helpers.made_task import Mean, named, task_of, write
 from matpac.probe.encoders import NamedEncoder
 from matpac.probe.features import embed_task
 from matpac.tasks import Task

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from downstream.made_task import EMBEDDER, LOGMEL, RATE, TINY, task_of, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.made_task import EMBEDDER, LOGMEL, RATE, TINY, task_of, write
 from matpac import MatpacError, read
 from matpac.probe import feature_cache, token_batches, token_features
 from matpac.probe.encoders import EncoderError

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stored_sounds import clusters, fill, stored
 
+from helpers.stored_sounds import clusters, fill, stored
 from matpac.search import approximate
 from matpac.search.approximate import Approximate, approximate_of, exact_nearest, keep_up, measure
 from matpac.search.database import SoundDatabase, column

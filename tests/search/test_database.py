@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stored_sounds import clusters, fill, rows_of, stored
 
+from helpers.stored_sounds import clusters, fill, rows_of, stored
 from matpac.search.database import SearchError, Settings, SoundDatabase
 from matpac.search.files import FileState
 from matpac.search.writer import writing

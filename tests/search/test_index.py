@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stored_sounds import make_collection
 
+from helpers.sound_files import cut_file, make_mixed_folder, write_sound
+from helpers.stored_sounds import make_collection
+from helpers.tiny_encoder import tiny
 from matpac import read
 from matpac.audio import AudioError
 from matpac.files.checkpoint import save
@@ -18,8 +20,6 @@ from matpac.search import rows
 from matpac.search.database import SearchError, SoundDatabase
 from matpac.search.index import Indexed, IndexOptions, index_sounds
 from matpac.search.sounds import Sound, Sounds
-from sound_files import cut_file, make_mixed_folder, write_sound
-from tiny_encoder import tiny
 
 ENCODER = tiny(name="mine")
 

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from stored_sounds import clusters, make_collection, stored
 
+from helpers.sound_files import make_sound, write_sound
+from helpers.stored_sounds import clusters, make_collection, stored
+from helpers.tiny_encoder import tiny
 from matpac import AudioError, read
 from matpac.search.database import SearchError
 from matpac.search.index import IndexOptions, index_sounds
 from matpac.search.query import Match, Searcher
 from matpac.search.writer import writing
-from sound_files import make_sound, write_sound
-from tiny_encoder import tiny
 
 torch.manual_seed(1)
 ENCODER = tiny()

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from stored_sounds import make_collection
 
+from helpers.sound_files import write_sound
+from helpers.stored_sounds import make_collection
+from helpers.tiny_encoder import MEL16, TINY, tiny
 from matpac import load, read
 from matpac.files.checkpoint import save
 from matpac.model.embedder import Card, Embedder
@@ -16,8 +18,6 @@ from matpac.search.index import IndexOptions, index_sounds
 from matpac.search.makers import maker_of, with_maker
 from matpac.search.query import Searcher
 from matpac.tasks import TaskError
-from sound_files import write_sound
-from tiny_encoder import MEL16, TINY, tiny
 
 ENCODER = tiny()
 LETTERS = ("a", "b", "c", "d")

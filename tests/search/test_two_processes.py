@@ -10,12 +10,12 @@ from queue import Queue
 
 import pytest
 
+from helpers.sound_files import write_sound
+from helpers.tiny_encoder import tiny
 from matpac.files.checkpoint import save
 from matpac.search.database import SoundDatabase
 from matpac.search.index import IndexOptions, index_sounds
 from matpac.search.writer import writing
-from sound_files import write_sound
-from tiny_encoder import tiny
 
 SLOW = """
 import sys, time

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.sound_files import make_sound, write_sound
+from helpers.tiny_encoder import tiny
 from matpac import MatpacError, read
 from matpac.model.chunks import Chunk
 from matpac.search.sounds import Sounds
 from matpac.search.windows import Grid, WindowMeans
-from sound_files import make_sound, write_sound
-from tiny_encoder import tiny
 
 ENCODER = tiny()
 RATE = ENCODER.sample_rate

@@ -7,16 +7,16 @@ import warnings
 from pathlib import Path
 
 import pytest
-from tagging.named_sounds import RATE, knowing, write
 
 import matpac
+from helpers.named_sounds import RATE, knowing, write
+from helpers.sound_files import make_mixed_folder
+from helpers.tiny_encoder import tiny
 from matpac.errors import MatpacError
 from matpac.files.checkpoint import save
 from matpac.files.loading import NamelessClasses, load
 from matpac.tag import command
 from matpac.tag.command import run_tag
-from sound_files import make_mixed_folder
-from tiny_encoder import tiny
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tagging.named_sounds import RATE, knowing, write
 
+from helpers.named_sounds import RATE, knowing, write
+from helpers.sound_files import make_mixed_folder
+from helpers.tiny_encoder import tiny
 from matpac import AudioError, MatpacError, read
 from matpac.audio import read_ahead
 from matpac.model.embedder import Embedder
 from matpac.tag.sounds import TaggedSound, TaggedSounds, TagOptions
 from matpac.tag.timeline import TimelineConfig, timeline
-from sound_files import make_mixed_folder
-from tiny_encoder import tiny
 
 TIMELINE = TagOptions(timeline=TimelineConfig())
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tagging.named_sounds import LABELS, RATE, knowing, sound
 
+from helpers.named_sounds import LABELS, RATE, knowing, sound
+from helpers.tiny_encoder import tiny
 from matpac import MatpacError
 from matpac.model.embedder import Embedder
 from matpac.tag.timeline import Segment, Timeline, TimelineConfig, merged_runs, smooth, timeline
-from tiny_encoder import tiny
 
 HOP, LEAD = 0.16, 0.0075
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from downstream.tasks import corpora
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import corpora
 from matpac.tasks import Task, TaskError, read_task
 from matpac.tasks.audioset import _row
 

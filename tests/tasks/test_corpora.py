@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from downstream.tasks import corpora
 
+from helpers import corpora
 from matpac.tasks import TASKS, Task, read_task
 from matpac.tasks.splits import check_probe_input
 

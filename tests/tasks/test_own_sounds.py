@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from downstream.tasks.corpora import make_folder, make_table, tone
 
+from helpers.corpora import make_folder, make_table, tone
 from matpac.tasks import TaskError, read_table, read_task
 
 PATHS = [f"clips/{n:02d}.wav" for n in range(12)]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from downstream.tasks import corpora
 
+from helpers import corpora
 from matpac.probe.linear_probe import ProbeConfig, linear_probe
 from matpac.tasks import TASKS, TaskError, read_task, without
 from matpac.tasks.splits import Kind, Split

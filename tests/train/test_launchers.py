@@ -9,8 +9,7 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from matpac.pretrain.command import parse
-from tiny_run import (
+from helpers.tiny_run import (
     TORCHRUN,
     as_arguments,
     assert_same,
@@ -21,6 +20,7 @@ from tiny_run import (
     tiny_recipe,
     wait_for_checkpoint,
 )
+from matpac.pretrain.command import parse
 
 RECIPE = replace(tiny_recipe(), epochs=5)
 

@@ -11,12 +11,8 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from matpac.errors import MatpacError
-from matpac.pretrain.command import parse
-from matpac.train import processes
-from matpac.train.processes import first_then_others
-from sound_files import cut_file, write_sound
-from tiny_run import (
+from helpers.sound_files import cut_file, write_sound
+from helpers.tiny_run import (
     TORCHRUN,
     as_arguments,
     assert_same,
@@ -29,6 +25,10 @@ from tiny_run import (
     tiny_recipe,
     wait_for_checkpoint,
 )
+from matpac.errors import MatpacError
+from matpac.pretrain.command import parse
+from matpac.train import processes
+from matpac.train.processes import first_then_others
 
 RECIPE = replace(tiny_recipe(), epochs=10)
 

@@ -11,12 +11,12 @@ import torch
 from pyarrow import parquet
 
 import matpac
+from helpers.sound_files import GOOD, make_mixed_folder, write_sound
+from helpers.tiny_encoder import tiny
 from matpac import AudioError, MatpacError, read
 from matpac.audio import read_ahead
 from matpac.vectors import embed_files as module
 from matpac.vectors import frame_spool
-from sound_files import GOOD, make_mixed_folder, write_sound
-from tiny_encoder import tiny
 
 ENCODER = tiny()
 RATE = ENCODER.sample_rate

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from pyarrow import dataset
 
+from helpers.sound_files import GOOD, make_mixed_folder, write_sound
+from helpers.tiny_encoder import tiny
 from matpac import MatpacError, read
 from matpac.audio import read_ahead
 from matpac.cli import main
 from matpac.files import checkpoint
 from matpac.shares import Share
 from matpac.vectors import embed_files as module
-from sound_files import GOOD, make_mixed_folder, write_sound
-from tiny_encoder import tiny
 
 ENCODER = tiny()
 GOOD_NAMES = {*GOOD, "short_8k.wav"}
@@ -116,7 +116,7 @@ def test_a_killed_run_goes_on(folder: Path, encoder_file: str, tmp_path: Path) -
     embed([folder], tmp_path / "one.parquet", batch_size=1)
     code = (
         "import os, sys\n"
-        "from matpac import embed_files as module, load, vector_files, vector_parts\n"
+        "from matpac.vectors import embed_files as module, load, vector_files, vector_parts\n"
         "vector_parts.PART_SECONDS = 0.0\n"
         "vector_files.ROW_GROUP_BYTES = 1\n"
         "real, count = module._write, [0]\n"

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from helpers.sound_files import write_sound
 from matpac.search.database import Settings, SoundDatabase
 from matpac.search.writer import DatabaseWriter, writing
-from sound_files import write_sound
 
 
 def make_collection(root: Path) -> dict[str, Path]:

@@ -14,11 +14,11 @@ from torch import distributed, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.parallel import DistributedDataParallel
 
+from helpers.tiny_run import lines, make_sounds, run, tiny_recipe
 from matpac.pretrain import Objective, PretextOutput, Temperatures, compiled
 from matpac.pretrain.compiled import CompiledObjective
 from matpac.pretrain.masking import mask_noise, split_by_noise
 from matpac.pretrain.recipes import Recipe
-from tiny_run import lines, make_sounds, run, tiny_recipe
 
 TEMPERATURES = [
     Temperatures(0.1, 0.04),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from unittest.mock import patch
 
-import local_server
+from helpers import local_server
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import soundfile
 
-from sound_files import make_sound
+from helpers.sound_files import make_sound
 
 
 def tar_bytes(

@@ -7,9 +7,9 @@ import numpy as np
 import soundfile
 import torch
 
+from helpers.tiny_encoder import TINY, tiny
 from matpac.model.embedder import Card, Embedder
 from matpac.model.heads import Tagger
-from tiny_encoder import TINY, tiny
 
 RATE = 16_000
 LABELS = ("tone", "noise")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from helpers.sound_files import write_sound
 from matpac.files.checkpoint.tensor_files import read_tensors
 from matpac.model.vit import EncoderConfig
 from matpac.pretrain.classification import HeadConfig
@@ -21,7 +22,6 @@ from matpac.pretrain.objective import ObjectiveConfig
 from matpac.pretrain.options import RunOptions
 from matpac.pretrain.predictor import PredictorConfig
 from matpac.pretrain.recipes import OptimizerConfig, Recipe, ScheduleConfig
-from sound_files import write_sound
 
 BATCH = 4
 

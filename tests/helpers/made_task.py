@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from downstream.tasks import corpora
 from torch import Tensor
 
+from helpers import corpora
+from helpers.tiny_encoder import tiny
 from matpac import read
 from matpac.probe.encoders import (
     NamedEncoder,
@@ -18,7 +19,6 @@ from matpac.probe.encoders import (
 from matpac.tasks import Task
 from matpac.tasks.splits import Split
 from matpac.tasks.task import make_task
-from tiny_encoder import tiny
 
 EMBEDDER = tiny()
 TINY = named_embedder("tiny", EMBEDDER)
