@@ -25,7 +25,7 @@ from pretrain_parts import Parts, print_parts
 from rates import machine, matrix_rate, measure, synchronize, training_operations
 
 from matpac.data.crops import PREFETCHED, CropBatch
-from matpac.data.files import Clip, FileList
+from matpac.data.files import Clip, Corpus
 from matpac.pretrain.job import Training
 from matpac.pretrain.options import RunOptions
 from matpac.pretrain.recipes import PAPER_CLIPS, PAPER_STEPS, RECIPES, Plan, Recipe
@@ -44,7 +44,7 @@ PAPER = Plan(RECIPES["matpac++"](), PAPER_CLIPS)
 class Steps:
     """Steps of a run on one batch that lies on the device."""
 
-    def __init__(self, recipe: Recipe, options: RunOptions, fabric: "Fabric", corpus: FileList):
+    def __init__(self, recipe: Recipe, options: RunOptions, fabric: "Fabric", corpus: Corpus):
         run = Run(Path(options.output), resume=False, keep=1)
         self.training = Training(recipe, options, fabric, run, corpus)
         self.device, self.batch = fabric.device, recipe.batch_size
@@ -96,7 +96,7 @@ def prepared(recipe: Recipe, given: argparse.Namespace) -> Iterator[Steps]:
             activation_checkpointing=given.activation_checkpointing,
         )
         fabric = start_fabric(options)
-        nobody = FileList([Clip("none", 10.0)] * recipe.batch_size, [])
+        nobody = Corpus([Clip("none", 10.0)] * recipe.batch_size, [])
         run = Run(Path(options.output), resume=False, keep=1)
         yield Steps(recipe, options, fabric, find_clips(recipe, options, run, fabric) if given.data else nobody)
 

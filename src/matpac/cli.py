@@ -91,7 +91,7 @@ def stats(arguments: list[str]) -> int:
     found = normalisation(
         corpus.clips, RECIPES[options.recipe]().logmel, max_clips=options.max_clips, seed=options.seed
     )
-    left_out = [*corpus.left_out, *found.left_out]
+    left_out = [*corpus.skipped, *found.skipped]
     print(f"--logmel.mean {found.mean:.4f} --logmel.std {found.std:.4f}")
     print(f"{found.clips} clips, {found.frames} frames; {len(left_out)} files left out", file=sys.stderr)
     return _name_left_out([f"{file.path}: {file.reason}" for file in left_out])

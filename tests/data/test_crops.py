@@ -23,7 +23,8 @@ from matpac.data.crops import (
     crop_loader,
     drop_short,
 )
-from matpac.data.files import Clip, DataError, FileList, LeftOut, list_clips
+from matpac.data.files import Clip, Corpus, DataError, list_clips
+from matpac.errors import Skipped
 
 SAMPLES = 8_000
 # Python 3.12 and later say so at every fork of a process that has threads.
@@ -31,14 +32,14 @@ FORK = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:Deprecat
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> FileList:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """Six good clips (one of 0.4 s) and cut.flac, whose header is whole."""
     mixed = make_mixed_folder(tmp_path_factory.mktemp("mixed"))
     return list_clips(mixed["text.wav"].parent)
 
 
 @pytest.fixture(scope="module")
-def good(files: FileList) -> list[Clip]:
+def good(files: Corpus) -> list[Clip]:
     return [clip for clip in files.clips if "cut" not in clip.path]
 
 
@@ -99,10 +100,10 @@ def test_short_clips_padded_or_dropped(good: list[Clip]) -> None:
     assert not waveform[6_400:].any()
     with pytest.raises(DataError, match=r"1 clips are shorter than a crop .*drop_short"):
         RandomCrops(good, SAMPLES, seed=1, short="drop")
-    kept = drop_short(FileList(good, [LeftOut("x", "y")]), SAMPLES)
+    kept = drop_short(Corpus(good, [Skipped("x", "y")]), SAMPLES)
     assert kept.clips == [clip for clip in good if "short_8k" not in clip.path]
-    assert kept.left_out[0] == LeftOut("x", "y")
-    assert kept.left_out[1] == LeftOut(good[index].path, "too short: 0.400 s, a crop has 0.500 s")
+    assert kept.skipped[0] == Skipped("x", "y")
+    assert kept.skipped[1] == Skipped(good[index].path, "too short: 0.400 s, a crop has 0.500 s")
     assert len(RandomCrops(kept.clips, SAMPLES, seed=1, short="drop")) == 5
 
 
@@ -125,7 +126,7 @@ def test_a_header_that_promises_more(tmp_path: Path) -> None:
         assert all("1.00 s long" in item.reason or "only" in item.reason for item in crop.failures)
 
 
-def test_bad_clips_are_replaced_and_named(files: FileList, good: list[Clip]) -> None:
+def test_bad_clips_are_replaced_and_named(files: Corpus, good: list[Clip]) -> None:
     clips = files.clips
     bad = index_of(clips, "cut.flac")
     crops = RandomCrops(clips, 24_000, seed=0)
@@ -153,7 +154,7 @@ def test_bad_arguments(good: list[Clip]) -> None:
 
 
 def test_collate_keeps_order_and_gathers_failures() -> None:
-    batch = collate([Crop(torch.full((4,), float(n)), str(n), [LeftOut(str(n), "bad")] * n) for n in range(3)])
+    batch = collate([Crop(torch.full((4,), float(n)), str(n), [Skipped(str(n), "bad")] * n) for n in range(3)])
     assert batch.waveforms.tolist() == [[n] * 4 for n in range(3)]
     assert batch.paths == ["0", "1", "2"]
     assert [item.path for item in batch.failures] == ["1", "2", "2"]
@@ -220,7 +221,7 @@ def load(clips: list[Clip], workers: int, first_step: int = 0) -> list[CropBatch
 
 
 @FORK
-def test_loader_gives_the_same_with_workers_and_after_a_resume(files: FileList) -> None:
+def test_loader_gives_the_same_with_workers_and_after_a_resume(files: Corpus) -> None:
     before = torch.random.get_rng_state()
     here, there, resumed = load(files.clips, 0), load(files.clips, 2), load(files.clips, 2, first_step=3)
     assert len(here) == len(there) == 7

@@ -10,7 +10,8 @@ import pytest
 from helpers.sound_files import GOOD, make_mixed_folder, write_sound
 from matpac import audio
 from matpac.data import files as files_module
-from matpac.data.files import Clip, DataError, FileList, LeftOut, describe_left_out, list_clips, track
+from matpac.data.files import Clip, Corpus, DataError, list_clips, track
+from matpac.errors import Skipped, describe_skipped
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_a_folder_of_mixed_files(mixed: dict[str, Path]) -> None:
     expected[mixed["cut.flac"]] = 2.0  # its header is whole: only decoding shows the damage
     assert found == pytest.approx(expected)
     assert [clip.path for clip in files.clips] == sorted(map(str, expected))
-    reasons = {Path(item.path).name: item.reason for item in files.left_out}
+    reasons = {Path(item.path).name: item.reason for item in files.skipped}
     assert set(reasons) == {"empty.wav", "text.wav", "click.wav"}
     assert reasons["empty.wav"].startswith("empty file (0 bytes)")
     assert reasons["text.wav"].startswith("not a sound file")
@@ -50,12 +51,12 @@ def test_min_seconds_and_relative_source(mixed: dict[str, Path], monkeypatch: py
     monkeypatch.chdir(mixed["text.wav"].parent)
     files = list_clips(Path("album"), min_seconds=2.5)
     assert files.clips == [Clip(str(mixed["album/stereo_22k.ogg"]), 3.0)]
-    assert len(files.left_out) == 2
+    assert len(files.skipped) == 2
 
 
 def test_a_single_file(mixed: dict[str, Path]) -> None:
     path = str(mixed["stereo_44k.wav"])
-    assert list_clips(path) == FileList([Clip(path, 2.5)], [])
+    assert list_clips(path) == Corpus([Clip(path, 2.5)], [])
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
@@ -72,7 +73,7 @@ def test_a_table(mixed: dict[str, Path], kind: str) -> None:
     files = list_clips(table)
     names = ["stereo_44k.wav", "mono_48k.flac", "album/mono_16k.mp3"]
     assert [clip.path for clip in files.clips] == [str(mixed[name]) for name in names]
-    assert files.left_out == [LeftOut(str(root / "gone.wav"), "No such file or directory; check the path")]
+    assert files.skipped == [Skipped(str(root / "gone.wav"), "No such file or directory; check the path")]
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,7 @@ def test_order_does_not_depend_on_workers(mixed: dict[str, Path]) -> None:
 
 
 def test_describe_left_out_in_one_line() -> None:
-    assert describe_left_out([LeftOut("a.wav", "empty")]) == "1 left out: a.wav: empty"
+    assert describe_skipped([Skipped("a.wav", "empty")]) == "1 skipped: a.wav: empty"
 
 
 def test_progress_is_shown_in_a_terminal_only(

@@ -44,7 +44,7 @@ def test_every_clip_is_there_once_with_its_sound(encoding: str, source: Path, tm
     assert seen.keys() == everything - BAD
     assert result.index.clips == len(seen)
     assert result.index.seconds == pytest.approx(sum(seen.values()) / 16_000)
-    assert {file.path for file in result.left_out} == BAD
+    assert {file.path for file in result.skipped} == BAD
 
 
 def test_index_table_and_hashes(whole: Path, source: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_source_of_nothing_decodable(tmp_path: Path) -> None:
     result = packed(tmp_path / "in", tmp_path / "shards")
     assert isinstance(result.index, Index)
     assert result.index.clips == 0
-    assert [file.path for file in result.left_out] == ["a.flac"]
+    assert [file.path for file in result.skipped] == ["a.flac"]
     assert verify(tmp_path / "shards", 1).problems == []
 
 

@@ -121,7 +121,7 @@ def test_all_there_is_nothing_to_do(source: Path, whole: Path, tmp_path: Path) -
     (tmp_path / "shards" / ".pack").mkdir()  # a kill after the last write
     result = packed(source, tmp_path / "shards")
     assert result.written == 0
-    assert {file.path for file in result.left_out} == BAD
+    assert {file.path for file in result.skipped} == BAD
     assert files_of(tmp_path / "shards") == files_of(whole)
     assert not (tmp_path / "shards" / ".pack").exists()
     write_sound(tmp_path / "more" / "x.wav", 16_000, 1.0)
@@ -146,7 +146,7 @@ def test_shards_that_are_gone_or_cut_are_written_again(source: Path, whole: Path
     before = (damaged / "000002.tar").stat().st_mtime_ns
     result = packed(source, damaged)
     assert result.written == 2
-    assert {file.path for file in result.left_out} == BAD
+    assert {file.path for file in result.skipped} == BAD
     assert files_of(damaged) == files_of(whole)
     assert (damaged / "000002.tar").stat().st_mtime_ns == before
     assert packed(source, damaged).written == 0

@@ -14,7 +14,7 @@ from helpers.shard_files import sound_bytes, tar_bytes, write_shards
 from helpers.sound_files import make_mixed_folder, write_sound
 from matpac import audio
 from matpac.data import corpus
-from matpac.data.files import DataError, LeftOut
+from matpac.data.files import DataError
 from matpac.data.packing.pack import PackOptions, pack
 from matpac.data.shards import listing
 from matpac.data.shards.addresses import (
@@ -29,6 +29,7 @@ from matpac.data.shards.addresses import (
 from matpac.data.shards.listing import list_shards
 from matpac.data.shards.members import ShardClip
 from matpac.data.shards.tar import CutShortError, ShardError
+from matpac.errors import Skipped
 
 CURL = pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset reads http by curl")
 
@@ -108,7 +109,7 @@ def places(clips: list) -> list[tuple[str, float, int, int]]:
 def test_clips_of_a_packed_folder(packed: Path) -> None:
     found = list_shards(str(packed))
     assert not found.remote
-    assert found.left_out == []
+    assert found.skipped == []
     assert sorted(clip.duration for clip in found.clips) == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
     names = sorted(packed.glob("*.tar"))
     assert len(names) > 2
@@ -166,11 +167,11 @@ def test_other_peoples_shards(tmp_path: Path) -> None:
         *("stereo_44k.wav", "mono_48k.flac", "stereo_22k.ogg", "mono_16k.mp3", "stereo_48k.OPUS", "short_8k.aiff"),
         "cut.flac",
     }
-    reasons = {Path(item.path).name: item.reason for item in found.left_out}
+    reasons = {Path(item.path).name: item.reason for item in found.skipped}
     assert reasons.keys() == {"empty.wav", "text.wav", "click.wav"}
     assert reasons["empty.wav"].startswith("empty (0 bytes)")
     assert reasons["click.wav"] == "too short: 0.020 s, at least 0.025 s are needed"
-    assert all(item.path.startswith(f"{tmp_path}/a.tar/") for item in found.left_out)
+    assert all(item.path.startswith(f"{tmp_path}/a.tar/") for item in found.skipped)
 
 
 def test_the_cache_saves_going_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +256,7 @@ def test_nothing_to_use(tmp_path: Path) -> None:
     (tmp_path / "b.tar").write_bytes(tar_bytes([("a.wav", b"words")]))
     with pytest.raises(DataError, match="no clip can be used: no member of them is a sound"):
         list_shards(str(tmp_path / "a.tar"))
-    with pytest.raises(DataError, match=r"no clip can be used: 1 left out: .*b\.tar/a\.wav: not a sound"):
+    with pytest.raises(DataError, match=r"no clip can be used: 1 skipped: .*b\.tar/a\.wav: not a sound"):
         list_shards(str(tmp_path / "b.tar"))
     (tmp_path / "b.tar").write_bytes(b"words" * 500)
     with pytest.raises(ShardError, match=r"b\.tar: no tar, or damaged at byte 0"):
@@ -333,7 +334,7 @@ def test_s3_is_read_by_its_own_program(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "bucket" / "it's; a.tar").write_bytes(tar_bytes([("a.flac", sound_bytes(0.5))]))
     found = list_shards("s3://bucket/it's; a.tar")
     assert found.clips[0].path == "s3://bucket/it's; a.tar/a.flac"
-    assert found.left_out == []
+    assert found.skipped == []
 
 
 def test_a_stream_left_early_leaves_no_process(tmp_path: Path) -> None:
@@ -347,4 +348,4 @@ def test_the_corpus_is_a_folder_or_shards(tmp_path: Path, packed: Path) -> None:
     assert len(corpus.list_corpus(str(tmp_path / "sounds"), tmp_path).clips) == 6
     assert (tmp_path / "clips.parquet").exists()
     assert len(corpus.list_corpus(str(packed), tmp_path).clips) == 6
-    assert corpus.list_corpus(str(packed)).left_out == list[LeftOut]()
+    assert corpus.list_corpus(str(packed)).skipped == list[Skipped]()

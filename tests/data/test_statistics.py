@@ -42,8 +42,8 @@ def test_statistics_of_a_mixed_folder_are_those_of_all_its_frames(tmp_path: Path
     assert stats.mean == pytest.approx(numbers.mean(), abs=1e-5)
     assert stats.std == pytest.approx(numbers.std(), abs=1e-5)
     assert (stats.clips, stats.frames) == (len(good), sum(logmel.shape[-1] for logmel in logmels))
-    assert [item.path for item in stats.left_out] == [str(mixed["cut.flac"])]
-    assert "damaged or cut short" in stats.left_out[0].reason
+    assert [item.path for item in stats.skipped] == [str(mixed["cut.flac"])]
+    assert "damaged or cut short" in stats.skipped[0].reason
 
 
 def test_normalising_by_the_statistics_gives_mean_0_and_deviation_1(tmp_path: Path) -> None:
@@ -69,5 +69,5 @@ def test_silence_and_clips_that_are_gone(tmp_path: Path) -> None:
     silence = list_clips(tmp_path).clips
     with pytest.raises(DataError, match="same everywhere: they are silent"):
         normalisation(silence)
-    with pytest.raises(DataError, match=r"no clip to measure: 1 left out: .*gone\.wav: no such file"):
+    with pytest.raises(DataError, match=r"no clip to measure: 1 skipped: .*gone\.wav: no such file"):
         normalisation([Clip(str(tmp_path / "gone.wav"), 1.0)])

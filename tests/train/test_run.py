@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from matpac.data.files import LeftOut
+from matpac.errors import Skipped
 from matpac.train import run as run_module
 from matpac.train.run import Run, RunError, optimizer_tensors, read_config
 
@@ -117,7 +117,7 @@ def test_without_a_checkpoint_all_log_lines_are_forgotten(tmp_path: Path) -> Non
 
 
 def test_each_file_left_out_is_named_once(tmp_path: Path) -> None:
-    a, b, c = (LeftOut(f"/sounds/{name}.wav", f"reason {name}") for name in "abc")
+    a, b, c = (Skipped(f"/sounds/{name}.wav", f"reason {name}") for name in "abc")
     run, other = started(tmp_path), Run(tmp_path, True, 2, first=False)
     run.leave_out([a, a, b])
     run.leave_out([])
@@ -127,7 +127,7 @@ def test_each_file_left_out_is_named_once(tmp_path: Path) -> None:
     log.write_text(log.read_text() + '{"path": "/sounds/d')  # cut by a kill
     resumed = Run(tmp_path, True, 2)
     resumed.restore(*network(), IDENTITY)
-    resumed.leave_out([a, b, c, LeftOut("/sounds/d.wav", "reason d")])
+    resumed.leave_out([a, b, c, Skipped("/sounds/d.wav", "reason d")])
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["path"] for line in lines] == [f"/sounds/{name}.wav" for name in "abcd"]
     assert lines[0]["reason"] == "reason a"

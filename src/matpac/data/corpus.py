@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from matpac.data.files import FileList, list_clips
+from matpac.data.files import Corpus, list_clips
 from matpac.data.shards.addresses import names_shards
 from matpac.data.shards.listing import list_shards
 
 CACHES = {False: "clips.parquet", True: "shards.parquet"}
 
 
-def list_corpus(data: str, folder: Path | None = None) -> FileList:
+def list_corpus(data: str, folder: Path | None = None) -> Corpus:
     """The clips that `data` names; what reading their headers took is kept in `folder`, for the next call.
 
     Raises:

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from matpac import audio
-from matpac.data.files import SHORTEST_SECONDS, Clip, DataError, FileList, LeftOut, reason_of
+from matpac.data.files import SHORTEST_SECONDS, Clip, Corpus, DataError
 from matpac.data.sounds import FileSounds, Sounds
+from matpac.errors import Skipped, reason_of
 
 Key = tuple[int, int]  # epoch, index of the clip
 
@@ -37,7 +38,7 @@ class Crop:
 
     waveform: Float32[Tensor, " samples"]
     path: str
-    failures: list[LeftOut] = field(default_factory=list)
+    failures: list[Skipped] = field(default_factory=list)
     number: int = -1
     """Of the clip, in the order of the corpus."""
 
@@ -48,7 +49,7 @@ class CropBatch:
 
     waveforms: Float32[Tensor, "batch samples"]
     paths: list[str]
-    failures: list[LeftOut]
+    failures: list[Skipped]
     numbers: list[int] = field(default_factory=list)
     """Of the clips, in the order of the corpus."""
 
@@ -67,16 +68,16 @@ def collate(crops: list[Crop]) -> CropBatch:
     )
 
 
-def drop_short(files: FileList, samples: int, sample_rate: int = audio.SAMPLE_RATE) -> FileList:
+def drop_short(files: Corpus, samples: int, sample_rate: int = audio.SAMPLE_RATE) -> Corpus:
     """The list without the clips shorter than `samples` (at `sample_rate`, Hz); these are named in `left_out`."""
     least = samples / sample_rate
     short = [
-        LeftOut(clip.path, f"too short: {clip.duration:.3f} s, a crop has {least:.3f} s")
+        Skipped(clip.path, f"too short: {clip.duration:.3f} s, a crop has {least:.3f} s")
         for clip in files.clips
         if clip.duration < least
     ]
     clips = [clip for clip in files.clips if clip.duration >= least]
-    return replace(files, clips=clips, left_out=files.left_out + short)
+    return replace(files, clips=clips, skipped=files.skipped + short)
 
 
 class RandomCrops(Dataset[Crop]):
@@ -137,7 +138,7 @@ class RandomCrops(Dataset[Crop]):
     def _crops(self, key: Key, count: int) -> list[Crop]:
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
-        failures: list[LeftOut] = []
+        failures: list[Skipped] = []
         for tried in range(TRIES):
             sound = self._sounds.sound(epoch, index, replaces=tried > 0)
             path = str(sound)
@@ -147,7 +148,7 @@ class RandomCrops(Dataset[Crop]):
                 crops[0].failures += failures
                 return crops
             except audio.AudioError as error:
-                failures.append(LeftOut(path, reason_of(error, path)))
+                failures.append(Skipped(path, reason_of(error, path)))
             index = int(rng.integers(len(self)))
         why = "; ".join(f"{failure.path}: {failure.reason}" for failure in failures)
         raise DataError(f"{TRIES} clips in a row can't be decoded; check the corpus: {why}")

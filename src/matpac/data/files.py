@@ -2,7 +2,6 @@
 
 import csv
 import os
-import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +13,7 @@ from typing import TypeVar
 
 from matpac import audio
 from matpac.atomic import written_whole
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, Skipped, describe_skipped, reason_of
 
 T = TypeVar("T")
 
@@ -23,7 +22,6 @@ TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
 SHORTEST_SECONDS = 400 / 16_000
 # Files handed to the threads at a time: millions of waiting tasks would fill the memory.
 TASKS = 4_096
-REASONS_SHOWN = 3
 # Between two times that the headers read so far are kept: at most two minutes of reading are lost, and to write
 # two million takes a core three seconds; ours.
 KEEP_SECONDS = 120.0
@@ -54,20 +52,12 @@ class Clip:
         return self.path
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """A sound file that isn't used, and why."""
-
-    path: str
-    reason: str
-
-
 @dataclass
-class FileList:
+class Corpus:
     """The clips of a corpus, in a fixed order, and the files left out."""
 
     clips: list[Clip] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -86,7 +76,7 @@ def list_clips(
     cache: Path | None = None,
     min_seconds: float = SHORTEST_SECONDS,
     workers: int = 8,
-) -> FileList:
+) -> Corpus:
     """The clips of a folder (searched deep), of a table with a `path` column, or of one sound file.
 
     Tables are CSV, TSV or Parquet; their other columns are ignored, relative paths count from the table's
@@ -107,37 +97,25 @@ def list_clips(
         raise DataError(f"{source}: {kinds} (looked for {', '.join(sorted(audio.AUDIO_SUFFIXES))})")
     files = measure_clips(paths, cache, min_seconds, workers)
     if not files.clips:
-        raise DataError(f"{source}: no clip can be used: {describe_left_out(files.left_out)}")
+        raise DataError(f"{source}: no clip can be used: {describe_skipped(files.skipped)}")
     return files
 
 
 def measure_clips(
     paths: Sequence[str], cache: Path | None = None, min_seconds: float = SHORTEST_SECONDS, workers: int = 8
-) -> FileList:
+) -> Corpus:
     """The lengths of these files by their headers; those that can't be used are in `left_out`. As `list_clips`."""
-    files = FileList()
+    files = Corpus()
     least = max(min_seconds, SHORTEST_SECONDS)
     for header in _headers(list(paths), cache, workers):
         if header.reason:
-            files.left_out.append(LeftOut(header.path, header.reason))
+            files.skipped.append(Skipped(header.path, header.reason))
         elif header.duration < least:
             reason = f"too short: {header.duration:.3f} s, at least {least:.3f} s are needed"
-            files.left_out.append(LeftOut(header.path, reason))
+            files.skipped.append(Skipped(header.path, reason))
         else:
             files.clips.append(Clip(header.path, header.duration))
     return files
-
-
-def describe_left_out(left_out: Sequence[LeftOut]) -> str:
-    """How many files were left out, and the reasons of the first few, in one line."""
-    shown = "; ".join(f"{item.path}: {item.reason}" for item in left_out[:REASONS_SHOWN])
-    more = len(left_out) - REASONS_SHOWN
-    return f"{len(left_out)} left out: {shown}" + (f"; and {more} more" if more > 0 else "")
-
-
-def reason_of(error: audio.AudioError, path: str) -> str:
-    """The message of an error without the clip's number or path that it begins with."""
-    return re.sub(r"^clip \d+: ", "", str(error)).removeprefix(f"{path}: ")
 
 
 def track(tasks: Iterable[T], description: str, total: int) -> Iterator[T]:

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float32
 
 from matpac import audio
-from matpac.data.files import Clip, DataError, LeftOut, describe_left_out, reason_of, track
+from matpac.data.files import Clip, DataError, track
+from matpac.errors import Skipped, describe_skipped, reason_of
 from matpac.model.logmel import LogMel, LogMelConfig
 
 # 10,000 crops of 10 s are 28 hours: the mean is then known far better than the third decimal of AudioSet's.
@@ -26,7 +27,7 @@ class Normalisation:
     std: float
     clips: int
     frames: int
-    left_out: list[LeftOut]
+    skipped: list[Skipped]
 
 
 class Moments:
@@ -69,12 +70,12 @@ def normalisation(
     front_end = LogMel(dataclasses.replace(config or LogMelConfig(), mean=0.0, std=1.0))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(clips))[:max_clips])
     moments, frames, used = Moments(), 0, 0
-    left_out: list[LeftOut] = []
+    skipped: list[Skipped] = []
     with ThreadPoolExecutor(max(1, workers)) as threads:
         crops = _crops(threads, clips, chosen, front_end.config, seed)
         for crop in track(crops, "Measuring log-mel", len(chosen)):
-            if isinstance(crop, LeftOut):
-                left_out.append(crop)
+            if isinstance(crop, Skipped):
+                skipped.append(crop)
                 continue
             with torch.inference_mode():
                 logmel = front_end(torch.from_numpy(crop)[None]).numpy()
@@ -82,27 +83,27 @@ def normalisation(
             frames += logmel.shape[-1]
             used += 1
     if not used:
-        raise DataError(f"no clip to measure: {describe_left_out(left_out)}")
+        raise DataError(f"no clip to measure: {describe_skipped(skipped)}")
     if not moments.std > 0:
         raise DataError(f"the log-mel of these {used} clips is the same everywhere: they are silent")
-    return Normalisation(moments.mean, moments.std, used, frames, left_out)
+    return Normalisation(moments.mean, moments.std, used, frames, skipped)
 
 
 def _crops(
     threads: ThreadPoolExecutor, clips: Sequence[Clip], chosen: np.ndarray, config: LogMelConfig, seed: int
-) -> Iterator[Float32[np.ndarray, " samples"] | LeftOut]:
+) -> Iterator[Float32[np.ndarray, " samples"] | Skipped]:
     for begin in range(0, len(chosen), TASKS):
         part = [int(index) for index in chosen[begin : begin + TASKS]]
         yield from threads.map(lambda index: _crop(clips[index], config, [seed, index]), part)
 
 
-def _crop(clip: Clip, config: LogMelConfig, seed: list[int]) -> Float32[np.ndarray, " samples"] | LeftOut:
+def _crop(clip: Clip, config: LogMelConfig, seed: list[int]) -> Float32[np.ndarray, " samples"] | Skipped:
     start = np.random.default_rng(seed).uniform(0, max(0.0, clip.duration - CROP_SECONDS))
     samples = round(CROP_SECONDS * config.sample_rate)
     try:
         crop = audio.read_crop(clip.source, start, samples, config.sample_rate)
     except audio.AudioError as error:
-        return LeftOut(clip.path, reason_of(error, clip.path))
+        return Skipped(clip.path, reason_of(error, clip.path))
     if len(crop) < config.window:
-        return LeftOut(clip.path, f"too short: {len(crop)} samples, a log-mel window has {config.window}")
+        return Skipped(clip.path, f"too short: {len(crop)} samples, a log-mel window has {config.window}")
     return crop

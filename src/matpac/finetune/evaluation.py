@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Integer
 
 from matpac.audio import AudioError
 from matpac.audio.read_ahead import READERS, Clips
-from matpac.data.files import LeftOut, describe_left_out, reason_of
+from matpac.errors import Skipped, describe_skipped, reason_of
 from matpac.model.embedder import Embedder
 from matpac.probe.filling import unit_samples
 from matpac.probe.metrics import roc_auc
@@ -32,7 +32,7 @@ class Prediction:
     failed: dict[int, str] = field(default_factory=dict)
     """Row → reason of the clips that could not be decoded."""
 
-    def left_out(self, task: Task) -> list[LeftOut]:
+    def left_out(self, task: Task) -> list[Skipped]:
         """Those clips by their paths."""
         return _left_out(task, self.failed)
 
@@ -101,13 +101,13 @@ def predict(
         failed = _union(failed)
     there = reached > 0
     if not there.any():
-        told = describe_left_out(_left_out(task, failed))
+        told = describe_skipped(_left_out(task, failed))
         raise TaskError(f"{task.name}: not one of {len(rows)} clips could be decoded; {told}")
     return Prediction(logits[there], rows[there], failed)
 
 
-def _left_out(task: Task, failed: dict[int, str]) -> list[LeftOut]:
-    return [LeftOut(task.paths[row], reason) for row, reason in failed.items()]
+def _left_out(task: Task, failed: dict[int, str]) -> list[Skipped]:
+    return [Skipped(task.paths[row], reason) for row, reason in failed.items()]
 
 
 def _sum(fabric: "Fabric", values: np.ndarray) -> np.ndarray:
@@ -134,7 +134,7 @@ def score_of(task: Task, part: str, found: Prediction) -> PartScore:
     if math.isnan(result.value):
         raise TaskError(
             f"{task.name}: no clip of its {part} part that has a label could be decoded, so that there is no "
-            f"{task.metric}; {describe_left_out(found.left_out(task))}; mend these files and go on with --resume"
+            f"{task.metric}; {describe_skipped(found.left_out(task))}; mend these files and go on with --resume"
         )
     return result
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from matpac.data.crops import Key
-from matpac.data.files import Clip, LeftOut, measure_clips
+from matpac.data.files import Clip, measure_clips
+from matpac.errors import Skipped
 from matpac.finetune.plan import FinetunePlan
 from matpac.finetune.recipes import FinetuneRecipe
 from matpac.finetune.sampling import epoch_order, label_weights, rank_share
@@ -34,7 +35,7 @@ class LabelledClips:
     fold: str
     durations: Float32[np.ndarray, " clip"]
     """In seconds, at most the task's unit length."""
-    left_out: list[LeftOut]
+    left_out: list[Skipped]
 
     def training_clips(self) -> list[Clip]:
         """Of the training part, in its order."""
@@ -77,14 +78,14 @@ def read_labelled(name: str, root: str, fold: str, cache: Path) -> LabelledClips
         raise TaskError(f"{task.name}: no fold {fold!r}; there are {', '.join(task.fold_names)}")
     number = task.fold_names.index(fold) if fold else 0
     measured = measure_clips(task.paths, cache)
-    reasons = {item.path: item.reason for item in measured.left_out}
+    reasons = {item.path: item.reason for item in measured.skipped}
     bad = {row: reasons[path] for row, path in enumerate(task.paths) if path in reasons}
     lengths = {clip.path: clip.duration for clip in measured.clips}
     usable = without(task, bad)
     seconds = np.array([lengths[path] for path in usable.paths], np.float32)
     if usable.unit_seconds is not None:
         seconds = np.minimum(seconds, np.float32(usable.unit_seconds))
-    left_out = [LeftOut(path, reason) for path, reason in usable.missing]
+    left_out = [Skipped(path, reason) for path, reason in usable.missing]
     return LabelledClips(usable, usable.splits[number], usable.fold_names[number], seconds, left_out)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from jsonargparse import ArgumentParser
 
 from matpac import audio
-from matpac.data.files import LeftOut, list_clips, reason_of
-from matpac.errors import MatpacError
+from matpac.data.files import list_clips
+from matpac.errors import MatpacError, Skipped, reason_of
 from matpac.files.loading import load
 from matpac.files.onnx.checking import CLOSE
 from matpac.files.onnx.export import CALIBRATION_CHUNKS, Exported, export_onnx
@@ -74,7 +74,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         raise MatpacError(f"{' '.join(str(error).split())}; matpac export --help tells the options") from error
 
 
-def draw_sounds(encoder: Embedder, source: str, clips: int = CLIPS) -> tuple[list[np.ndarray], list[LeftOut]]:
+def draw_sounds(encoder: Embedder, source: str, clips: int = CLIPS) -> tuple[list[np.ndarray], list[Skipped]]:
     """A chunk's length at a random place of sounds drawn at random, always the same; and the files left out.
 
     Raises:
@@ -84,17 +84,17 @@ def draw_sounds(encoder: Embedder, source: str, clips: int = CLIPS) -> tuple[lis
     files = list_clips(source, min_seconds=window)
     random = np.random.default_rng(0)
     samples = encoder.logmel.config.samples(encoder.encoder.config.frames)
-    sounds, left_out = [], list(files.left_out)
+    sounds, left_out = [], list(files.skipped)
     for number in random.permutation(len(files.clips))[:clips]:
         clip = files.clips[number]
         room = clip.duration - samples / encoder.sample_rate
         try:
             sound = audio.read_crop(clip.path, max(0.0, random.uniform(0, 1) * room), samples, encoder.sample_rate)
         except audio.AudioError as error:
-            left_out.append(LeftOut(clip.path, reason_of(error, clip.path)))
+            left_out.append(Skipped(clip.path, reason_of(error, clip.path)))
             continue
         if len(sound) < encoder.logmel.config.window:
-            left_out.append(LeftOut(clip.path, "shorter than its header says, and than a window"))
+            left_out.append(Skipped(clip.path, "shorter than its header says, and than a window"))
             continue
         sounds.append(sound)
     if not sounds:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from matpac.data.files import FileList, describe_left_out
+from matpac.data.files import Corpus
+from matpac.errors import describe_skipped
 from matpac.pretrain.options import RunOptions
 from matpac.pretrain.recipes import Plan
 from matpac.progress import work_bar
@@ -67,7 +68,7 @@ class TrainingConsole:
             self.say(f"step {done}/{self._steps}  {text}  {seconds / 60:.1f} min left")
 
 
-def introduction(plan: Plan, options: RunOptions, corpus: FileList, step: int, device: str) -> str:
+def introduction(plan: Plan, options: RunOptions, corpus: Corpus, step: int, device: str) -> str:
     """What is about to be done, with the steps that the recipe's epochs come to."""
     recipe = plan.recipe
     hours = sum(clip.duration for clip in corpus.clips) / 3600
@@ -78,9 +79,9 @@ def introduction(plan: Plan, options: RunOptions, corpus: FileList, step: int, d
     ]
     if options.crops_per_read > 1:
         lines.append(f"{options.crops_per_read} crops of each clip at a time: every clip once in as many epochs")
-    if corpus.left_out:
+    if corpus.skipped:
         lines.append(
-            f"{describe_left_out(corpus.left_out)}; all of them in {Path(options.output) / 'left_out.jsonl'}"
+            f"{describe_skipped(corpus.skipped)}; all of them in {Path(options.output) / 'left_out.jsonl'}"
         )
     if step:
         lines.append(f"going on at step {step:,}")

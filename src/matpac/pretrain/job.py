@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from matpac.data.crops import CropBatch
-from matpac.data.files import FileList
+from matpac.data.files import Corpus
 from matpac.files.checkpoint import describe_pretraining
 from matpac.model.logmel import LogMel
 from matpac.pretrain import Objective, PretextOutput
@@ -70,7 +70,7 @@ class StepResult:
 class Training:
     """All state of a run: networks, optimizer, and how far it is."""
 
-    def __init__(self, recipe: Recipe, options: RunOptions, fabric: "Fabric", run: Run, corpus: FileList):
+    def __init__(self, recipe: Recipe, options: RunOptions, fabric: "Fabric", run: Run, corpus: Corpus):
         self.recipe, self.options, self.fabric, self.run = recipe, options, fabric, run
         self.plan = Plan(recipe, len(corpus.clips))
         torch.manual_seed(options.seed)
@@ -170,7 +170,7 @@ def pretrain(recipe: Recipe, options: RunOptions, name: str = "") -> Finished:
     loader = step_loader(recipe, options, plan, corpus.clips, fabric, training.step)
     if run.first:  # nothing of a run that cannot start is in the way of the next try
         run.write_config({"name": name, "recipe": asdict(recipe), "options": asdict(options)})
-        run.leave_out(corpus.left_out)
+        run.leave_out(corpus.skipped)
     fabric.barrier()
     every = max(500, plan.steps // 100) if options.checkpoint_every == "auto" else options.checkpoint_every
 

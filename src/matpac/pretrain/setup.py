@@ -11,7 +11,7 @@ from torch import nn
 
 from matpac.data.corpus import list_corpus
 from matpac.data.crops import CropBatch, RandomCrops, crop_loader, drop_short
-from matpac.data.files import Clip, DataError, FileList
+from matpac.data.files import Clip, Corpus, DataError
 from matpac.data.shards.loading import keep_lanes, order_clips
 from matpac.errors import one_line
 from matpac.pretrain.masking import Split, mask_noise, split_by_noise
@@ -32,16 +32,16 @@ AUTO_WORKERS_LIMIT = 24
 by docs/scaling.md), and each keeps `PREFETCHED` micro-batches in memory; ours."""
 
 
-def find_clips(recipe: Recipe, options: RunOptions, run: Run, fabric: "Fabric") -> FileList:
+def find_clips(recipe: Recipe, options: RunOptions, run: Run, fabric: "Fabric") -> Corpus:
     """The corpus. The first process reads the headers; the others read what it kept."""
 
-    def listing() -> FileList:
+    def listing() -> Corpus:
         found = list_corpus(options.data, run.folder)
         if recipe.short == "drop":
             return drop_short(found, recipe.crop_samples, recipe.logmel.sample_rate)
         return found
 
-    def first_listing() -> FileList:
+    def first_listing() -> Corpus:
         found = listing()
         if not run.resume:
             keep_lanes(run.folder, found.clips, fabric.world_size * options.accumulate, _readers(options, fabric))

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from matpac.audio import AudioError
 from matpac.audio.read_ahead import Clips
-from matpac.data.files import reason_of
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, reason_of
 from matpac.model.embedder import Failed
 from matpac.probe.encoders import EncoderError, NamedEncoder, NotFiniteError
 from matpac.probe.feature_cache import FeatureFile

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from matpac.audio import AudioError, info
 from matpac.audio.read_ahead import Clips
-from matpac.data.files import reason_of
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, reason_of
 from matpac.model.embedder import Embedder, Failed, Layers
 from matpac.model.vit import PATCH
 from matpac.probe.encoders import EncoderError, NamedEncoder

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from matpac.audio import find_audio
-from matpac.data.files import LeftOut
+from matpac.errors import Skipped
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Listing:
 
     sources: list[str]
     files: dict[str, FileState] = field(default_factory=dict)
-    left_out: list[LeftOut] = field(default_factory=list)
+    left_out: list[Skipped] = field(default_factory=list)
 
 
 @dataclass
@@ -58,9 +58,9 @@ def list_sounds(sources: Sequence[str | os.PathLike[str]]) -> Listing:
             state = os.stat(path)  # noqa: PTH116 (millions of files)
         except UnicodeEncodeError:
             shown = os.fsencode(path).decode("utf-8", "replace")
-            listing.left_out.append(LeftOut(shown, "its name is not UTF-8; rename it"))
+            listing.left_out.append(Skipped(shown, "its name is not UTF-8; rename it"))
         except OSError as error:
-            listing.left_out.append(LeftOut(path, f"{error.strerror}; check the path"))
+            listing.left_out.append(Skipped(path, f"{error.strerror}; check the path"))
         else:
             listing.files[path] = FileState(state.st_size, state.st_mtime_ns)
     return listing

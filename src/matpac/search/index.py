@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from matpac.audio import AUDIO_SUFFIXES
-from matpac.data.files import LeftOut, track
+from matpac.data.files import track
+from matpac.errors import Skipped
 from matpac.model.embedder import Embedder
 from matpac.model.encoder_key import embedder_key
 from matpac.search.approximate import ROWS, Approximate, keep_up
@@ -76,7 +77,7 @@ class Indexed:
     """
 
     settings: Settings
-    left_out: list[LeftOut] = field(default_factory=list)
+    left_out: list[Skipped] = field(default_factory=list)
     added: int = 0
     changed: int = 0
     unchanged: int = 0
@@ -224,9 +225,9 @@ def _update(
     return result
 
 
-def _suddenly_empty(differences: Differences) -> list[LeftOut]:
+def _suddenly_empty(differences: Differences) -> list[Skipped]:
     return [
-        LeftOut(source, f"no sound files there; {count:,} of its files are in the database and stay there")
+        Skipped(source, f"no sound files there; {count:,} of its files are in the database and stay there")
         for source, count in differences.emptied.items()
     ]
 
@@ -247,7 +248,7 @@ def _embed(
     embedder: Embedder,
     tagging: Tagging,
     batch_size: int | None,
-) -> tuple[set[str], list[LeftOut]]:
+) -> tuple[set[str], list[Skipped]]:
     """Write the rows of files; those that have some, and those that can't be used."""
     windows = writer.database.settings.windows
     grid = None if windows is None else Grid.of(embedder, *windows)
@@ -261,5 +262,5 @@ def _embed(
     return written, sounds.left_out
 
 
-def _with_old_vectors(item: LeftOut) -> LeftOut:
-    return LeftOut(item.path, f"{item.reason}; its old vectors were taken out")
+def _with_old_vectors(item: Skipped) -> Skipped:
+    return Skipped(item.path, f"{item.reason}; its old vectors were taken out")

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matpac.audio import AudioError, blocks
-from matpac.data.files import reason_of
+from matpac.errors import reason_of
 from matpac.model.embedder import Embedder
 from matpac.search.approximate import ROWS, approximate_of
 from matpac.search.database import COLUMNS, SearchError, SoundDatabase, first_line, told

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from matpac.audio import AudioError
 from matpac.audio.read_ahead import READERS, Clips, MeasuredClips
-from matpac.data.files import LeftOut
+from matpac.errors import Skipped
 from matpac.model.embedder import Embedder
 from matpac.search.windows import Grid, WindowMeans
 
@@ -41,7 +41,7 @@ class Sounds:
 
     def __init__(self, paths: Sequence[str], embedder: Embedder, grid: Grid | None, batch_size: int | None = None):
         self.paths, self.embedder, self.grid, self.batch_size = paths, embedder, grid, batch_size
-        self.left_out: list[LeftOut] = []
+        self.left_out: list[Skipped] = []
 
     def __iter__(self) -> Iterator[Sound | None]:
         with ExitStack() as stack:
@@ -55,7 +55,7 @@ class Sounds:
     def _embed(self, clips: MeasuredClips) -> Generator[Tensor | None, None, None]:
         def failed(number: int, error: AudioError) -> None:
             path = self.paths[number]
-            self.left_out.append(LeftOut(path, clips.reason(number, error).removeprefix(f"{path}: ")))
+            self.left_out.append(Skipped(path, clips.reason(number, error).removeprefix(f"{path}: ")))
 
         if self.grid is None:
             for scene in self.embedder.scenes(clips, None, self.batch_size, failed):
@@ -75,6 +75,6 @@ class Sounds:
             count = min(self.grid.count(samples), len(rows))
             rows, starts, ends = rows[:count], self.grid.starts(count), self.grid.ends(count, samples)
         if not np.isfinite(rows).all():
-            self.left_out.append(LeftOut(path, "NaN or infinity in its vector; look at this sound"))
+            self.left_out.append(Skipped(path, "NaN or infinity in its vector; look at this sound"))
             return None
         return Sound(path, duration, starts, ends, rows)

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from matpac.audio import AudioError
 from matpac.audio.read_ahead import READERS, Clips, MeasuredClips
-from matpac.data.files import LeftOut
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, Skipped
 from matpac.model.chunks import Chunk
 from matpac.model.embedder import Embedder, Failed
 from matpac.model.heads import NO_HEAD, TOP, Tag, check_threshold, class_names, most_probable
@@ -78,7 +77,7 @@ class TaggedSounds:
             raise MatpacError(f"{embedder.card.name} has no head {NO_HEAD}")
         self.paths, self.embedder, self.options = paths, embedder, options
         self.names = class_names(embedder.card.labels, embedder.head.linear.out_features)
-        self.left_out: list[LeftOut] = []
+        self.left_out: list[Skipped] = []
 
     def __iter__(self) -> Generator[TaggedSound | None, None, None]:
         with ExitStack() as stack:
@@ -119,7 +118,7 @@ class TaggedSounds:
     def _failed(self, clips: MeasuredClips) -> Failed:
         def failed(number: int, error: AudioError) -> None:
             path = str(self.paths[number])
-            self.left_out.append(LeftOut(path, clips.reason(number, error).removeprefix(f"{path}: ")))
+            self.left_out.append(Skipped(path, clips.reason(number, error).removeprefix(f"{path}: ")))
 
         return failed
 

@@ -23,8 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from matpac.atomic import write_text
-from matpac.data.files import LeftOut
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, Skipped
 from matpac.files.checkpoint import read_tensors, write_tensors
 
 CONFIG_FILE = "config.json"
@@ -97,7 +96,7 @@ class Run:
                 kept = [line for line in lines if (values := _parsed(line)) and wanted(values)]
                 write_text(path, "".join(line + "\n" for line in kept))
 
-    def leave_out(self, files: Iterable[LeftOut]) -> None:
+    def leave_out(self, files: Iterable[Skipped]) -> None:
         """Keep which files were left out, and why; each file once, whichever process met it."""
         reasons = {file.path: file.reason for file in files}
         if not reasons:

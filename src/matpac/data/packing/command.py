@@ -62,11 +62,11 @@ def run_pack(arguments: list[str]) -> int:
     size = parse_size(options.shard_size)
     result = pack(PackOptions(options.source, options.output, options.format, size, workers))
     print(summary(result, options.output))
-    for file in result.left_out[:SHOWN]:
+    for file in result.skipped[:SHOWN]:
         print(f"left out: {file.path}: {file.reason}", file=sys.stderr)
-    if len(result.left_out) > SHOWN:
-        print(f"left out: {len(result.left_out) - SHOWN} more, in {options.output}/{LEFT_OUT}", file=sys.stderr)
-    return 1 if result.left_out else 0
+    if len(result.skipped) > SHOWN:
+        print(f"left out: {len(result.skipped) - SHOWN} more, in {options.output}/{LEFT_OUT}", file=sys.stderr)
+    return 1 if result.skipped else 0
 
 
 def _parse_workers(given: object) -> int | Literal["auto"]:

@@ -16,13 +16,12 @@ from filelock import FileLock, Timeout
 
 from matpac import audio
 from matpac.atomic import written_whole
-from matpac.data.files import LeftOut
 from matpac.data.packing.plan import PackError, Settings, SourceFile, agree, plan_table
 from matpac.data.packing.pool import work_on
 from matpac.data.packing.progress import ClipProgress
 from matpac.data.packing.shard_files import Packed, ShardDone, ShardTask, shard_name, write_shard
 from matpac.data.shards.index import INDEX, TABLE, UNFINISHED, Index, read_index, write_index
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, Skipped
 
 LEFT_OUT = "left_out.jsonl"
 LEAST_SHARD = 2**16
@@ -66,7 +65,7 @@ class PackResult:
     """
 
     index: Index
-    left_out: list[LeftOut]
+    skipped: list[Skipped]
     written: int
     seconds: float
 
@@ -94,7 +93,7 @@ def pack(options: PackOptions) -> PackResult:
         plan, index = agree(folder, options.source, settings), read_index(folder)
         written = _write_again(folder, index, plan, options)
         shutil.rmtree(folder / UNFINISHED, ignore_errors=True)  # also where a kill came before that
-        left_out = [LeftOut(file.source, file.reason) for file in plan if file.reason]
+        left_out = [Skipped(file.source, file.reason) for file in plan if file.reason]
     else:
         with _writing(folder):
             plan = agree(folder, options.source, settings)
@@ -189,7 +188,7 @@ def _done(folder: Path, number: int) -> ShardDone | None:
     return done if tar.stat().st_size == done.shard.bytes else None
 
 
-def _finish(folder: Path, plan: Sequence[SourceFile], settings: Settings) -> tuple[Index, list[LeftOut]]:
+def _finish(folder: Path, plan: Sequence[SourceFile], settings: Settings) -> tuple[Index, list[Skipped]]:
     """The table, the files left out and the index; then what was needed for going on is removed."""
     shards, packed = [], {}
     for number in range(_count(plan)):
@@ -202,7 +201,7 @@ def _finish(folder: Path, plan: Sequence[SourceFile], settings: Settings) -> tup
         packed |= {clip.number: clip for clip in done.clips}
     _write_table(folder, plan, packed)
     left_out = [
-        LeftOut(file.source, reason) for file in plan if (reason := file.reason or packed[file.number].reason)
+        Skipped(file.source, reason) for file in plan if (reason := file.reason or packed[file.number].reason)
     ]
     with written_whole(folder / LEFT_OUT) as draft:
         draft.write_text("".join(json.dumps({"path": f.path, "reason": f.reason}) + "\n" for f in left_out))

@@ -88,7 +88,7 @@ def make_plan(source: str, settings: Settings, cache: Path | None) -> list[Sourc
     root = os.path.abspath(source if Path(source).is_dir() else Path(source).parent)  # noqa: PTH100 (as list_clips)
     longest = f"longer than {LONGEST_SECONDS / 3600:.1f} h; cut it into parts"
     clips = {clip.path: clip.duration for clip in listed.clips}
-    reasons = {left.path: left.reason for left in listed.left_out}
+    reasons = {left.path: left.reason for left in listed.skipped}
     reasons |= {path: longest for path, seconds in clips.items() if seconds > LONGEST_SECONDS}
     shards = _assign({path: seconds for path, seconds in clips.items() if path not in reasons}, settings)
     plan = []

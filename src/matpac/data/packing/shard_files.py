@@ -13,11 +13,12 @@ from typing import IO, cast
 from matpac import audio
 from matpac.atomic import written_whole
 from matpac.audio import AudioError
-from matpac.data.files import SHORTEST_SECONDS, reason_of
+from matpac.data.files import SHORTEST_SECONDS
 from matpac.data.packing.encode import SUFFIXES, encode
 from matpac.data.packing.plan import SourceFile
 from matpac.data.shards.index import Shard
 from matpac.data.shards.tar import BLOCK, MOST_MEMBER_BYTES, ByteStream
+from matpac.errors import reason_of
 
 SPOOLED_BYTES = 2**26
 """An encoded clip up to this size waits in memory for its place in the tar, a longer one in a file; ours."""

@@ -12,11 +12,12 @@ from threading import Event
 
 from matpac import audio
 from matpac.atomic import written_whole
-from matpac.data.files import SHORTEST_SECONDS, DataError, FileList, LeftOut, describe_left_out, reason_of, track
+from matpac.data.files import SHORTEST_SECONDS, Corpus, DataError, track
 from matpac.data.shards.addresses import beside, find_shards, is_url, open_address, read_address, read_on
 from matpac.data.shards.index import INDEX, MOST_INDEX_BYTES, TABLE, Shard, parse_index, read_table
 from matpac.data.shards.members import HeldSound, ShardClip, TarredSound
 from matpac.data.shards.tar import ShardError, TarReader
+from matpac.errors import Skipped, describe_skipped, reason_of
 
 KEEP_SECONDS = 60.0
 """Between two writings of what is known of shards without index, while they are gone through; ours."""
@@ -25,7 +26,7 @@ COLUMNS = ("shard", "bytes", "modified", "name", "offset", "size", "seconds", "r
 
 
 @dataclass
-class ShardList(FileList):
+class ShardList(Corpus):
     """The clips of shards, shard by shard, in the order of their members."""
 
     remote: bool = False
@@ -75,9 +76,9 @@ def list_shards(
                 files.clips.append(clip)
             else:
                 reason = f"too short: {clip.duration:.3f} s, at least {least:.3f} s are needed"
-                files.left_out.append(LeftOut(clip.path, reason))
+                files.skipped.append(Skipped(clip.path, reason))
     if not files.clips:
-        why = describe_left_out(files.left_out) if files.left_out else "no member of them is a sound"
+        why = describe_skipped(files.skipped) if files.skipped else "no member of them is a sound"
         raise DataError(f"{data}: no clip can be used: {why}")
     return files
 
@@ -138,7 +139,7 @@ def _usable(files: ShardList, address: str, rows: list[_Row]) -> Iterator[ShardC
     for row in rows:
         path = f"{address}/{row.name}"
         if row.reason:
-            files.left_out.append(LeftOut(path, row.reason))
+            files.skipped.append(Skipped(path, row.reason))
         else:
             yield ShardClip(path, row.seconds, address, row.offset, row.size)
 
