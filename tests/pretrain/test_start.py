@@ -12,7 +12,6 @@ import matpac
 from helpers.tiny_run import assert_same, last_state, make_sounds, options, run, tiny_recipe
 from matpac.errors import MatpacError
 from matpac.files.checkpoint import save
-from matpac.model.encoder_key import embedder_key
 from matpac.pretrain import Objective
 from matpac.pretrain.recipes import Recipe
 from matpac.pretrain.start import StartError, start_from
@@ -49,7 +48,7 @@ def test_student_and_teacher_start_from_the_encoder(
         assert torch.equal(found[f"student.{name}"], weight), name
     for name, weight in given.encoder.transformer.state_dict().items():
         assert torch.equal(found[f"teacher.transformer.{name}"], weight), name
-    key = embedder_key(given)
+    key = given.key
     assert f"began with the weights of {encoder} (SHA-256 {key[:16]}…)" in capsys.readouterr().err
     state = json.loads((tmp_path / "run" / "checkpoints" / "step-00000006" / "state.json").read_text())
     assert state["started_from"] == key
@@ -82,7 +81,7 @@ def test_a_resumed_run_needs_the_encoder_no_more(sounds: Path, encoder: Path, tm
     with pytest.raises(RunError, match=r"encoder .*away.safetensors → tiny"):
         run(sounds, broken, encoder="tiny", resume=True)
     last = sorted((broken / "checkpoints").iterdir())[-1]
-    assert json.loads((last / "state.json").read_text())["started_from"] == embedder_key(matpac.load(encoder))
+    assert json.loads((last / "state.json").read_text())["started_from"] == matpac.load(encoder).key
 
 
 def _until_step(step: int, sounds: Path, folder: Path, encoder: str) -> None:

@@ -12,8 +12,8 @@ from helpers.tiny_encoder import tiny
 from matpac import AudioError
 from matpac.files.checkpoint import save
 from matpac.files.checkpoint.published import CheckpointError
-from matpac.model.encoder_key import embedder_key, weights_digest
 from matpac.model.logmel import LogMel, LogMelConfig
+from matpac.model.network import weights_digest
 from matpac.model.vit import SIZES
 from matpac.pretrain.recipes import RECIPES
 from matpac.probe.encoders import (
@@ -39,7 +39,7 @@ def test_a_saved_encoder_is_what_load_opens(tmp_path: Path) -> None:
     assert (named.name, named.layers) == (spec, 2)
     clips = noise(16_000, 9_000)
     torch.testing.assert_close(named.embed(clips), matpac.load(spec).embed(clips))
-    assert named.key == embedder_key(embedder)
+    assert named.key == embedder.key
 
 
 def test_layers_are_those_of_scene() -> None:
@@ -96,15 +96,15 @@ def test_logmel_statistics_are_mean_and_deviation() -> None:
 
 def test_keys_change_with_weights_and_settings_alone() -> None:
     embedder = tiny()
-    key = embedder_key(embedder)
+    key = embedder.key
     headed = tiny(classes=3)
     headed.encoder.load_state_dict(embedder.encoder.state_dict())
-    assert embedder_key(headed) == key  # the vectors are the same
+    assert headed.key == key  # the vectors are the same
     louder = matpac.Embedder(embedder.encoder, LogMelConfig(mels=16, mean=-7.0))
-    assert embedder_key(louder) != key
+    assert louder.key != key
     with torch.no_grad():
         next(iter(embedder.encoder.parameters())).view(-1)[0] += 1e-3
-    assert embedder_key(embedder) != key
+    assert embedder.key != key
 
 
 def test_the_digest_sees_names_kinds_shapes_and_bytes() -> None:

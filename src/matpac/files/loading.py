@@ -78,11 +78,12 @@ def load(
         _name_classes(embedder, labels, read_label_file(Path(labels).expanduser()))
     elif _is_audioset_tagger(embedder):
         _name_audioset_classes(embedder)
-    return embedder.to(device)
+    # ONNX Runtime was given its device when it opened the file
+    return embedder.to(device) if isinstance(embedder.network, torch.nn.Module) else embedder
 
 
 def _load_file(path: Path, device: str | torch.device) -> Embedder:
-    """By content, as everything: ONNX Runtime gets its device now, since nothing moves afterwards."""
+    """By content, as everything."""
     with path.open("rb") as file:
         start = file.read(64)
     return load_onnx(path, device) if is_onnx(start) else load_file(path)

@@ -46,7 +46,7 @@ def begin(options: FinetuneOptions, recipe: FinetuneRecipe, clips: LabelledClips
     if not isinstance(named.encoder, Embedder) or not named.layers:  # an ONNX file has no layers to train
         raise MatpacError(f"{options.encoder}: only matpac's own encoders can be fine-tuned; probe this one")
     embedder = named.encoder
-    frames = crop_frames(recipe, clips, embedder.logmel.config, embedder.encoder.config.frames)
+    frames = crop_frames(recipe, clips, embedder.logmel.config, embedder.config.frames)
     encoder, longer = with_frames(embedder.encoder, frames)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)

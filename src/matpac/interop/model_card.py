@@ -71,7 +71,7 @@ def _example(encoder: Embedder, repository: str) -> str:
 
 
 def _table(encoder: Embedder) -> str:
-    config, logmel = encoder.encoder.config, encoder.logmel.config
+    config, logmel = encoder.config, encoder.logmel.config
     description = describe(encoder)
     weights = sum(tensor.numel() for tensor in encoder.encoder.parameters())
     rows = {

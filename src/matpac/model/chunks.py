@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from matpac.model.logmel import LogMel, LogMelConfig
+from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import PATCH
 
 BATCH_SIZE = 4
@@ -133,15 +132,3 @@ def batches(chunks: Iterable[Chunk], full_steps: int, batch_size: int, waiting: 
 def full_batch(device: torch.device) -> int:
     """How many full chunks are computed at once on a device."""
     return BATCH_SIZE if device.type == "cpu" else BATCH_SIZE_ACCELERATOR
-
-
-def chunk_logmel(chunks: list[Chunk], logmel: LogMel, device: torch.device) -> Float[Tensor, "batch mel frame"]:
-    """Log-mel of chunks with one number of patches; frames past a chunk's end are zero."""
-    frames = chunks[0].steps * PATCH
-    waveforms = np.zeros((len(chunks), logmel.config.samples(frames)), np.float32)
-    for row, chunk in zip(waveforms, chunks, strict=True):
-        row[: len(chunk.samples)] = chunk.samples
-    spectrogram = logmel(torch.from_numpy(waveforms).to(device))
-    lengths = torch.tensor([chunk.frames for chunk in chunks], device=device)
-    beyond = torch.arange(frames, device=device) >= lengths[:, None]
-    return spectrogram.masked_fill_(beyond[:, None, :], 0.0)

@@ -4,6 +4,8 @@ Exactly as the papers do it ("precise" inference), with chunks batched across cl
 """
 
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal, TypeVar, overload
 
@@ -13,13 +15,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from matpac.errors import MatpacError
-from matpac.model.card import Card
-from matpac.model.chunks import WAITING, Chunk, Cutter, batches, chunk_logmel, full_batch
+from matpac.model.chunks import WAITING, Chunk, Cutter, batches, full_batch
 from matpac.model.gather import Failed, Frames, Gatherer, Gathering, Mean
 from matpac.model.heads import NO_HEAD, TOP, Head, Tag, class_names, most_probable
 from matpac.model.heads import Tagger as Tagger  # part of this module's names too
 from matpac.model.logmel import LogMel, LogMelConfig
-from matpac.model.vit import PATCH, Encoder
+from matpac.model.network import Network, VitNetwork, settings_key
+from matpac.model.vit import PATCH, Encoder, EncoderConfig
 from matpac.model.waveforms import Waveforms, as_clips
 
 T = TypeVar("T")
@@ -28,27 +30,80 @@ Layers = Literal["all"] | Sequence[int] | None
 """Which blocks' outputs: None for the last alone, "all", or 0-based numbers (negative from the end)."""
 
 
+@dataclass(frozen=True)
+class Card:
+    """What an encoder is, beside its weights.
+
+    Args:
+        name: what it was loaded as.
+        labels: names of the head's classes, in order; empty where unknown or without a head.
+        exclusive: whether one label holds at a time (softmax) or several may (sigmoid).
+        step: of pre-training, where known.
+        source: the format it was read from.
+    """
+
+    name: str = "encoder"
+    labels: tuple[str, ...] = ()
+    exclusive: bool = False
+    step: int | None = None
+    source: str = "matpac"
+
+
 class Embedder(nn.Module):
     """A frozen encoder with its front-end, and its head where there is one.
 
     Everything it returns is float32 on the CPU.
+
+    Args:
+        network: PyTorch's encoder, or any other `Network`.
+        logmel: the front-end.
+        head: scores classes, if there is one.
+        card: name, labels and origin.
     """
 
     def __init__(
         self,
-        encoder: Encoder,
+        network: Encoder | Network,
         logmel: LogMelConfig | None = None,
         head: Head | None = None,
         card: Card | None = None,
     ):
         super().__init__()
-        self.encoder = encoder
         self.logmel = LogMel(logmel)
+        self.network: Network = VitNetwork(network, self.logmel) if isinstance(network, Encoder) else network
         self.head = head
         self.card = card or Card()
-        if self.logmel.config.mels != encoder.config.mels:
-            raise ValueError(f"{self.logmel.config.mels} mel bands for an encoder of {encoder.config.mels}")
+        if self.logmel.config.mels != self.config.mels:
+            raise ValueError(f"{self.logmel.config.mels} mel bands for an encoder of {self.config.mels}")
         self.eval().requires_grad_(False)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The network in PyTorch.
+
+        Raises:
+            MatpacError: it runs elsewhere, in ONNX Runtime.
+        """
+        if isinstance(self.network, VitNetwork):
+            return self.network.encoder
+        raise MatpacError(
+            f"{self.card.name}: its weights lie in an ONNX file, which computes scenes and frames alone; to train "
+            "it, save it or look into its layers, load the encoder that it was exported from"
+        )
+
+    @property
+    def config(self) -> EncoderConfig:
+        """Size of the network."""
+        return self.network.config
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over weights, network and front-end (not the head): equal keys mean equal vectors.
+
+        Computed on every access.
+        """
+        settings = {"encoder": asdict(self.config), "logmel": asdict(self.logmel.config)}
+        return sha256(settings_key(settings).encode() + self.network.digest()).hexdigest()
 
     @property
     def sample_rate(self) -> int:
@@ -58,22 +113,22 @@ class Embedder(nn.Module):
     @property
     def width(self) -> int:
         """Size of a scene and of a frame: bands × width of a token (3840 for ViT-B)."""
-        return self.encoder.config.bands * self.encoder.config.width
+        return self.config.bands * self.config.width
 
     @property
     def depth(self) -> int:
-        """Number of layers to choose from."""
-        return self.encoder.config.depth
+        """Number of layers to choose from; 0 for an ONNX file, which has the last one's output alone."""
+        return self.network.depth
 
     @property
     def hop(self) -> float:
-        """Seconds from one frame to the next: 0.16, of tiny 0.32."""
+        """Seconds from one frame to the next: 0.16 with the papers' front-end."""
         return PATCH * self.logmel.config.hop / self.sample_rate
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.encoder.positions.device
+        """Where the network computes."""
+        return self.network.device
 
     def times(self, frames: int, start: int = 0) -> Float[Tensor, " frame"]:
         """Centres of `frames` frames from number `start` on, in seconds, float64: 0.0875, 0.2475, …
@@ -167,7 +222,7 @@ class Embedder(nn.Module):
         if self.head is None:
             raise MatpacError(f"{self.card.name} has no head {NO_HEAD}")
         with torch.inference_mode():
-            return self.head.of_scenes(scene.to(self.device)).cpu().clone()
+            return self.head.of_scenes(scene.to(self.head.linear.weight.device)).cpu().clone()
 
     def scene_probabilities(self, scene: Float[Tensor, "batch width"]) -> Float[Tensor, "batch class"]:
         """Softmax of `scene_logits` where classes exclude each other, sigmoid where they do not."""
@@ -249,9 +304,7 @@ class Embedder(nn.Module):
         failed: Failed | None = None,
     ) -> Generator[Tensor | None, None, None]:
         """Frames `[T, width]` or `[layer, T, width]` of many clips; otherwise as `scenes`."""
-        for frames in self.frames_into(
-            lambda: Frames(self.encoder.config.steps), clips, layers, batch_size, failed
-        ):
+        for frames in self.frames_into(lambda: Frames(self.config.steps), clips, layers, batch_size, failed):
             yield frames if frames is None or layers is not None else frames[0]
 
     def frames_into(
@@ -275,18 +328,31 @@ class Embedder(nn.Module):
         return save(self, path, half)
 
     def which(self, layers: Layers) -> list[int]:
-        """The numbers of the blocks that are meant, from 0. Raises ValueError for one that is not there."""
+        """The numbers of the blocks that are meant, from 0.
+
+        Raises:
+            ValueError: there is no such block.
+            MatpacError: the network gives its last block's output alone, and others are wanted.
+        """
+        blocks = self.config.depth
         if layers is None:
-            return [self.depth - 1]
-        if layers == "all":
-            return list(range(self.depth))
-        if isinstance(layers, str) or not all(-self.depth <= layer < self.depth for layer in layers):
-            raise ValueError(f"layers must be 'all' or numbers below {self.depth}, not {layers!r}")
-        return [layer % self.depth for layer in layers]
+            return [blocks - 1]
+        numbers = layers
+        if isinstance(numbers, str):
+            numbers = range(blocks) if layers == "all" else [blocks]
+        if not all(-blocks <= number < blocks for number in numbers):
+            raise ValueError(f"layers must be 'all' or numbers below {blocks}, not {layers!r}")
+        found = [number % blocks for number in numbers]
+        if not self.depth and found != [blocks - 1]:
+            raise MatpacError(
+                f"{self.card.name}: an ONNX file has the last layer alone, not {layers!r}; for others load the "
+                "encoder that it was exported from"
+            )
+        return found
 
     def cutter(self, clip: int = 0) -> Cutter:
         """What cuts a clip into this encoder's chunks."""
-        return Cutter(self.logmel.config, self.encoder.config.frames, clip)
+        return Cutter(self.logmel.config, self.config.frames, clip)
 
     def _gather(
         self,
@@ -297,23 +363,15 @@ class Embedder(nn.Module):
         failed: Failed | None,
         sums: bool,
     ) -> Generator[T | None, None, None]:
-        steps, size = self.encoder.config.steps, batch_size or full_batch(self.device)
+        steps, size = self.config.steps, batch_size or full_batch(self.device)
         yield from Gathering(self.cutter, gatherer, failed).run(
             clips,
             lambda chunks: batches(chunks, steps, size, WAITING),
             lambda chunks: self.chunk_frames(chunks, which, sums),
         )
 
-    @torch.inference_mode()
     def chunk_frames(
         self, chunks: list[Chunk], which: list[int], sums: bool = False
     ) -> Float[Tensor, "chunk layer *step width"]:
-        """Frames of chunks of one length, or their sums over time, on the CPU."""
-        bands, width = self.encoder.config.bands, self.encoder.config.width
-        logmel = chunk_logmel(chunks, self.logmel, self.device)
-        if which == [self.depth - 1]:
-            tokens = self.encoder(logmel).unsqueeze(1)
-        else:
-            tokens = self.encoder.layers(logmel, which)
-        tokens = tokens.float().view(len(chunks), len(which), bands, -1, width)
-        return (tokens.sum(3).flatten(2) if sums else tokens.transpose(2, 3).flatten(3)).cpu()
+        """Frames of chunks of one length, or their sums over time, on the CPU (`Network.chunk_frames`)."""
+        return self.network.chunk_frames(chunks, which, sums)

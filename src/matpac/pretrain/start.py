@@ -7,7 +7,6 @@ import torch
 from matpac.errors import MatpacError
 from matpac.files.loading import load
 from matpac.model.embedder import Embedder
-from matpac.model.encoder_key import embedder_key
 from matpac.model.vit import Encoder, positions_agree
 from matpac.pretrain import Objective
 from matpac.pretrain.recipes import Recipe
@@ -41,13 +40,13 @@ def start_from(source: str, objective: Objective, recipe: Recipe) -> str:
     state["positions"] = _positions(source, embedder.encoder, objective.student)
     objective.student.load_state_dict(state)
     objective.teacher.transformer.load_state_dict(objective.student.transformer.state_dict())
-    return embedder_key(embedder)
+    return embedder.key
 
 
 def _check_settings(source: str, embedder: Embedder, recipe: Recipe) -> None:
     """The recipe's options that would have to be others."""
     pairs = {
-        "objective.encoder": (embedder.encoder.config, recipe.objective.encoder),
+        "objective.encoder": (embedder.config, recipe.objective.encoder),
         "logmel": (embedder.logmel.config, recipe.logmel),
     }
     differing = [

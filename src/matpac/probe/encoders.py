@@ -13,8 +13,8 @@ from matpac.audio import AudioError
 from matpac.errors import MatpacError
 from matpac.files.loading import load
 from matpac.model.embedder import Embedder
-from matpac.model.encoder_key import embedder_key, settings_key
 from matpac.model.logmel import LogMel, LogMelConfig
+from matpac.model.network import settings_key
 from matpac.model.vit import SIZES, Encoder, EncoderConfig
 from matpac.model.waveforms import as_clips, too_short
 from matpac.pretrain.recipes import RECIPES
@@ -172,7 +172,7 @@ def open_encoder(spec: str, device: str | torch.device = "cpu") -> NamedEncoder:
 
 def named_embedder(name: str, embedder: Embedder) -> NamedEncoder:
     """An embedder that is at hand already, under a name for tables."""
-    return NamedEncoder(name, embedder, embedder_key(embedder), embedder.depth)
+    return NamedEncoder(name, embedder, embedder.key, embedder.depth)
 
 
 def _front_end(spec: str) -> LogMelConfig:

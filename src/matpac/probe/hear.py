@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from matpac.audio import AudioError
 from matpac.errors import one_line
 from matpac.files.hub.receipts import sha256_of
-from matpac.model.encoder_key import weights_digest
+from matpac.model.network import weights_digest
 from matpac.model.waveforms import as_clips
 from matpac.probe.encoders import HEAR, EncoderError, NotFiniteError
 

@@ -182,7 +182,7 @@ class ReadThrough(TokenSource):
 
 def frame_count(samples: int, embedder: Embedder) -> int:
     """How many frames an embedder gives for a clip of so many samples at its rate."""
-    logmel, network = embedder.logmel.config, embedder.encoder.config
+    logmel, network = embedder.logmel.config, embedder.config
     need, advance = logmel.samples(network.frames), network.frames * logmel.hop
     full = 0 if samples < need else 1 + (samples - need) // advance
     return full * network.steps + -(-logmel.frames(samples - full * advance) // PATCH)

@@ -46,7 +46,7 @@ class Settings:
 
     Args:
         encoder: as `matpac.probe.encoders.open_encoder` takes it, from any folder.
-        key: SHA-256 of its weights and settings (`matpac.model.encoder_key.embedder_key`).
+        key: SHA-256 of its weights and settings (`Embedder.key`).
         width: of a vector.
         window: seconds that a row spans; None for a row a sound.
         hop: seconds from one window's start to the next one's.

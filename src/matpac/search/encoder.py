@@ -9,7 +9,6 @@ from matpac.errors import MatpacError
 from matpac.files.hub import PACKAGED, PUBLISHED
 from matpac.files.loading import HUB
 from matpac.model.embedder import Embedder
-from matpac.model.encoder_key import embedder_key
 from matpac.probe.encoders import HEAR, RANDOM, open_encoder
 from matpac.search.database import SearchError, Settings
 
@@ -59,7 +58,7 @@ def reopen_embedder(
             f"{database}: made by {settings.encoder}, which can't be had: {error} If its weights lie elsewhere, "
             "give them by --encoder"
         ) from error
-    require_same(database, settings, encoder_name(encoder or settings.encoder), embedder_key(embedder))
+    require_same(database, settings, encoder_name(encoder or settings.encoder), embedder.key)
     return embedder
 
 

@@ -10,7 +10,6 @@ from matpac.audio import AUDIO_SUFFIXES
 from matpac.data.files import track
 from matpac.errors import Skipped
 from matpac.model.embedder import Embedder
-from matpac.model.encoder_key import embedder_key
 from matpac.search.approximate import ROWS, Approximate, keep_up
 from matpac.search.database import SearchError, Settings, SoundDatabase
 from matpac.search.encoder import encoder_name, open_embedder, reopen_embedder, require_same
@@ -100,7 +99,7 @@ class _Given:
     @classmethod
     def open(cls, encoder: str | Embedder, device: str) -> "_Given":
         embedder = open_embedder(encoder, device)
-        return cls(encoder_name(encoder), embedder, embedder_key(embedder))
+        return cls(encoder_name(encoder), embedder, embedder.key)
 
 
 def index_sounds(

@@ -61,7 +61,7 @@ class Sounds:
             for scene in self.embedder.scenes(clips, None, self.batch_size, failed):
                 yield None if scene is None else scene[None]
             return
-        grid, steps = self.grid, self.embedder.encoder.config.steps
+        grid, steps = self.grid, self.embedder.config.steps
         yield from self.embedder.frames_into(
             lambda: WindowMeans(grid, steps), clips, None, self.batch_size, failed
         )

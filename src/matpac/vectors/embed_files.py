@@ -16,7 +16,6 @@ from matpac.audio import AudioError, find_audio
 from matpac.audio.read_ahead import READERS, Clips, MeasuredClips
 from matpac.errors import MatpacError
 from matpac.model.embedder import Embedder, Layers
-from matpac.model.encoder_key import embedder_key
 from matpac.progress import work_bar
 from matpac.shares import Share, this_share
 from matpac.vectors.frame_spool import FrameSpool
@@ -207,9 +206,9 @@ def _describe(embedder: Embedder, options: EmbedOptions) -> dict[str, object]:
     return {
         "matpac": __version__,
         "encoder": asdict(embedder.card),
-        "encoder_key": embedder_key(embedder),
+        "encoder_key": embedder.key,
         "logmel": asdict(embedder.logmel.config),
-        "network": asdict(embedder.encoder.config),
+        "network": asdict(embedder.config),
         "frames": options.frames,
         "layers": options.layers,
         "width": embedder.width,

@@ -36,8 +36,7 @@ from matpac.files.checkpoint.tensor_files import (
     what_else,
     write_tensors,
 )
-from matpac.model.card import Card
-from matpac.model.embedder import Embedder
+from matpac.model.embedder import Card, Embedder
 from matpac.model.heads import Head, SceneProbe, Tagger
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import Encoder, EncoderConfig
@@ -69,7 +68,8 @@ def save(embedder: Embedder, path: str | Path, half: bool = False) -> Path:
         the file with the weights; `matpac.load` takes it and the folder.
 
     Raises:
-        CheckpointError: the name ends like another format's, or the encoder has no weights of its own (ONNX).
+        CheckpointError: the name ends like another format's.
+        MatpacError: the encoder's weights lie in an ONNX file.
         OSError: it can't be written.
     """
     path = Path(path)
@@ -79,11 +79,6 @@ def save(embedder: Embedder, path: str | Path, half: bool = False) -> Path:
         raise CheckpointError(f"{path}: encoders are written as .safetensors, or into a folder")
     description = describe(embedder)
     tensors = {f"encoder.{name}": tensor for name, tensor in embedder.encoder.state_dict().items()}
-    if "encoder.positions" not in tensors:
-        raise CheckpointError(
-            f"{embedder.card.name}: its weights lie in its ONNX file, which can be copied; what can be saved "
-            "otherwise is the encoder that it was exported from"
-        )
     if embedder.head is not None:
         tensors |= {f"head.{name}": tensor for name, tensor in embedder.head.state_dict().items()}
     if half:

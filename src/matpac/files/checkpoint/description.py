@@ -11,8 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from matpac.files.checkpoint.published import CheckpointError
 from matpac.files.checkpoint.strict import check_fields, config_from
-from matpac.model.card import Card
-from matpac.model.embedder import Embedder
+from matpac.model.embedder import Card, Embedder
 from matpac.model.heads import Head, SceneProbe
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import EncoderConfig
@@ -88,7 +87,7 @@ def describe(embedder: Embedder) -> dict[str, Any]:
         "format": FORMAT,
         "kind": "encoder",
         "logmel": asdict(embedder.logmel.config),
-        "encoder": asdict(embedder.encoder.config),
+        "encoder": asdict(embedder.config),
         "head": None if head is None else asdict(_size_of(head)),
         "labels": list(card.labels),
         "exclusive": card.exclusive,

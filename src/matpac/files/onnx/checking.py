@@ -47,7 +47,7 @@ class Cosines:
 
 def check_lengths(embedder: Embedder) -> list[int]:
     """Samples of clips at and around every edge: one frame, one patch, one chunk, and a bit more than two."""
-    frames, config = embedder.encoder.config.frames, embedder.logmel.config
+    frames, config = embedder.config.frames, embedder.logmel.config
     edges = {1, PATCH - 1, PATCH, PATCH + 1, frames // 2 + 3, frames - 1, frames, frames + 1, 2 * frames + 5}
     # half a hop more than the last frame needs, so that samples that no frame uses are there too
     return [config.samples(count) + config.hop // 2 for count in sorted(edge for edge in edges if edge > 0)]

@@ -15,7 +15,7 @@ from matpac.files.onnx.checking import Agreement, Cosines, check_agreement, chec
 from matpac.files.onnx.files import LARGEST, Precision, onnx_library, runtime_library, write_model
 from matpac.files.onnx.graph import network_graph
 from matpac.files.onnx.quantise import Int8, quantise
-from matpac.files.onnx.runtime import OnnxEmbedder, load_onnx
+from matpac.files.onnx.runtime import OnnxNetwork, load_onnx
 from matpac.files.onnx.smoothing import smoothed
 from matpac.model.embedder import Embedder
 
@@ -106,7 +106,7 @@ def _check_call(
 ) -> None:
     onnx_library()
     runtime_library()
-    if isinstance(encoder, OnnxEmbedder):
+    if isinstance(encoder.network, OnnxNetwork):
         raise MatpacError(
             f"{encoder.card.name}: is an ONNX file already; export the encoder that it was made from"
         )
@@ -132,5 +132,5 @@ def _chunks(encoder: Embedder, sounds: Sequence[np.ndarray]) -> list[np.ndarray]
 
 def _made_up(encoder: Embedder) -> list[np.ndarray]:
     """Sounds shorter and longer than what the network sees at once."""
-    span = encoder.logmel.config.samples(encoder.encoder.config.frames)
+    span = encoder.logmel.config.samples(encoder.config.frames)
     return made_up_sounds([span * (2 + number) // 4 for number in range(MEASURED_SOUNDS)], encoder.sample_rate)

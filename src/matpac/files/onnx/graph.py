@@ -50,7 +50,7 @@ def network_graph(embedder: Embedder) -> Any:
     from onnx import TensorProto, helper
 
     graph = _Graph()
-    config, classes = embedder.encoder.config, 0
+    config, classes = embedder.config, 0
     logmel, frames = _logmel(graph, embedder.logmel.config)
     x, own_steps, steps = _transformed(graph, embedder.encoder, logmel, frames)
     valid = graph.op("Less", graph.range(steps), graph.op("Unsqueeze", own_steps, graph.ints(1)))
