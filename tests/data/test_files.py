@@ -76,51 +76,6 @@ def test_a_table(mixed: dict[str, Path], kind: str) -> None:
     assert files.skipped == [Skipped(str(root / "gone.wav"), "No such file or directory; check the path")]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.csv", b"file,label\nx.wav,1\n", r"a\.csv: no column `path`; it has file, label"),
-        ("a.tsv", b"", r"a\.tsv: no column `path`; it has none"),
-        ("a.csv", b"path\n", r"a\.csv: its path column is empty"),
-        ("a.csv", b"label,path\n1,a.wav\n2,\n", r"a\.csv: line 3 has no path"),
-        ("a.csv", b"path\n\xff\xfe\n", r"a\.csv: not UTF-8 text"),
-        ("a.csv", b'path,label\na.wav,x\n\nb.wav,"y\nc.wav,z\n', r"a\.csv: line 3: a quote is left open"),
-        ("a.csv", b'path,"label\na.wav,x\n', r"a\.csv: line 1: a quote is left open"),
-        (
-            "a.csv",
-            b'path,label\na.wav,"' + b"b.wav,y\n" * 20_000,
-            r"a\.csv: line 2: field larger .*quote left open",
-        ),
-        ("a.parquet", b"words", r"a\.parquet: not a Parquet file"),
-    ],
-)
-def test_bad_tables(tmp_path: Path, name: str, content: bytes, message: str) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=message):
-        list_clips(tmp_path / name)
-
-
-@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
-def test_quotes_that_are_closed(mixed: dict[str, Path], end: str) -> None:
-    table = mixed["text.wav"].parent / "corpus.csv"
-    lines = [
-        "title,path",
-        '"two\nlines","stereo_44k.wav"',
-        '"Heroes" live,mono_48k.flac',
-        '5" single,"mono_48k.flac"',
-    ]
-    table.write_text("\n".join(lines) + end)
-    assert [Path(clip.path).name for clip in list_clips(table).clips] == ["stereo_44k.wav", "mono_48k.flac"]
-
-
-@pytest.mark.parametrize("rows", [[1, 2], [b"a.wav"], [None, "a.wav"], [1.5]])
-def test_paths_of_a_parquet_table_are_text(rows: list, tmp_path: Path) -> None:
-    table = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"path": rows}), table)
-    with pytest.raises(DataError, match=r"a\.parquet: row 0 has (no path; remove it|.* write the column)"):
-        list_clips(table)
-
-
 def test_nothing_to_use(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: no such file or folder"):
         list_clips(tmp_path / "nowhere")

@@ -5,8 +5,6 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +13,6 @@ from helpers.sound_files import make_mixed_folder, write_sound
 from matpac.data.files import DataError
 from matpac.data.packing import plan as plan_module
 from matpac.data.packing.encode import planned_bytes
-from matpac.data.packing.labels import read_labels
 from matpac.data.packing.plan import PackError, Settings, SourceFile, _assign, agree, make_plan
 
 SMALL = Settings("pcm16", 2**17)
@@ -79,36 +76,6 @@ def test_names_outside_of_the_source_are_whole(tmp_path: Path) -> None:
     plan = make_plan(str(table), SMALL, None)
     assert {file.source: file.labels for file in plan} == {str(outside): ["dog"], "b.wav": ["cat"]}
     assert [file.source for file in make_plan(str(inside), SMALL, None)] == ["b.wav"]
-
-
-# --- labels ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
-def test_labels_of_tables(kind: str, tmp_path: Path) -> None:
-    rows = {
-        "path": ["a.wav", "b.wav", "c.wav", "a.wav"],
-        "labels": ["dog; bark", "", "cat", "loud"],
-        "label:rain": ["1", "0", "", ""],
-        "year": ["1", "2", "3", "4"],
-    }
-    table = tmp_path / f"t.{kind}"
-    if kind == "parquet":
-        lists = [[name.strip() for name in cell.split(";") if name] for cell in rows["labels"]]
-        pq.write_table(pa.table({**rows, "labels": lists, "label:rain": [1, 0, None, None]}), table)
-    else:
-        mark = {"csv": ",", "tsv": "\t"}[kind]
-        lines = [mark.join(rows), *(mark.join(cells) for cells in zip(*rows.values(), strict=True))]
-        table.write_text("\ufeff" + "\n".join(lines) + "\n", encoding="utf-8")
-    assert read_labels(table) == {
-        str(tmp_path / "a.wav"): ["dog", "bark", "rain", "loud"],
-        str(tmp_path / "c.wav"): ["cat"],
-    }
-
-
-def test_folders_have_no_labels(tmp_path: Path) -> None:
-    assert read_labels(tmp_path) == {}
-    assert read_labels(write_sound(tmp_path / "a.wav", 8_000, 1.0)) == {}
 
 
 # --- kept, and compared ------------------------------------------------------------------------------------

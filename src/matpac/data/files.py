@@ -1,23 +1,21 @@
 """Which clips a corpus has: a folder, a table or one file → paths and durations, and what is left out and why."""
 
-import csv
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 from matpac import audio
 from matpac.atomic import written_whole
+from matpac.data.tables import is_table, read_table
 from matpac.errors import MatpacError, Skipped, describe_skipped, reason_of
 
 T = TypeVar("T")
 
-TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".parquet"})
 # One log-mel window, 25 ms (docs/method.md, section 1: 400 samples at 16 kHz): a shorter clip has no frame at all.
 SHORTEST_SECONDS = 400 / 16_000
 # Files handed to the threads at a time: millions of waiting tasks would fill the memory.
@@ -25,8 +23,6 @@ TASKS = 4_096
 # Between two times that the headers read so far are kept: at most two minutes of reading are lost, and to write
 # two million takes a core three seconds; ours.
 KEEP_SECONDS = 120.0
-# A last line of our own: a table in which it is no row of its own has a quote left open.
-END = "(end of the table)"
 CACHE_COLUMNS = ("path", "size", "modified", "duration", "reason")
 
 
@@ -86,15 +82,15 @@ def list_clips(
     window, are left out.
 
     Raises:
-        DataError: no sound file, none that can be used (with the first reasons), a table that can't be read or is
-            without `path` column, a cache that can't be read.
+        TableError: a table that can't be read, or without `path` column.
+        DataError: no sound file, none that can be used (with the first reasons), a cache that can't be read.
     """
     if not Path(source).exists():
         raise DataError(f"{source}: no such file or folder; check the path")
-    paths = [os.path.abspath(path) for path in _candidates(Path(source))]  # noqa: PTH100 (millions of paths)
+    paths = _candidates(Path(source))
     if not paths:
-        kinds = "its path column is empty" if _is_table(Path(source)) else "no sound file in this folder"
-        raise DataError(f"{source}: {kinds} (looked for {', '.join(sorted(audio.AUDIO_SUFFIXES))})")
+        kinds = ", ".join(sorted(audio.AUDIO_SUFFIXES))
+        raise DataError(f"{source}: no sound file in this folder (looked for {kinds})")
     files = measure_clips(paths, cache, min_seconds, workers)
     if not files.clips:
         raise DataError(f"{source}: no clip can be used: {describe_skipped(files.skipped)}")
@@ -139,61 +135,10 @@ def track(tasks: Iterable[T], description: str, total: int) -> Iterator[T]:
 # --- which files -------------------------------------------------------------------------------------------
 
 
-def _is_table(source: Path) -> bool:
-    return source.is_file() and source.suffix.lower() in TABLE_SUFFIXES
-
-
 def _candidates(source: Path) -> list[str]:
-    if not _is_table(source):
-        return [str(path) for path in audio.find_audio([source])]
-    rows = _parquet_paths(source) if source.suffix.lower() == ".parquet" else _csv_paths(source)
-    return list(dict.fromkeys(os.path.join(source.parent, row) for row in rows))  # noqa: PTH118 (millions)
-
-
-def _parquet_paths(table: Path) -> list[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        names = pq.read_schema(table).names
-        if "path" not in names:
-            raise DataError(f"{table}: no column `path`; it has {', '.join(names)}")
-        rows = pq.read_table(table, columns=["path"])["path"].to_pylist()
-    except pa.ArrowException as error:
-        raise DataError(f"{table}: not a Parquet file ({error}); write it anew") from error
-    for number, row in enumerate(rows):
-        if row is None:
-            raise DataError(f"{table}: row {number} has no path; remove it")
-        if not isinstance(row, str):
-            raise DataError(f"{table}: row {number} has {row!r:.80} for a path; write the column `path` as text")
-    return rows
-
-
-def _csv_paths(table: Path) -> list[str]:
-    delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
-    found: list[tuple[str, int]] = []
-    begun, line, whole = 1, 0, False
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(chain(file, [END]), delimiter=delimiter)
-            names = [name for name in rows.fieldnames or [] if name != END]
-            if "path" not in names:
-                raise DataError(f"{table}: no column `path`; it has {', '.join(names) or 'none'}")
-            line = rows.line_num
-            for row in rows:
-                begun, line, whole = line + 1, rows.line_num, row[names[0]] == END
-                found.append((row["path"], line))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{table}: not UTF-8 text ({error.reason} at byte {error.start}); convert it") from error
-    except csv.Error as error:
-        raise DataError(f"{table}: line {line + 1}: {error}; is a quote left open there?") from error
-    if not whole:
-        raise DataError(f"{table}: line {begun}: a quote is left open to the end of the table; close it")
-    paths = found[:-1]
-    for path, line in paths:
-        if not path:
-            raise DataError(f"{table}: line {line} has no path; remove it")
-    return [path for path, _ in paths]
+    if is_table(source):
+        return list(dict.fromkeys(read_table(source).paths()))
+    return [os.path.abspath(path) for path in audio.find_audio([source])]  # noqa: PTH100 (millions of paths)
 
 
 # --- headers, read once ------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def index_sounds(
         SearchError: no sound file, or none that can be used; no encoder; another encoder or other windows than the
             database's; a table of tags that matches no file; something else of that name.
         AudioError: a source that is missing, or a folder that can't be read.
-        EncoderError, CheckpointError, DownloadError, TaskError: the encoder or the table of tags can't be had.
+        EncoderError, CheckpointError, DownloadError, TableError: the encoder or the table of tags can't be had.
     """
     began, options, path = time.monotonic(), options or IndexOptions(), Path(database).expanduser()
     listing = list_sounds(sources)

@@ -1,6 +1,5 @@
 """Tags of sounds: the folders that a file lies in, a table, or what the encoder's head hears."""
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,12 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from matpac.data.tables import is_label, read_table
 from matpac.model.embedder import Embedder
 from matpac.model.heads import NO_HEAD, class_names, most_probable
 from matpac.search.database import SearchError, column
 from matpac.search.files import FileState, Listing
 from matpac.search.writer import DatabaseWriter
-from matpac.tasks.columns import SEPARATOR, read_columns
 
 FOLDER, HEAD = "folder", "head"
 """What `--tags` may be beside a table."""
@@ -96,27 +95,21 @@ class FolderTags(PathTags):
 
 
 class TableTags(PathTags):
-    """A CSV, TSV or Parquet table with the columns `path`, and `label` or `labels` (joined by ;).
+    """A CSV, TSV or Parquet table with a column `path`, and `label`, `labels` (joined by ;) or `label:<class>`.
 
     Raises:
-        TaskError: the table can't be read.
-        SearchError: it has none of the columns, or both.
+        TableError: the table can't be read.
+        SearchError: it has no column of labels.
     """
 
     def __init__(self, table: Path):
-        columns = read_columns(table)
-        given = [name for name in ("label", "labels") if name in columns]
-        if len(given) != 1:
+        found = read_table(table, also=is_label)
+        if len(found.columns) == 1:
             raise SearchError(
-                f"{table}: one of the columns label and labels is needed; it has {', '.join(columns)}"
+                f"{table}: a column label, labels or label:<class> is needed; it has {', '.join(found.header)}"
             )
         self.table = table
-        cells = [[cell] if given == ["label"] else cell.split(SEPARATOR) for cell in columns[given[0]]]
-        paths = [os.path.abspath(table.parent / path) for path in columns["path"]]  # noqa: PTH100 (links stay)
-        self.tags = {
-            path: tuple(name.strip() for name in names if name.strip())
-            for path, names in zip(paths, cells, strict=True)
-        }
+        self.tags = {path: tuple(names) for path, names in found.labels_by_path().items()}
 
     def of_path(self, path: str) -> Tags:
         """Empty for a file without a row."""
@@ -174,7 +167,7 @@ def open_tagging(
     """How files are tagged: by `folder`, `head`, or a table (one of such a name is meant by "./name").
 
     Raises:
-        SearchError, TaskError: as the classes, and for a table that matches no file.
+        SearchError, TableError: as the classes, and for a table that matches no file.
     """
     if spec == FOLDER:
         return FolderTags(listing.sources)

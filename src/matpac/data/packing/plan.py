@@ -13,9 +13,9 @@ from matpac import audio
 from matpac.atomic import written_whole
 from matpac.data.files import list_clips
 from matpac.data.packing.encode import planned_bytes
-from matpac.data.packing.labels import read_labels
 from matpac.data.shards.index import INDEX, TABLE, UNFINISHED, read_index
 from matpac.data.shards.tar import BLOCK, MOST_MEMBER_BYTES
+from matpac.data.tables import is_label, is_table, read_table
 from matpac.errors import MatpacError
 
 if TYPE_CHECKING:  # it is slow to import
@@ -81,10 +81,11 @@ def make_plan(source: str, settings: Settings, cache: Path | None) -> list[Sourc
     shard is full when the next clip's planned bytes don't fit.
 
     Raises:
+        TableError: a table of files that can't be read.
         DataError: no file there that can be packed.
     """
     listed = list_clips(source, cache)
-    labels = read_labels(Path(source))
+    labels = read_table(source, also=is_label).labels_by_path() if is_table(Path(source)) else {}
     root = os.path.abspath(source if Path(source).is_dir() else Path(source).parent)  # noqa: PTH100 (as list_clips)
     longest = f"longer than {LONGEST_SECONDS / 3600:.1f} h; cut it into parts"
     clips = {clip.path: clip.duration for clip in listed.clips}
