@@ -1,23 +1,44 @@
-"""The command line. `matpac --help` imports nothing heavy; a command imports what it needs."""
+"""The command line. `matpac --help` imports nothing heavy; a command's module is imported when it is called.
 
+A command is a typed function: its parameters are the options, its docstring is the help. Pre-training and
+fine-tuning, whose options are the numbers of a recipe, take the words of the command line themselves.
+"""
+
+import argparse
+import inspect
+import io
+import re
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from matpac import __version__
-from matpac.command_line import Parser
-from matpac.devices import choose_device
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, one_line
 
-Command = Callable[[list[str]], int]
+COMMANDS = {
+    "quickstart": ("pre-train, evaluate and use a tiny encoder on synthetic sounds", "quickstart.command"),
+    "embed": ("turn sound files into vectors", "vectors.command"),
+    "tag": ("name sounds: tags of clips, or a timeline", "tag.command"),
+    "index": ("make a folder of sounds searchable", "search.command"),
+    "search": ("find sounds like a sound", "search.command"),
+    "app": ("listen, look and search in a browser", "app.command"),
+    "pretrain": ("pre-train an encoder on a folder, a table or shards of sounds", "pretrain.command"),
+    "stats": ("measure the log-mel mean and standard deviation of a corpus", "pretrain.command"),
+    "pack": ("write a corpus as shards for large runs", "data.packing.command"),
+    "probe": ("evaluate frozen encoders on labelled sounds", "probe.command"),
+    "finetune": ("train an encoder and a head on labels: a tagger", "finetune.command"),
+    "export": ("write an encoder as ONNX, in float32 or int8", "interop.export_command"),
+}
+"""What each command is for, and the module below `matpac` that has a function of its name."""
 
-DESCRIPTION_WIDTH = 100
-"""Columns of a description, wherever it is shown; ours."""
+WRONG_TYPE = re.compile(r"Parser key \"(\w+)\": Expected an? <class '(\w+)'>. Got value: ")
+"""How jsonargparse begins its message about a value of another type."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when all went well, 1 when files were left out, 2 for an error, 130 for Ctrl-C."""
+    """Run a command; 0 for success, 1 when files were skipped, 2 for an error, 130 for Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         print(overview())
@@ -29,8 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         print(f"matpac: no command {command!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not be UTF-8; stderr escapes them by itself
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return COMMANDS[command][1](rest)
+        return run(command, rest)
     except (MatpacError, OSError) as error:  # what the user gave, and what the machine refused: both name it
         print(f"matpac {command}: {error}", file=sys.stderr)
         return 2
@@ -40,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def overview() -> str:
-    """What `matpac --help` says: every command on a line."""
+    """The text of `matpac --help`: one line per command."""
     widest = max(map(len, COMMANDS))
     return "\n".join(
         [
@@ -50,145 +73,88 @@ def overview() -> str:
             "",
             *(f"  {name:<{widest}}  {about}" for name, (about, _) in COMMANDS.items()),
             "",
-            "matpac COMMAND --help tells a command's options, matpac --version the version.",
-            "Exit code: 0 when all went well, 1 when files were left out (each is named), 2 for an error, 130 for "
-            "Ctrl-C.",
+            "Run `matpac COMMAND --help` for its options, `matpac --version` for the version.",
+            "Exit code: 0 for success, 1 when files were skipped (each is named), 2 for an error, 130 for Ctrl-C.",
         ]
     )
 
 
-def _parser(command: str, description: str) -> Parser:
-    return Parser(command, textwrap.fill(description, DESCRIPTION_WIDTH))
+def run(command: str, arguments: list[str]) -> int:
+    """Import a command's function, parse its arguments and call it; returns the exit code.
+
+    Raises:
+        MatpacError: the arguments are wrong, or whatever the command raises.
+    """
+    module = import_module(f"matpac.{COMMANDS[command][1]}")
+    function = getattr(module, f"run_{command}", None) or getattr(module, command)  # until all are typed functions
+    words = [with_underscores(word) for word in arguments]
+    if list(inspect.signature(function).parameters) == ["arguments"]:
+        return function(words)
+    return function(**parse(function, words))
 
 
-def stats(arguments: list[str]) -> int:
-    """`matpac stats`: mean and deviation of a corpus's log-mel."""
-    parser = _parser(
-        "stats",
-        "Mean and deviation of the log-mel of a corpus, for recipes that do not keep AudioSet's: "
-        "matpac pretrain … --logmel.mean M --logmel.std S. Exit code: 0 when every file was readable, 1 when some "
-        "were left out (each is named with its reason), 2 for an error.",
+def with_underscores(word: str) -> str:
+    """`--batch-size=4` as `--batch_size=4`: both spellings of an option are accepted."""
+    return re.sub(r"^--[\w.-]+", lambda name: "--" + name[0][2:].replace("-", "_"), word)
+
+
+def parse(function: Callable[..., int], arguments: list[str]) -> dict[str, Any]:
+    """The values of a command's parameters.
+
+    Parameters before `*` are positional, the others options; `bool` is a flag, a list takes one or more words
+    and may be given again. Help is the docstring: the text before `Args:`, and there a line per parameter.
+
+    Raises:
+        MatpacError: an unknown option, a missing one, or a value of another type.
+    """
+    from docstring_parser import DocstringStyle
+    from docstring_parser import parse as parse_docstring
+    from jsonargparse import ArgumentParser
+
+    description = inspect.cleandoc(function.__doc__ or "")
+    entries = parse_docstring(description, DocstringStyle.GOOGLE).params
+    about = {entry.arg_name: entry.description for entry in entries}
+    parser = ArgumentParser(
+        prog=f"matpac {function.__name__}",
+        description=re.split(r"\n+(?:Args|Raises|Returns):\n", description)[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        exit_on_error=False,
     )
-    parser.add_argument("data", help="a folder (searched deep), a file, a table with a path column, or shards")
-    parser.add_argument(
-        "--max-clips", "--max_clips", type=int, default=10_000, help="clips to measure, drawn at random"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of that draw")
-    parser.add_argument(
-        "--recipe",
-        default="matpac++",
-        help="of `matpac pretrain`, whose log-mel it is; all but tiny-fine have the papers'",
-    )
-    options = parser.parse_args(arguments)
-
-    from matpac.data.corpus import list_corpus
-    from matpac.data.statistics import normalisation
-    from matpac.pretrain.recipes import RECIPES
-
-    if options.recipe not in RECIPES:
-        parser.error(f"--recipe: no recipe {options.recipe!r}; there are {', '.join(RECIPES)}")
-    corpus = list_corpus(options.data)
-    found = normalisation(
-        corpus.clips, RECIPES[options.recipe]().logmel, max_clips=options.max_clips, seed=options.seed
-    )
-    left_out = [*corpus.skipped, *found.skipped]
-    print(f"--logmel.mean {found.mean:.4f} --logmel.std {found.std:.4f}")
-    print(f"{found.clips} clips, {found.frames} frames; {len(left_out)} files left out", file=sys.stderr)
-    return _name_left_out([f"{file.path}: {file.reason}" for file in left_out])
+    hints, parameters = get_type_hints(function), inspect.signature(function).parameters.values()
+    for parameter in parameters:
+        _add(parser, parameter, hints[parameter.name], about.get(parameter.name) or "")
+    try:
+        parsed = vars(parser.parse_args(arguments))
+    except (argparse.ArgumentError, TypeError) as error:  # TypeError, where a value has another type
+        reason = WRONG_TYPE.sub(r"--\1: not a \2: ", one_line(error))
+        raise MatpacError(f"{reason}; matpac {function.__name__} --help lists the options") from error
+    defaults = {parameter.name: parameter.default for parameter in parameters}
+    return {name: defaults[name] if parsed[name] is None else parsed[name] for name in defaults}
 
 
-def embed(arguments: list[str]) -> int:
-    """`matpac embed`: files to vectors."""
-    parser = _parser(
-        "embed",
-        "Embed sound files, and folders of them, into one table of vectors. With a folder as output it writes "
-        "Parquet parts, and the same command again does only what is missing; under torchrun or srun every "
-        "process embeds its share into that folder. Exit code: 0 when every file was embedded (or this is one "
-        "process of several), 1 when some were left out (each is named with its reason), 2 when none was, or for "
-        "an error.",
-    )
-    parser.add_argument("sources", nargs="+", help="sound files or folders (searched deep)")
-    parser.add_argument(
-        "--encoder",
-        required=True,
-        help="tiny (comes with matpac), a published name, a file, a run folder, or hub:owner/name",
-    )
-    parser.add_argument(
-        "--output", required=True, help="vectors.parquet, vectors.npz, or a folder for parts: vectors/"
-    )
-    parser.add_argument("--frames", action="store_true", help="a vector every 160 ms (of tiny 320), with its time")
-    parser.add_argument(
-        "--layers", action="store_true", help="the outputs of all blocks, not the last one's alone"
-    )
-    parser.add_argument(
-        "--batch-size", "--batch_size", type=int, help="chunks computed at once (default: what suits the device)"
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, mps, or auto")
-    options = parser.parse_args(arguments)
-
-    from matpac.files.loading import load
-    from matpac.shares import this_share
-    from matpac.vectors.embed_files import EmbedOptions, embed_files
-
-    how = EmbedOptions(options.output, options.frames, options.layers, options.batch_size)
-    encoder = load(options.encoder, device=choose_device(options.device, this_share().local))
-    result = embed_files(options.sources, encoder, how)
-    several = result.share.count > 1
-    process = f" (process {result.share.rank} of {result.share.count})" if several else ""
-    found = f"{result.found} were there already; " if result.found else ""
-    print(
-        f"{options.output}{process}: {result.files} files, {result.seconds_of_audio:.1f} s of audio in "
-        f"{result.seconds:.1f} s ({result.seconds_of_audio / result.seconds:.1f} s per second); {found}"
-        f"{len(result.skipped)} files left out"
-    )
-    code = _name_left_out([reason for _, reason in result.skipped])
-    return 0 if several else code  # a launcher takes 1 for a failure and stops the other processes
-
-
-def _elsewhere(module: str, function: str) -> Command:
-    """A command whose module is imported when it is called."""
-
-    def run(arguments: list[str]) -> int:
-        return getattr(import_module(module), function)(arguments)
-
-    return run
-
-
-def _name_left_out(reasons: list[str]) -> int:
-    for reason in reasons:
-        print(f"left out: {reason}", file=sys.stderr)
-    return 1 if reasons else 0
-
-
-COMMANDS: dict[str, tuple[str, Command]] = {
-    "quickstart": (
-        "pre-train, evaluate and use a tiny encoder on made-up sounds",
-        _elsewhere("matpac.quickstart.command", "run_quickstart"),
-    ),
-    "embed": ("turn sound files into vectors", embed),
-    "tag": ("name sounds: tags of clips, or a timeline", _elsewhere("matpac.tag.command", "run_tag")),
-    "index": ("make a folder of sounds searchable", _elsewhere("matpac.search.command", "run_index")),
-    "search": ("find sounds like a sound", _elsewhere("matpac.search.command", "run_search")),
-    "app": ("listen, look and search in a browser", _elsewhere("matpac.app.command", "run_app")),
-    "pretrain": (
-        "pre-train an encoder on a folder, a table or shards of sounds",
-        _elsewhere("matpac.pretrain.command", "run_pretrain"),
-    ),
-    "stats": ("measure the log-mel mean and deviation of a corpus", stats),
-    "pack": ("write a corpus as shards for large runs", _elsewhere("matpac.data.packing.command", "run_pack")),
-    "probe": (
-        "evaluate frozen encoders on labelled sounds",
-        _elsewhere("matpac.probe.command", "run_probe"),
-    ),
-    "finetune": (
-        "train an encoder and a head on labels: a tagger",
-        _elsewhere("matpac.finetune.command", "run_finetune"),
-    ),
-    "export": (
-        "write an encoder as ONNX, in float32 or int8",
-        _elsewhere("matpac.interop.export_command", "run_export"),
-    ),
-}
+def _add(parser: Any, parameter: inspect.Parameter, hint: Any, text: str) -> None:
+    required = parameter.default is inspect.Parameter.empty
+    if get_origin(hint) in (Union, UnionType):  # X | None
+        hint = next(part for part in get_args(hint) if part is not NoneType)
+    about: dict[str, Any] = {"help": text.replace("%", "%%")}
+    if not required and parameter.default not in (None, False, [], ()) and "(default" not in text:
+        about["help"] += f" (default: {parameter.default})"
+    if hint is bool:
+        about |= {"action": "store_true"}
+    elif get_origin(hint) is list:
+        about |= {"nargs": "+", "type": get_args(hint)[0]}
+    elif get_origin(hint) is Literal:
+        about |= {"choices": get_args(hint)}
+    else:
+        about |= {"type": hint}
+    if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+        parser.add_argument(parameter.name, **about)
+        return
+    if "nargs" in about:
+        about |= {"action": "extend"}
+    elif not required and hint is not bool:
+        about |= {"default": parameter.default}
+    parser.add_argument(f"--{parameter.name}", required=required, **about)
 
 
 if __name__ == "__main__":

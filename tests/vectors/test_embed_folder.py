@@ -17,7 +17,7 @@ from matpac import MatpacError, read
 from matpac.audio import read_ahead
 from matpac.cli import main
 from matpac.files import checkpoint
-from matpac.shares import Share
+from matpac.machine import Share
 from matpac.vectors import embed_files as module
 
 ENCODER = tiny()

@@ -9,8 +9,8 @@ from threading import Event
 from typing import Any
 
 from matpac.command_line import Parser
-from matpac.devices import choose_device
 from matpac.errors import MatpacError
+from matpac.machine import choose_device
 
 DESCRIPTION = """A page in the browser to listen and look with an encoder: tags over time, which moments are alike,
 two sounds compared; and with a database of matpac index: search by a sound, and a map that plays what is clicked.

@@ -1,9 +1,8 @@
 """Which clips a corpus has: a folder, a table or one file → paths and durations, and what is left out and why."""
 
 import os
-import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TypeVar
 
 from matpac import audio
 from matpac.atomic import written_whole
+from matpac.console import track
 from matpac.data.tables import is_table, read_table
 from matpac.errors import MatpacError, Skipped, describe_skipped, reason_of
 
@@ -112,24 +112,6 @@ def measure_clips(
         else:
             files.clips.append(Clip(header.path, header.duration))
     return files
-
-
-def track(tasks: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """Passes `tasks` on, with a progress bar (rate, time left) where the standard error is a terminal."""
-    if not sys.stderr.isatty():
-        yield from tasks
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    rate = TextColumn("{task.fields[rate]}")
-    with Progress(*columns, rate, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        bar = progress.add_task(description, total=total, rate="")
-        for task in tasks:
-            yield task
-            speed = progress.tasks[0].speed
-            progress.update(bar, advance=1, rate=f"{speed:.0f}/s" if speed else "")
 
 
 # --- which files -------------------------------------------------------------------------------------------

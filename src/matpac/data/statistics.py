@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float32
 
 from matpac import audio
-from matpac.data.files import Clip, DataError, track
+from matpac.console import track
+from matpac.data.files import Clip, DataError
 from matpac.errors import Skipped, describe_skipped, reason_of
 from matpac.model.logmel import LogMel, LogMelConfig
 

@@ -1,5 +1,9 @@
 """`matpac pretrain`: recipe, configuration file and options to a run."""
 
+import sys
+
+from matpac.console import report_skipped
+from matpac.errors import MatpacError
 from matpac.pretrain.options import RunOptions
 from matpac.pretrain.recipes import RECIPES, Recipe
 from matpac.train.parsing import RecipeCommand
@@ -18,15 +22,43 @@ USAGE = "matpac pretrain --recipe NAME --data SOUNDS --output RUN [--any.option 
 COMMAND = RecipeCommand("matpac pretrain", USAGE, DESCRIPTION, RECIPES, "matpac++", Recipe, RunOptions)
 
 
-def run_pretrain(arguments: list[str]) -> int:
+def pretrain(arguments: list[str]) -> int:
     """Parse, run; returns the exit code."""
     name, recipe, options = parse(arguments)
-    from matpac.pretrain.job import pretrain
+    from matpac.pretrain import job
 
-    pretrain(recipe, options, name)
+    job.pretrain(recipe, options, name)
     return 0
 
 
 def parse(arguments: list[str]) -> tuple[str, Recipe, RunOptions]:
     """As `RecipeCommand.parse`."""
     return COMMAND.parse(arguments)
+
+
+def stats(data: str, *, max_clips: int = 10_000, seed: int = 0, recipe: str = "matpac++") -> int:
+    """Mean and standard deviation of a corpus's log-mel, for recipes that do not keep AudioSet's.
+
+      matpac stats recordings
+      matpac pretrain … --logmel.mean M --logmel.std S
+
+    Exit code: 0 when every file was readable, 1 when files were skipped (each is named with its reason), 2 for an
+    error.
+
+    Args:
+        data: a folder (searched recursively), a file, a table with a path column, or shards
+        max_clips: clips to measure, sampled at random
+        seed: random seed for sampling clips
+        recipe: the recipe of `matpac pretrain` whose log-mel is measured; all but tiny-fine have the papers'
+    """
+    from matpac.data.corpus import list_corpus
+    from matpac.data.statistics import normalisation
+
+    if recipe not in RECIPES:
+        raise MatpacError(f"--recipe: no recipe {recipe!r}; there are {', '.join(RECIPES)}")
+    corpus = list_corpus(data)
+    found = normalisation(corpus.clips, RECIPES[recipe]().logmel, max_clips=max_clips, seed=seed)
+    skipped = [*corpus.skipped, *found.skipped]
+    print(f"--logmel.mean {found.mean:.4f} --logmel.std {found.std:.4f}")
+    print(f"{found.clips} clips, {found.frames} frames; {len(skipped)} files skipped", file=sys.stderr)
+    return report_skipped(skipped)

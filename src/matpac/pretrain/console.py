@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from matpac.console import work_bar
 from matpac.data.files import Corpus
 from matpac.errors import describe_skipped
 from matpac.pretrain.options import RunOptions
 from matpac.pretrain.recipes import Plan
-from matpac.progress import work_bar
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from matpac.devices import choose_device
 from matpac.errors import MatpacError, one_line
+from matpac.machine import choose_device
 from matpac.probe.encoders import open_encoder
 from matpac.probe.feature_cache import folder_bytes
 from matpac.probe.linear_probe import ProbeConfig

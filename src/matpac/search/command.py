@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from matpac.command_line import Parser
-from matpac.devices import choose_device
+from matpac.machine import choose_device
 from matpac.search.approximate import ROWS
 from matpac.search.index import Indexed, IndexOptions, index_sounds
 from matpac.search.query import TOP, Match, Searcher

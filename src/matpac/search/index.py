@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from matpac.audio import AUDIO_SUFFIXES
-from matpac.data.files import track
+from matpac.console import track
 from matpac.errors import Skipped
 from matpac.model.embedder import Embedder
 from matpac.search.approximate import ROWS, Approximate, keep_up

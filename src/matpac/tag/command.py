@@ -10,11 +10,11 @@ from pathlib import Path
 
 from matpac.audio import find_audio
 from matpac.command_line import Parser
-from matpac.data.files import track
-from matpac.devices import choose_device
+from matpac.console import track
 from matpac.errors import MatpacError
 from matpac.files.hub.probes import PROBES
 from matpac.files.loading import NamelessClasses, load
+from matpac.machine import choose_device
 from matpac.model.embedder import Embedder
 from matpac.model.heads import TOP
 from matpac.tag.outputs import is_audacity, open_output, text

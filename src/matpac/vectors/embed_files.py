@@ -14,10 +14,10 @@ from torch import Tensor
 from matpac import __version__
 from matpac.audio import AudioError, find_audio
 from matpac.audio.read_ahead import READERS, Clips, MeasuredClips
+from matpac.console import work_bar
 from matpac.errors import MatpacError
+from matpac.machine import Share, this_share
 from matpac.model.embedder import Embedder, Layers
-from matpac.progress import work_bar
-from matpac.shares import Share, this_share
 from matpac.vectors.frame_spool import FrameSpool
 from matpac.vectors.vector_files import VectorFile, open_vector_file
 from matpac.vectors.vector_parts import WORKING_FOLDER, open_vector_parts, write_left_out

@@ -5,7 +5,7 @@ import time
 
 from rich.console import Console
 
-from matpac.progress import work_bar
+from matpac.console import work_bar
 
 
 class ClipProgress:

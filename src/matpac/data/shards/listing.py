@@ -12,7 +12,8 @@ from threading import Event
 
 from matpac import audio
 from matpac.atomic import written_whole
-from matpac.data.files import SHORTEST_SECONDS, Corpus, DataError, track
+from matpac.console import track
+from matpac.data.files import SHORTEST_SECONDS, Corpus, DataError
 from matpac.data.shards.addresses import beside, find_shards, is_url, open_address, read_address, read_on
 from matpac.data.shards.index import INDEX, MOST_INDEX_BYTES, TABLE, Shard, parse_index, read_table
 from matpac.data.shards.members import HeldSound, ShardClip, TarredSound

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matpac import MatpacError
-from matpac.shares import Share, this_share
+from matpac.machine import Share, this_share
 
 
 @given(items=st.lists(st.integers(), max_size=50), count=st.integers(1, 9))
