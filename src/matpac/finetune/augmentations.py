@@ -1,11 +1,12 @@
-"""What is done at random to a training batch: pure functions of the batch and of a generator's state.
+"""Augmentation of training batches: pure functions of the batch and of a generator's state.
 
-The batch stays on its device and is never changed in place. Random numbers are drawn on the CPU, by the generator
-that is given, so that one state gives one result whatever the device. Every function draws for each clip by
-itself. Parts of one batch on several processes want generators of their own, seeded by (seed, step, rank).
+A batch stays on its device and is never changed in place. Random numbers are drawn on the CPU by the given
+generator, so that one state gives one result on every device. Each clip is drawn independently. Processes that
+share a batch need generators of their own, seeded by (seed, step, rank).
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,104 +14,157 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from matpac.model.logmel import LogMelConfig
+from matpac.errors import MatpacError
+from matpac.model.logmel import LogMel
+from matpac.model.vit import PATCH, EncoderConfig
+from matpac.rules import require
 
-WIDEST_SHARE = 0.5
-"""Of an axis, at most, that SpecAugment blots out; ours: limits are given for clips of ten seconds, and a clip of
-one second must keep something to be known by."""
-
-CROP_SCALE = (0.6, 1.5)
-"""Sides of a random box, as multiples of the spectrogram's (BYOL-A, arXiv 2103.06695)."""
-
-CANVAS = 1.5
-"""Length of the canvas that the box is drawn from, as a multiple of the spectrogram's (BYOL-A, as above)."""
+WIDEST_SHARE = 0.5  # of an axis, masked by SpecAugment; default: widths are given for 10 s, 1 s must keep something
+CROP_SCALE = (0.6, 1.5)  # sides of a random box in spectrograms (BYOL-A, arXiv 2103.06695)
+CANVAS = 1.5  # length of the canvas that the box is drawn from, in spectrograms (BYOL-A)
 
 
-class _Mix(NamedTuple):
-    """Who is mixed with whom; a share of 1 leaves a clip as it is."""
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """What happens to a training batch; validation and test clips stay as they are.
+
+    Args:
+        mixup: where clips are mixed in pairs, and their labels with them.
+        mixup_alpha: both parameters of the Beta distribution that the share is drawn from.
+        mixup_probability: that a clip is mixed.
+        roll: whether clips are rotated in time by a random offset.
+        gain_decibels: clips get louder or softer by up to this much.
+        resized_crop: whether a random box of the log-mel is resized to the whole spectrogram.
+        spec_frequency: widest masked band in mel bins (SpecAugment); 0 for none.
+        spec_time: longest masked stretch in frames; 0 for none.
+        patchout: share of the time steps that the network does not see, and does not compute (structured
+            patch-out).
+        drop_path: probability that the last block is skipped for a clip; rises linearly from 0 at the first.
+    """
+
+    mixup: Literal["off", "waveforms", "logmel"] = "off"
+    mixup_alpha: float = 0.5
+    mixup_probability: float = 1.0
+    roll: bool = False
+    gain_decibels: float = 0.0
+    resized_crop: bool = False
+    spec_frequency: int = 0
+    spec_time: int = 0
+    patchout: float = 0.0
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("mixup_probability", "patchout", "drop_path"):
+            if not 0 <= (value := getattr(self, name)) <= 1 or (name != "mixup_probability" and value == 1):
+                raise MatpacError(f"augmentation.{name} must be a share from 0 to below 1, not {value}")
+        require(self, "augmentation.", "at least 0", "gain_decibels", "spec_frequency", "spec_time")
+        require(self, "augmentation.", "above 0", "mixup_alpha")
+
+
+class Examples(NamedTuple):
+    """What the network is trained on.
+
+    Args:
+        logmel: augmented spectrograms.
+        targets: share of a label that holds, of what is known of it.
+        known: how much of a label is known.
+        kept: patches that the network sees; None for all.
+    """
+
+    logmel: Float[Tensor, "batch mel frame"]
+    targets: Float[Tensor, "batch class"]
+    known: Float[Tensor, "batch class"]
+    kept: Int[Tensor, "batch kept"] | None
+
+
+def augment(
+    waveforms: Float[Tensor, "batch samples"],
+    labels: tuple[Float[Tensor, "batch class"], Float[Tensor, "batch class"]],
+    frontend: LogMel,
+    config: AugmentationConfig,
+    encoder: EncoderConfig,
+    generator: torch.Generator,
+) -> Examples:
+    """A batch as the recipe wants it, on the waveforms' device.
+
+    Waveforms come first (roll, gain, mixup), then the spectrogram (mixup, resized crop, SpecAugment), then patches.
+    A label of a mixed clip is known as far as both clips know it, and holds as far as it holds where it is known.
+
+    Args:
+        waveforms: crops at the front-end's rate.
+        labels: targets, 0 where unknown, and 1 where they are known.
+        frontend: log-mel on the waveforms' device.
+        config: of the recipe.
+        encoder: its bands of patches.
+        generator: on the CPU.
+    """
+    if config.roll:
+        waveforms = roll(waveforms, generator)
+    if config.gain_decibels:
+        waveforms = random_gain(waveforms, config.gain_decibels, generator)
+    both = torch.cat(labels, dim=1)
+    mix = None
+    if config.mixup != "off":
+        mix = draw_mix(len(waveforms), config.mixup_alpha, config.mixup_probability, generator)
+        both = mix_linear(both, mix)
+    if mix is not None and config.mixup == "waveforms":
+        waveforms = mix_linear(waveforms, mix)
+    logmel = frontend(waveforms)
+    if mix is not None and config.mixup == "logmel":
+        logmel = mix_energies(logmel, mix, frontend.config.std)
+    if config.resized_crop:
+        logmel = random_resized_crop(logmel, generator)
+    if config.spec_frequency or config.spec_time:
+        logmel = spec_augment(logmel, config.spec_frequency, config.spec_time, generator)
+    kept = None
+    if config.patchout:
+        shape = len(logmel), encoder.bands, logmel.shape[2] // PATCH
+        kept = structured_patchout(*shape, config.patchout, generator).to(logmel.device)
+    mixed, known = both.chunk(2, dim=1)
+    return Examples(logmel, mixed / known.clamp_min(1e-6), known, kept)
+
+
+class Mix(NamedTuple):
+    """Which clip each is mixed with, on the CPU; with a share of 1 a clip stays as it is."""
 
     partner: Int[Tensor, " batch"]
     share: Float[Tensor, " batch"]
 
 
-def _draw_mix(like: Tensor, alpha: float, probability: float, generator: torch.Generator) -> _Mix:
-    if alpha < 0 or not 0 <= probability <= 1:
-        raise ValueError(f"mixup needs alpha ≥ 0 and a probability in [0, 1], not {alpha} and {probability}")
-    batch = len(like)
+def draw_mix(batch: int, alpha: float, probability: float, generator: torch.Generator) -> Mix:
+    """Partners and shares of mixup (arXiv 1710.09412).
+
+    Shares are drawn from Beta(alpha, alpha) for each clip that is mixed. Partners are a permutation of the batch,
+    so that each clip is used at most twice; a clip may be its own partner.
+    """
     partner = torch.randperm(batch, generator=generator)
     chosen = torch.rand(batch, generator=generator) < probability
-    # torch draws no Beta by a generator of one's own; NumPy does, with a seed drawn by it
+    # torch cannot draw Beta from a given generator; NumPy can, with a seed that this one draws
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
-    beta = np.random.default_rng(seed).beta(alpha, alpha, batch) if alpha else np.ones(batch)
-    share = torch.where(chosen, torch.from_numpy(beta).float(), 1.0)
-    return _Mix(partner.to(like.device), share.to(like.device))
+    beta = np.random.default_rng(seed).beta(alpha, alpha, batch)
+    return Mix(partner, torch.where(chosen, torch.from_numpy(beta).float(), 1.0))
 
 
-def _convex(x: Float[Tensor, "batch size"], mix: _Mix) -> Float[Tensor, "batch size"]:
-    share = mix.share[:, None].to(x.dtype)
-    # where: NaN of a partner must not get into a clip that is not mixed
-    return torch.where(share < 1, x[mix.partner].lerp(x, share), x)
+def mix_linear(x: Float[Tensor, "batch size"], mix: Mix) -> Float[Tensor, "batch size"]:
+    """λx + (1−λ)x' with the partner's x': of waveforms (λ weighs amplitudes) and of targets."""
+    return x[mix.partner.to(x.device)].lerp(x, mix.share[:, None].to(x))
 
 
-def mixup_waveforms(
-    waveforms: Float[Tensor, "batch samples"],
-    targets: Float[Tensor, "batch class"],
-    alpha: float,
-    probability: float,
-    generator: torch.Generator,
-) -> tuple[Float[Tensor, "batch samples"], Float[Tensor, "batch class"]]:
-    """λx + (1−λ)x' with another clip of the batch, targets alike (mixup, arXiv 1710.09412).
+def mix_energies(logmel: Float[Tensor, "batch mel frame"], mix: Mix, std: float) -> Float[Tensor, "batch mel frame"]:
+    """λ·exp a + (1−λ)·exp b of spectrograms, under the logarithm (log-mixup-exp of BYOL-A, arXiv 2103.06695).
 
-    λ ~ Beta(alpha, alpha) for each clip; partners are a permutation of the batch, so that each clip is used
-    twice at most, and one in so many meets itself. λ weighs amplitudes here and energies in `mixup_logmel`.
-
-    Args:
-        waveforms: in any unit.
-        targets: 0 … 1, one or several labels a clip. NaN stands for an unknown label and makes what it is mixed
-            into unknown.
-        alpha: 0 mixes nothing.
-        probability: that a clip is mixed at all.
-        generator: of the CPU.
-
-    Raises:
-        ValueError: a negative alpha, or a probability outside [0, 1].
-    """
-    mix = _draw_mix(waveforms, alpha, probability, generator)
-    return _convex(waveforms, mix), _convex(targets, mix)
-
-
-def mixup_logmel(
-    logmel: Float[Tensor, "batch mel frame"],
-    targets: Float[Tensor, "batch class"],
-    alpha: float,
-    probability: float,
-    generator: torch.Generator,
-    frontend: LogMelConfig,
-) -> tuple[Float[Tensor, "batch mel frame"], Float[Tensor, "batch class"]]:
-    """The same on spectrograms: energies are mixed, not their logarithms.
-
-    log(λ·exp a + (1−λ)·exp b) of the log-mel before its normalisation (log-mixup-exp of BYOL-A, arXiv 2103.06695,
-    from whose authors M2D is): what two sounds at once look like, up to their phases. Since λ + (1−λ) = 1, the
-    offset under the logarithm stays the front-end's, and its mean falls out. λ ~ Beta(alpha, alpha) as in
-    mixup; partners and the rest are those of `mixup_waveforms`.
+    What two sounds at once look like, up to their phases. Since λ + (1−λ) = 1, the offset under the logarithm
+    stays the front-end's, and the mean of its normalisation cancels.
 
     Args:
         logmel: normalised.
-        targets: as there.
-        alpha: as there.
-        probability: as there.
-        generator: as there.
-        frontend: whose deviation undoes the normalisation.
-
-    Raises:
-        ValueError: as there.
+        mix: from `draw_mix`.
+        std: standard deviation of the front-end's normalisation.
     """
-    mix = _draw_mix(logmel, alpha, probability, generator)
-    share = mix.share[:, None, None]
-    own = logmel * frontend.std + share.log()
-    other = logmel[mix.partner] * frontend.std + torch.log1p(-share)
-    mixed = torch.where(share < 1, torch.logaddexp(own, other) / frontend.std, logmel)
-    return mixed, _convex(targets, mix)
+    share = mix.share[:, None, None].to(logmel)
+    own = logmel * std + share.log()
+    partner = logmel[mix.partner.to(logmel.device)] * std + torch.log1p(-share)
+    return torch.where(share < 1, torch.logaddexp(own, partner) / std, logmel)
 
 
 def random_gain(
@@ -122,27 +176,12 @@ def random_gain(
 
 
 def roll(
-    x: Float[Tensor, "batch *channel time"], generator: torch.Generator
-) -> Float[Tensor, "batch *channel time"]:
-    """Each clip (waveform or log-mel) round in time by any number of samples or frames: its end goes in front."""
-    length = x.shape[-1]
-    shift = torch.randint(length, (len(x), 1), generator=generator).to(x.device)
-    source = (torch.arange(length, device=x.device) - shift) % length
-    return x.gather(-1, source.view(len(x), *[1] * (x.ndim - 2), length).expand(x.shape))
-
-
-def _pick(spare: Int[Tensor, " batch"], generator: torch.Generator) -> Int[Tensor, " batch"]:
-    """A uniform integer 0 … spare for each clip."""
-    uniform = torch.rand(len(spare), generator=generator, dtype=torch.float64)
-    return (uniform * (spare + 1)).long().clamp(max=spare)
-
-
-def _stretches(batch: int, size: int, limit: int, generator: torch.Generator) -> Bool[Tensor, "batch {size}"]:
-    widest = torch.full((batch,), min(limit, int(size * WIDEST_SHARE)))
-    width = _pick(widest, generator)
-    start = _pick(size - width, generator)
-    place = torch.arange(size)
-    return (place >= start[:, None]) & (place < (start + width)[:, None])
+    waveforms: Float[Tensor, "batch samples"], generator: torch.Generator
+) -> Float[Tensor, "batch samples"]:
+    """Each clip rotated in time by any number of samples: what leaves at the end comes back in front."""
+    length = waveforms.shape[-1]
+    shift = torch.randint(length, (len(waveforms), 1), generator=generator).to(waveforms.device)
+    return waveforms.gather(-1, (torch.arange(length, device=waveforms.device) - shift) % length)
 
 
 def spec_augment(
@@ -150,131 +189,75 @@ def spec_augment(
 ) -> Float[Tensor, "batch mel frame"]:
     """SpecAugment (arXiv 1904.08779): one band and one stretch of time of each clip at the clip's mean.
 
-    Widths are uniform from 0 to the limit, places uniform over all that fit. The paper's zero is its clips' mean,
-    since it normalises each; here the mean is taken of each clip before anything is blotted out.
+    Widths are uniform from 0 to the limit, positions uniform over all that fit. The paper's zero is its clips'
+    mean, since it normalises each; here the mean of each clip is taken before masking.
 
     Args:
         logmel: normalised or not.
-        frequency_width: widest band, in mel bands; more than half of them counts as half (`WIDEST_SHARE`).
+        frequency_width: widest band, in mel bins; at most half of them (`WIDEST_SHARE`).
         time_width: longest stretch, in frames; likewise.
-        generator: of the CPU.
-
-    Raises:
-        ValueError: a negative width.
+        generator: on the CPU.
     """
-    if frequency_width < 0 or time_width < 0:
-        raise ValueError(f"SpecAugment's widths must not be negative: {frequency_width}, {time_width}")
     batch, mels, frames = logmel.shape
     bands = _stretches(batch, mels, frequency_width, generator).to(logmel.device)
     times = _stretches(batch, frames, time_width, generator).to(logmel.device)
     return torch.where(bands[:, :, None] | times[:, None, :], logmel.mean((1, 2), keepdim=True), logmel)
 
 
-def _sides(size: int, scale: tuple[float, float], batch: int, generator: torch.Generator) -> Int[Tensor, " batch"]:
-    low, high = scale
-    uniform = torch.rand(batch, generator=generator, dtype=torch.float64)
-    return ((low + (high - low) * uniform) * size).long().clamp(min=1)
+def _stretches(batch: int, size: int, limit: int, generator: torch.Generator) -> Bool[Tensor, "batch {size}"]:
+    width = _pick(torch.full((batch,), min(limit, int(size * WIDEST_SHARE))), generator)
+    start = _pick(size - width, generator)
+    position = torch.arange(size)
+    return (position >= start[:, None]) & (position < (start + width)[:, None])
+
+
+def _pick(largest: Int[Tensor, " batch"], generator: torch.Generator) -> Int[Tensor, " batch"]:
+    """A uniform integer 0 … largest for each clip."""
+    uniform = torch.rand(len(largest), generator=generator, dtype=torch.float64)
+    return (uniform * (largest + 1)).long().clamp(max=largest)
 
 
 def random_resized_crop(
-    logmel: Float[Tensor, "batch mel frame"],
-    generator: torch.Generator,
-    frequency_scale: tuple[float, float] = CROP_SCALE,
-    time_scale: tuple[float, float] = CROP_SCALE,
-    canvas: float = CANVAS,
+    logmel: Float[Tensor, "batch mel frame"], generator: torch.Generator
 ) -> Float[Tensor, "batch mel frame"]:
     """A random box of each clip at the whole clip's size: other pitch and other tempo (BYOL-A, arXiv 2103.06695).
 
-    The spectrogram lies in the middle of a longer canvas of zeros (the corpus' mean where log-mel is normalised).
-    The box is U(frequency_scale) × U(time_scale) as large as the spectrogram, no larger than the canvas, anywhere
-    in it; it is resized by bicubic interpolation.
-
-    Args:
-        logmel: normalised.
-        generator: of the CPU.
-        frequency_scale: lowest and highest; above 1 counts as 1, so that many boxes keep all bands.
-        time_scale: lowest and highest.
-        canvas: its length in spectrograms, from 1 up.
-
-    Raises:
-        ValueError: a canvas below 1, or scales that are not positive and ascending.
+    The spectrogram lies in the middle of a canvas of zeros, `CANVAS` times as long (zero is the corpus' mean where
+    log-mel is normalised). Each side of the box is U(`CROP_SCALE`) of the spectrogram's, at most the canvas'; the
+    box lies anywhere in it and is resized by bicubic interpolation.
     """
-    for low, high in (frequency_scale, time_scale):
-        if not 0 < low <= high or canvas < 1:
-            raise ValueError(
-                f"a random resized crop needs 0 < lowest ≤ highest scale, not {low}, {high}, and canvas ≥ 1, "
-                f"not {canvas}"
-            )
     batch, mels, frames = logmel.shape
-    length = int(frames * canvas)
+    length = int(frames * CANVAS)
     before = (length - frames) // 2
-    field = F.pad(logmel, (before, length - frames - before))
-    heights = _sides(mels, frequency_scale, batch, generator).clamp(max=mels)
-    widths = _sides(frames, time_scale, batch, generator).clamp(max=length)
+    canvas = F.pad(logmel, (before, length - frames - before))
+    heights = _sides(mels, batch, generator).clamp(max=mels)
+    widths = _sides(frames, batch, generator).clamp(max=length)
     tops = _pick(mels - heights, generator)
     starts = _pick(length - widths, generator)
     boxes = torch.stack([tops, tops + heights, starts, starts + widths], dim=1).tolist()
     resized = [
         F.interpolate(clip[None, None, top:bottom, start:end], (mels, frames), mode="bicubic")
-        for clip, (top, bottom, start, end) in zip(field, boxes, strict=True)
+        for clip, (top, bottom, start, end) in zip(canvas, boxes, strict=True)
     ]
     return torch.cat(resized)[:, 0]
 
 
+def _sides(size: int, batch: int, generator: torch.Generator) -> Int[Tensor, " batch"]:
+    low, high = CROP_SCALE
+    uniform = torch.rand(batch, generator=generator, dtype=torch.float64)
+    return ((low + (high - low) * uniform) * size).long().clamp(min=1)
+
+
 def structured_patchout(
-    batch: int, bands: int, steps: int, ratio: float, generator: torch.Generator, band_ratio: float = 0.0
+    batch: int, bands: int, steps: int, ratio: float, generator: torch.Generator
 ) -> Int[Tensor, "batch kept"]:
-    """Indices of the patches that stay when whole time steps are left out (PaSST, arXiv 2110.05069).
+    """Patches that stay when whole time steps are dropped (PaSST, arXiv 2110.05069); every band of a step stays.
 
-    Every clip loses others, and as many: the encoder has that much less to compute. round(ratio · steps) steps go,
-    one stays at least.
-
-    Args:
-        batch: number of clips.
-        bands: patches along frequency.
-        steps: patches along time.
-        ratio: of the steps that go, 0 ≤ ratio < 1.
-        generator: of the CPU.
-        band_ratio: of the bands that go besides, as in PaSST; without them every band of a step is seen.
+    Each clip loses other steps, but the same number: round(ratio · steps), and one stays at least.
 
     Returns:
         sorted indices into frequency-major patches (f · steps + t), on the CPU.
-
-    Raises:
-        ValueError: a ratio outside [0, 1).
     """
-    kept_bands = _subset(batch, bands, band_ratio, generator)
-    kept_steps = _subset(batch, steps, ratio, generator)
-    return (kept_bands[:, :, None] * steps + kept_steps[:, None, :]).flatten(1)
-
-
-def _subset(batch: int, size: int, ratio: float, generator: torch.Generator) -> Int[Tensor, "batch kept"]:
-    if not 0 <= ratio < 1:
-        raise ValueError(f"the share that is left out must be in [0, 1), not {ratio}")
-    keep = max(1, size - round(ratio * size))
-    return torch.rand(batch, size, generator=generator).argsort(dim=1)[:, :keep].sort(dim=1).values
-
-
-def drop_path(
-    x: Float[Tensor, "batch *rest"], probability: float, training: bool, generator: torch.Generator | None = None
-) -> Float[Tensor, "batch *rest"]:
-    """A residual branch left out for some clips, the others' scaled by 1/(1 − p): stochastic depth per sample.
-
-    Huang et al. 2016 (arXiv 1603.09382), with the scaling at training instead of at test, as ViTs have it.
-
-    Args:
-        x: what the branch adds.
-        probability: p, that a clip goes without; 0 ≤ p < 1.
-        training: False returns `x` as it is.
-        generator: of the CPU; None takes torch's global one of the CPU.
-
-    Raises:
-        ValueError: a probability outside [0, 1).
-    """
-    if not 0 <= probability < 1:
-        raise ValueError(f"drop-path's probability must be in [0, 1), not {probability}")
-    if not training or probability == 0:
-        return x
-    kept = torch.rand(len(x), generator=generator) >= probability
-    scale = (kept / (1 - probability)).to(x)
-    return x * scale.view(-1, *[1] * (x.ndim - 1))
+    keep = max(1, steps - round(ratio * steps))
+    kept = torch.rand(batch, steps, generator=generator).argsort(dim=1)[:, :keep].sort(dim=1).values
+    return (torch.arange(bands)[:, None] * steps + kept[:, None, :]).flatten(1)

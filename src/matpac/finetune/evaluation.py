@@ -1,13 +1,13 @@
-"""What a network makes of a part of a task, and what that is worth: by the path that `matpac.load` gives."""
+"""The score of an encoder with a head on a part of a task, by the path that `matpac.load` gives."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Float, Integer
 
 from matpac.audio import AudioError
 from matpac.audio.read_ahead import READERS, Clips
@@ -24,35 +24,49 @@ if TYPE_CHECKING:  # Fabric takes a second to import
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Logits of some clips of a task."""
+    """Logits of a part of a task.
+
+    Args:
+        logits: of the clips that could be decoded.
+        rows: their numbers in the task.
+        skipped: the other clips.
+    """
 
     logits: Float[np.ndarray, "clip class"]
     rows: Integer[np.ndarray, " clip"]
-    """Of the task, without those that failed."""
-    failed: dict[int, str] = field(default_factory=dict)
-    """Row → reason of the clips that could not be decoded."""
-
-    def left_out(self, task: Task) -> list[Skipped]:
-        """Those clips by their paths."""
-        return _left_out(task, self.failed)
+    skipped: list[Skipped]
 
 
 @dataclass(frozen=True, eq=False)
 class PartScore:
-    """How good the logits of a part are. Scores are shares."""
+    """Score of a part of a task; scores are shares.
+
+    Args:
+        metric: accuracy or mAP.
+        value: of the whole part.
+        per_class: NaN for a class without clips.
+        clips: that were scored.
+        roc_auc: macro; None for one label per clip, and where no class has clips with and without it.
+    """
 
     metric: str
     value: float
     per_class: Float[np.ndarray, " class"]
-    roc_auc: float | None
-    """Macro; None for one label a clip, and where no class has clips with and without it."""
-    d_prime: float | None
-    """√2 · Φ⁻¹(ROC-AUC), as AudioSet's papers report it; None likewise."""
     clips: int
+    roc_auc: float | None = None
+
+    @property
+    def d_prime(self) -> float | None:
+        """√2 · Φ⁻¹(ROC-AUC), as AudioSet's papers report it: standard deviations between two normal distributions."""
+        if self.roc_auc is None:
+            return None
+        from scipy.stats import norm
+
+        return math.sqrt(2) * float(norm.ppf(self.roc_auc))
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval of an accuracy for so many clips (Wilson's): what another test part could have given."""
+        """95 % interval (Wilson's) of an accuracy: what another test part of the same size could have given."""
         if self.metric != "accuracy":
             return None
         from scipy.stats import binomtest
@@ -100,14 +114,10 @@ def predict(
         logits, reached = (_sum(fabric, values) for values in (logits, reached))
         failed = _union(failed)
     there = reached > 0
+    skipped = [Skipped(task.paths[row], reason) for row, reason in failed.items()]
     if not there.any():
-        told = describe_skipped(_left_out(task, failed))
-        raise TaskError(f"{task.name}: not one of {len(rows)} clips could be decoded; {told}")
-    return Prediction(logits[there], rows[there], failed)
-
-
-def _left_out(task: Task, failed: dict[int, str]) -> list[Skipped]:
-    return [Skipped(task.paths[row], reason) for row, reason in failed.items()]
+        raise TaskError(f"{task.name}: none of {len(rows)} clips could be decoded; {describe_skipped(skipped)}")
+    return Prediction(logits[there], rows[there], skipped)
 
 
 def _sum(fabric: "Fabric", values: np.ndarray) -> np.ndarray:
@@ -123,40 +133,26 @@ def _union(failed: dict[int, str]) -> dict[int, str]:
     return {row: reason for part in gathered for row, reason in sorted(part.items())}
 
 
-def score_of(task: Task, part: str, found: Prediction) -> PartScore:
-    """The score of a part (its name), as far as it could be decoded.
+def score(task: Task, part: str, found: Prediction) -> PartScore:
+    """Accuracy, or mAP with ROC-AUC and d′, by the metrics of `matpac.probe`.
+
+    Args:
+        task: its labels.
+        part: its name, for errors.
+        found: logits of the part, as far as it could be decoded.
 
     Raises:
         TaskError: no clip that has a label was decoded, so that there is nothing to score.
         ValueError: logits that are NaN.
     """
-    result = score(task, found.rows, found.logits)
+    labels = task.labels[found.rows]
+    known = None if task.known is None else task.known[found.rows]
+    result = metric(task.kind, found.logits, labels, known)
     if math.isnan(result.value):
         raise TaskError(
             f"{task.name}: no clip of its {part} part that has a label could be decoded, so that there is no "
-            f"{task.metric}; {describe_skipped(found.left_out(task))}; mend these files and go on with --resume"
+            f"{task.metric}; {describe_skipped(found.skipped)}; repair these files and continue with --resume"
         )
-    return result
-
-
-def score(task: Task, rows: Integer[np.ndarray, " clip"], logits: Float[np.ndarray, "clip class"]) -> PartScore:
-    """Accuracy, or mAP with ROC-AUC and d′, by the evaluation kit's metrics.
-
-    Raises:
-        ValueError: logits that are NaN.
-    """
-    known: Bool[np.ndarray, "clip class"] | None = None if task.known is None else task.known[rows]
-    found = metric(task.kind, logits, task.labels[rows], known)
-    if task.kind == "single":
-        return PartScore(task.metric, found.value, found.per_class, None, None, len(rows))
-    area = roc_auc(logits, task.labels[rows], known).value
-    if math.isnan(area):
-        return PartScore(task.metric, found.value, found.per_class, None, None, len(rows))
-    return PartScore(task.metric, found.value, found.per_class, area, d_prime(area), len(rows))
-
-
-def d_prime(area: float) -> float:
-    """√2 · Φ⁻¹(ROC-AUC): how many deviations apart two normal distributions of that area are."""
-    from scipy.stats import norm
-
-    return math.sqrt(2) * float(norm.ppf(area))
+    area = math.nan if task.kind == "single" else roc_auc(found.logits, labels, known).value
+    clips = len(found.rows)
+    return PartScore(task.metric, result.value, result.per_class, clips, None if math.isnan(area) else area)

@@ -1,36 +1,50 @@
-"""The network that is fine-tuned: an encoder that learns, and the published tagger's head on its mean token."""
+"""The network that is fine-tuned, and what it starts from: an encoder, and the published tagger's head."""
 
 from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from matpac.finetune.augmentations import drop_path
+from matpac.errors import MatpacError
+from matpac.finetune.clips import LabelledClips, crop_frames
+from matpac.finetune.options import FinetuneOptions
+from matpac.finetune.recipes import FinetuneRecipe
 from matpac.model.embedder import Card, Embedder, Tagger
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import Block, Encoder, positions_agree
+from matpac.probe.encoders import open_encoder
 
-HEAD_DEVIATION = 0.02
-"""Of a new head's weights, as ViTs start their last layer; behind BatchNorm all logits then start near zero."""
+HEAD_STD = 0.02  # of a new head's weights, as ViTs start their last layer; logits then start near zero
+SHOWN = 5  # labels named of a longer list
 
 
-class FineTuned(nn.Module):
+class HeadError(MatpacError):
+    """A head that does not fit the task's labels; the message names both and the way out."""
+
+
+class TaggingNetwork(nn.Module):
     """Encoder and head; its tensors are named as those of an encoder's file.
 
     Args:
         encoder: what is fine-tuned.
-        classes: of the head, which starts anew.
-        drop_path_rate: chance that the last block is skipped for a clip; rises linearly from 0 at the first.
+        classes: of the head, which starts at random.
+        drop_path_rate: probability that the last block is skipped for a clip; rises linearly from 0 at the first
+            (stochastic depth, arXiv 1603.09382).
     """
 
     def __init__(self, encoder: Encoder, classes: int, drop_path_rate: float = 0.0):
         super().__init__()
         self.encoder = encoder
         self.head = Tagger(encoder.config.width, classes)
-        nn.init.trunc_normal_(self.head.linear.weight, std=HEAD_DEVIATION)
+        nn.init.trunc_normal_(self.head.linear.weight, std=HEAD_STD)
         nn.init.zeros_(self.head.linear.bias)
-        if drop_path_rate:
-            _skip_at_random(encoder, drop_path_rate)
+        blocks = encoder.transformer.blocks
+        for number, block in enumerate(blocks):
+            assert isinstance(block, Block)
+            probability = drop_path_rate * number / max(1, len(blocks) - 1)
+            for branch in (block.attn, block.mlp) if probability else ():
+                branch.register_forward_hook(DropPath(probability))  # pre-training's blocks know nothing of it
 
     def forward(
         self, logmel: Float[Tensor, "batch mel frame"], kept: Int[Tensor, "batch kept"] | None = None
@@ -43,28 +57,73 @@ class FineTuned(nn.Module):
         return self.head(seen.mean(dim=1))
 
 
-def _skip_at_random(encoder: Encoder, rate: float) -> None:
-    """Stochastic depth (Huang et al. 2016), by hooks: pre-training's blocks know nothing of it."""
-    blocks = encoder.transformer.blocks
-    for number, block in enumerate(blocks):
-        assert isinstance(block, Block)
-        chance = rate * number / max(1, len(blocks) - 1)
-        for part in (block.attn, block.mlp) if chance else ():
-            part.register_forward_hook(_SkipAtRandom(chance))
-
-
 @dataclass(frozen=True)
-class _SkipAtRandom:
-    """A forward hook."""
+class DropPath:
+    """A forward hook that drops a residual branch for some clips and scales it by 1/(1 − p) for the others.
 
-    chance: float
+    Random numbers are drawn by torch's global generator of the CPU. In evaluation nothing is dropped.
+
+    Args:
+        probability: p, that a clip goes without the branch.
+    """
+
+    probability: float
 
     def __call__(self, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
-        return drop_path(output, self.chance, module.training)
+        if not module.training:
+            return output
+        scale = (torch.rand(len(output)) >= self.probability) / (1 - self.probability)
+        return output * scale.to(output).view(-1, *[1] * (output.ndim - 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The network before its first step.
+
+    Args:
+        network: encoder and head.
+        logmel: the encoder's front-end.
+        frames: of a training crop.
+        key: SHA-256 over the encoder's weights and settings.
+        notes: sentences for the log on what differs from the encoder's file.
+    """
+
+    network: TaggingNetwork
+    logmel: LogMelConfig
+    frames: int
+    key: str
+    notes: list[str]
+
+
+def open_network(options: FinetuneOptions, recipe: FinetuneRecipe, clips: LabelledClips) -> Start:
+    """Open the encoder and give it a head; the weights of a new head depend on the seed alone.
+
+    Raises:
+        HeadError: `--head keep` with an encoder whose head does not know the task's labels, or is of another kind.
+        MatpacError: an encoder that is not available, or not one of matpac's own networks.
+    """
+    named = open_encoder(options.encoder)
+    if not isinstance(named.encoder, Embedder) or not named.layers:  # an ONNX file has no layers to train
+        raise MatpacError(f"{options.encoder}: only matpac's own encoders can be fine-tuned; probe this one")
+    embedder, classes = named.encoder, clips.task.classes
+    logmel = embedder.logmel.config
+    frames = crop_frames(recipe, clips, logmel, embedder.encoder.config.frames)
+    encoder, about_positions = with_frames(embedder.encoder, frames)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        network = TaggingNetwork(encoder, len(classes), recipe.augmentation.drop_path)
+    network.requires_grad_(True)
+    rows, about_head = rows_to_keep(embedder, classes, options)
+    if rows is not None:
+        assert embedder.head is not None
+        state = embedder.head.state_dict()
+        linear = {f"linear.{name}": state[f"linear.{name}"][rows] for name in ("weight", "bias")}
+        network.head.load_state_dict(state | linear)
+    return Start(network, logmel, frames, named.key, [note for note in (about_positions, about_head) if note])
 
 
 def with_frames(encoder: Encoder, frames: int) -> tuple[Encoder, str]:
-    """The encoder for inputs of at most `frames` frames; positions beyond its own are made anew.
+    """The encoder for inputs of at most `frames` frames; positions beyond its own are computed again.
 
     Returns:
         the encoder (itself where it is long enough) and a sentence for the log, empty where nothing changed.
@@ -74,19 +133,54 @@ def with_frames(encoder: Encoder, frames: int) -> tuple[Encoder, str]:
         return encoder, ""
     longer = Encoder(replace(before, frames=frames))
     longer.load_state_dict(encoder.state_dict() | {"positions": longer.positions})
-    sentence = f"positions for {frames} frames made anew, the encoder had {before.frames}"
+    sentence = f"positions for {frames} frames computed again, the encoder had {before.frames}"
     if not positions_agree(encoder, longer):
-        sentence += "; its own table was not the papers' sine-cosine one, so that all of them changed"
+        sentence += "; its own table was not the papers' sine-cosine one, so all of them changed"
     return longer, sentence
 
 
-def as_embedder(network: FineTuned, logmel: LogMelConfig, card: Card) -> Embedder:
+def rows_to_keep(embedder: Embedder, classes: list[str], options: FinetuneOptions) -> tuple[list[int] | None, str]:
+    """Which rows of the encoder's own head the task's classes take, None for a new head; and a sentence for the log.
+
+    Raises:
+        HeadError: `--head keep` and a head that does not fit.
+    """
+    own, labels, keep = embedder.head, embedder.card.labels, options.head == "keep"
+    if options.head == "new" or (own is None and not keep):
+        return None, "a new head" + ("" if own is None else "; the encoder's own is not used (--head new)")
+    if own is None:
+        raise HeadError(f"{options.encoder}: has no head to keep; omit --head keep")
+    width = own.linear.out_features
+    unknown = [name for name in classes if name not in labels]
+    unused = [name for name in labels if name not in classes]
+    if not isinstance(own, Tagger):
+        problem = "is a probe of whole scenes, which fine-tuning does not train"
+    elif not labels and (not keep or width != len(classes)):
+        problem = f"has {width} classes without names, the task {len(classes)}"
+        problem += " (--head keep takes them in order)" if width == len(classes) else ""
+    elif labels and unknown:
+        problem = f"knows {len(labels)} labels, but not {_some(unknown)}"
+    elif labels and unused and not keep:
+        problem = f"knows more labels ({_some(unused)}; --head keep takes the task's rows)"
+    elif labels:
+        also = f"; {len(unused)} others are not used" if unused else ""
+        return [labels.index(name) for name in classes], f"the encoder's own head for {len(classes)} labels{also}"
+    else:
+        return list(range(width)), f"the encoder's own head of {width} classes without names, in the task's order"
+    if keep:
+        raise HeadError(f"{options.encoder}: its head {problem}; correct the task's labels, or pass --head new")
+    return None, f"a new head: the encoder's own {problem}"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(map(repr, names[:SHOWN])) + more
+
+
+def as_embedder(network: TaggingNetwork, logmel: LogMelConfig, card: Card) -> Embedder:
     """The network as `matpac.load` will give it, with the same weights (not copies), in evaluation mode."""
-    learns = [parameter.requires_grad for parameter in network.parameters()]
     embedder = Embedder(network.encoder, logmel, network.head, card)
     embedder.logmel.to(embedder.device)
-    # the embedder froze what it was given, and the network goes on learning
-    for parameter, learned in zip(network.parameters(), learns, strict=True):
-        parameter.requires_grad_(learned)
+    network.requires_grad_(True)  # the embedder froze what it was given
     network.eval()
     return embedder

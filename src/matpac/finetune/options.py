@@ -1,4 +1,4 @@
-"""Options of a fine-tuning run that do not change what is learned."""
+"""Options of a fine-tuning run: on what, and where it runs."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,22 +14,22 @@ class FinetuneOptions:
         encoder: tiny, a published name, a file, a run folder, hub:owner/name, or random:SIZE (tiny, tiny-fine,
             small, base) to train from scratch.
         task: as in `matpac probe`: esc50, audioset, folder, table, …
-        root: where the task lies; for `table` the file.
+        root: folder of the task; for `table` the file.
         output: the run folder.
-        fold: of a task with several, the one that is tested (its name); empty for the first.
-        head: new; keep (the encoder's own, whose labels are then the vocabulary); or auto: keep it where its
+        fold: of a task with several, the name of the one that is tested; empty for the first.
+        head: new; keep (the encoder's own, whose labels must include the task's); or auto: keep it where its
             labels are the task's, else a new one.
-        resume: go on with the run in `output`.
+        resume: continue the run in `output`.
         seed: of the head, order, crops and augmentation.
         accelerator: cpu, cuda, mps or auto.
-        devices: processes on this machine, one a device; auto takes all.
+        devices: processes on this machine, one per device; auto takes all.
         nodes: machines.
         precision: 32-true, bf16-mixed, 16-mixed, or auto: mixed on a GPU, float32 elsewhere.
         workers: processes that read sound files, for each process of training; auto takes as many as it has cores
             on a GPU, up to 24, and leaves the cores of a CPU run to the network.
         log_every: steps between log lines.
-        validate_every: epochs between looks at the validation part; auto makes at most 40 in a run.
-        keep_checkpoints: newest checkpoints that stay.
+        validate_every: epochs between validations; auto makes at most 40 in a run.
+        keep_checkpoints: number of newest checkpoints to keep.
     """
 
     encoder: str

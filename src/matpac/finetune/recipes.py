@@ -1,7 +1,7 @@
 """Named, frozen configurations of fine-tuning; beside each number, where it comes from.
 
 `RECIPES` maps names to functions whose docstrings give the command, the source and the score to expect. A recipe
-speaks epochs and a global batch; steps follow from the corpus.
+counts in epochs and a global batch; steps follow from the corpus (`FinetunePlan`).
 """
 
 from collections.abc import Callable
@@ -9,104 +9,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from matpac.errors import MatpacError
+from matpac.finetune.augmentations import AugmentationConfig
+from matpac.finetune.optimizers import OptimizerConfig
+from matpac.model.vit import PATCH
 from matpac.rules import require
-
-
-@dataclass(frozen=True)
-class AugmentationConfig:
-    """What happens to a training batch; nothing of it happens in validation and test.
-
-    Args:
-        mixup: where clips are mixed in pairs, labels with them.
-        mixup_alpha: both parameters of the Beta distribution that the share is drawn from.
-        mixup_probability: that a clip is mixed.
-        roll: whether clips are turned round in time by a random stretch.
-        gain_decibels: clips get louder or softer by up to so much.
-        resized_crop: whether a random box of the log-mel is stretched to its whole size.
-        spec_frequency: widest band of mel bins that is blotted out (SpecAugment); 0 for none.
-        spec_time: longest stretch of frames that is blotted out; 0 for none.
-        patchout: share of the time steps that the network does not see (structured patch-out), whose cost
-            is saved.
-        drop_path: chance that the last block is skipped for a clip; rises linearly from 0 at the first.
-    """
-
-    mixup: Literal["off", "waveforms", "logmel"] = "off"
-    mixup_alpha: float = 0.5
-    mixup_probability: float = 1.0
-    roll: bool = False
-    gain_decibels: float = 0.0
-    resized_crop: bool = False
-    spec_frequency: int = 0
-    spec_time: int = 0
-    patchout: float = 0.0
-    drop_path: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("mixup_probability", "patchout", "drop_path"):
-            if not 0 <= (value := getattr(self, name)) <= 1 or (name != "mixup_probability" and value == 1):
-                raise MatpacError(f"augmentation.{name} must be a share from 0 to below 1, not {value}")
-        require(self, "augmentation.", "at least 0", "gain_decibels", "spec_frequency", "spec_time")
-        require(self, "augmentation.", "above 0", "mixup_alpha")
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """The optimizer and its learning rate over the run: linear warm-up, then half a cosine.
-
-    Args:
-        kind: adamw, sgd or lars.
-        learning_rate: its peak, of the head and the last norm.
-        final_learning_rate: at the run's end.
-        warmup_epochs: of linear rise from zero.
-        weight_decay: not applied to biases and norms.
-        momentum: of sgd and lars.
-        beta1: of adamw.
-        beta2: of adamw.
-        layer_decay: each block learns so much slower than the one above it; 1 for all alike.
-        clip: the gradient's norm is clipped at this; 0 leaves it.
-    """
-
-    kind: Literal["adamw", "sgd", "lars"] = "adamw"
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 0.0
-    warmup_epochs: float = 0
-    weight_decay: float = 0.0
-    momentum: float = 0.9
-    beta1: float = 0.9
-    beta2: float = 0.999
-    layer_decay: float = 1.0
-    clip: float = 0.0
-
-    def __post_init__(self) -> None:
-        require(self, "optimizer.", "above 0", "learning_rate")
-        require(self, "optimizer.", "at least 0", "final_learning_rate", "warmup_epochs", "weight_decay")
-        require(self, "optimizer.", "at least 0 and below 1", "momentum", "beta1", "beta2")
-        if not 0 < self.layer_decay <= 1:
-            raise MatpacError(f"optimizer.layer_decay must be above 0 and at most 1, not {self.layer_decay}")
-        if not self.clip >= 0:
-            raise MatpacError(f"optimizer.clip must be at least 0 (0 for no clipping), not {self.clip}")
-
-
-@dataclass(frozen=True)
-class AveragingConfig:
-    """Averaged weights, which are then what is validated, tested and kept.
-
-    Args:
-        kind: ema (exponential, every step), swa (plain mean of some epochs' ends), or off.
-        decay: of ema, once it holds many steps (1 / (1 − decay)); it begins lower.
-        start_epoch: the first epoch whose end counts for swa.
-        every_epochs: epochs from one to the next that counts for swa.
-    """
-
-    kind: Literal["off", "ema", "swa"] = "off"
-    decay: float = 0.999
-    start_epoch: int = 50
-    every_epochs: int = 5
-
-    def __post_init__(self) -> None:
-        require(self, "averaging.", "between 0 and 1", "decay")
-        require(self, "averaging.", "above 0", "every_epochs")
-        require(self, "averaging.", "at least 0", "start_epoch")
+from matpac.train.schedules import warmup_cosine
 
 
 @dataclass(frozen=True)
@@ -115,18 +22,17 @@ class FinetuneRecipe:
 
     Args:
         epochs: passes over the training clips.
-        batch_size: clips a step, over all processes.
-        epoch_clips: clips drawn an epoch; None takes each once.
-        balanced: clips are drawn by the rarity of their labels, without replacement (needs epoch_clips below
-            the number of clips to make a difference).
+        batch_size: clips per step, over all processes.
+        epoch_clips: clips drawn per epoch; None takes each once.
+        balanced: draw clips by the rarity of their labels, without replacement (makes a difference where
+            epoch_clips is below the number of clips).
         frames: log-mel frames of a training crop, a multiple of 16; None takes the task's unit length, or what
-            holds most of the clips, but not more than the encoder was trained with.
+            holds most of the clips, at most what the encoder was trained with.
         short: what to do with clips shorter than the crop: repeat them, or pad with zeros.
-        result: which weights it is: those of the best epoch by the validation part, or the last ones.
+        result: which weights are the result: those of the best epoch on the validation part, or the last ones.
             The test part chooses nothing.
         augmentation: what happens to training clips.
         optimizer: and its learning rate.
-        averaging: of weights.
     """
 
     epochs: float = 40
@@ -138,20 +44,63 @@ class FinetuneRecipe:
     result: Literal["best", "last"] = "best"
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    averaging: AveragingConfig = field(default_factory=AveragingConfig)
 
     def __post_init__(self) -> None:
         require(self, "", "above 0", "epochs")
-        if self.batch_size < 2:  # BatchNorm has no deviation of one clip
-            raise MatpacError(f"batches of {self.batch_size} train nothing; from 2 up")
-        if self.frames is not None and (self.frames % 16 or self.frames < 16):
-            raise MatpacError(f"frames must be a multiple of 16, not {self.frames}")
-        if self.averaging.kind == "swa" and self.averaging.start_epoch > self.epochs:
-            raise MatpacError(
-                f"averaging.start_epoch {self.averaging.start_epoch} comes after the last, of {self.epochs:g}"
-            )
+        if self.batch_size < 2:  # BatchNorm needs two clips for a standard deviation
+            raise MatpacError(f"batch_size must be at least 2, not {self.batch_size}")
+        if self.frames is not None and (self.frames % PATCH or self.frames < PATCH):
+            raise MatpacError(f"frames must be a multiple of {PATCH}, not {self.frames}")
         if self.epoch_clips is not None and self.epoch_clips < 2:
             raise MatpacError(f"epoch_clips must be at least 2, not {self.epoch_clips}")
+
+
+@dataclass(frozen=True)
+class FinetunePlan:
+    """A recipe on a training part of known size: epochs become steps.
+
+    Args:
+        recipe: how to train.
+        clips: of the training part.
+        processes: that share a batch.
+    """
+
+    recipe: FinetuneRecipe
+    clips: int
+    processes: int = 1
+
+    @property
+    def epoch_clips(self) -> int:
+        """Clips drawn per epoch."""
+        wanted = self.recipe.epoch_clips
+        return self.clips if wanted is None else min(wanted, self.clips)
+
+    @property
+    def batch_size(self) -> int:
+        """The recipe's; where an epoch has fewer clips, all that the processes can share equally."""
+        return min(self.recipe.batch_size, self.epoch_clips - self.epoch_clips % self.processes)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch."""
+        return self.epoch_clips // self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return max(1, round(self.recipe.epochs * self.steps_per_epoch))
+
+    def learning_rate(self, step: int) -> float:
+        """The head's rate at a step, counted from 0; groups scale it."""
+        config = self.recipe.optimizer
+        # a step further than in pre-training: a step at rate zero is a large part of a run of hundreds
+        return warmup_cosine(
+            step + 1,
+            config.learning_rate,
+            config.warmup_epochs * self.steps_per_epoch,
+            self.steps,
+            config.final_learning_rate,
+        )
 
 
 def audioset_2m() -> FinetuneRecipe:
@@ -160,8 +109,8 @@ def audioset_2m() -> FinetuneRecipe:
     Command: matpac finetune --encoder matpac++ --recipe audioset-2m --task audioset --root AUDIOSET
         --output runs/as2m
     Source: M2D's recipe (arXiv 2404.06095) as docs/finetuning.md gives it: LARS 2.0, 70 epochs of 200,000 drawn
-    clips, 15 of warm-up, batch 64, mixup 0.5 on log-mel, SpecAugment 30/192, patch-out 0.5. Ours: the last epoch
-    is the result, where M2D takes the best one of the evaluation part.
+    clips, 15 of warm-up, batch 64, mixup 0.5 on log-mel, SpecAugment 30/192, patch-out 0.5. Here the last epoch is
+    the result; M2D takes the best one on the evaluation part.
     Expected: MATPAC++ 48.1 mAP (its paper).
     """
     return FinetuneRecipe(
@@ -185,7 +134,7 @@ def audioset_20k() -> FinetuneRecipe:
     Command: matpac finetune --encoder matpac++ --recipe audioset-20k --task audioset20k --root AUDIOSET
         --output runs/as20k
     Source: M2D's recipe as docs/finetuning.md gives it: SGD 0.5, 200 epochs, 5 of warm-up, batch 64, mixup 0.3 on
-    waveforms, random resized crop, SpecAugment 30/192, patch-out 0.5. Ours: the last epoch is the result.
+    waveforms, random resized crop, SpecAugment 30/192, patch-out 0.5. Here the last epoch is the result.
     """
     return FinetuneRecipe(
         epochs=200,
@@ -214,7 +163,8 @@ def layerwise() -> FinetuneRecipe:
     1e-6, layer decay 0.65, drop-path 0.1, mixup 0.8 with probability 0.9, SpecAugment at most 20 % of each axis,
     roll and gain, batch 96. Its 300,000 steps, 30,000 of warm-up, are 15 and 1.5 passes over AudioSet's two
     million; for the balanced part it takes 40,000 and 4,000 steps of 48: `--batch_size 48 --epochs 90
-    --optimizer.warmup_epochs 9`. Ours: ±6 dB of gain, for which no number is given; the last epoch is the result.
+    --optimizer.warmup_epochs 9`. Chosen here: ±6 dB of gain, for which no number is given; the last epoch is the
+    result.
     """
     return FinetuneRecipe(
         epochs=15,
@@ -248,9 +198,9 @@ def small() -> FinetuneRecipe:
     """Hundreds to thousands of clips, on a CPU if need be.
 
     Command: matpac finetune --encoder matpac++ --recipe small --task folder --root MY_SOUNDS --output runs/mine
-    Source: ours, on the lines of EAT's: AdamW with layer decay keeps what pre-training learned, light
-    augmentation, and the best epoch by the validation part, since hundreds of clips are soon learned by heart.
-    Half as long a crop costs half; nothing was tuned on a test part.
+    Source: this project's, after EAT's: AdamW with layer decay keeps what pre-training learned; light augmentation,
+    and the best epoch on the validation part, since hundreds of clips are soon learned by heart. A crop of half the
+    length costs half; nothing was tuned on a test part.
     """
     return FinetuneRecipe(
         epochs=40,

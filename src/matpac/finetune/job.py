@@ -9,27 +9,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from matpac.data.crops import CropBatch, RandomCrops, crop_loader
 from matpac.data.files import DataError
 from matpac.files.checkpoint import describe, load_file, save
-from matpac.finetune.averaging import Averaging
-from matpac.finetune.batch import LOSSES, augmented
-from matpac.finetune.evaluation import PartScore, Prediction, predict, score_of
-from matpac.finetune.introduction import introduction
-from matpac.finetune.labelled import LabelledBatches, LabelledClips, read_labelled, sampling_weights
-from matpac.finetune.network import as_embedder
-from matpac.finetune.optimizers import build_optimizer, layerwise_groups, set_learning_rate
+from matpac.finetune.augmentations import augment
+from matpac.finetune.clips import LabelledBatches, LabelledClips, read_labelled, sampling_weights
+from matpac.finetune.evaluation import PartScore, Prediction, predict, score
+from matpac.finetune.network import as_embedder, open_network
+from matpac.finetune.optimizers import build_optimizer, set_learning_rate
 from matpac.finetune.options import FinetuneOptions
-from matpac.finetune.plan import FinetunePlan
-from matpac.finetune.recipes import FinetuneRecipe
-from matpac.finetune.start import Start, begin
-from matpac.model.embedder import Card, Embedder
+from matpac.finetune.recipes import FinetunePlan, FinetuneRecipe
+from matpac.model.embedder import Card
 from matpac.model.logmel import LogMel
 from matpac.pretrain.console import TrainingConsole
 from matpac.pretrain.monitors import Speed
 from matpac.pretrain.setup import by_steps, count_workers, fingerprint, telling_of_lost_readers
+from matpac.tasks import read_task
+from matpac.tasks.splits import Kind
 from matpac.train.guard import LossWatch, StopSignal
 from matpac.train.processes import (
     ASKING_STEPS,
@@ -48,12 +48,12 @@ from matpac.train.settings import check_unchanged
 if TYPE_CHECKING:  # Fabric takes a second to import
     from lightning_fabric import Fabric
 
-RESULT = "model.safetensors"
-"""The encoder with its head that a run resulted in so far; `matpac.load` takes the run folder."""
+RESULT = "model.safetensors"  # in the run folder: encoder and head of the best epoch so far, or of the last
+MOST_VALIDATIONS = 40  # of a run, where options give no interval; default: a curve's worth
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class TestResult:
     """The result on the test part."""
 
     prediction: Prediction
@@ -62,28 +62,36 @@ class Tested:
 
 @dataclass(frozen=True, eq=False)
 class Finetuned:
-    """How a run ended."""
+    """How a run ended.
+
+    Args:
+        folder: of the run.
+        clips: what it was trained on.
+        step: number of steps done.
+        steps: of the whole run.
+        valid: score of the result on the validation part, a share.
+        epoch: whose weights the result is, counted from 1.
+        test: None for a run that was stopped.
+        skipped: number of clips that could not be used.
+        seconds: of all sessions of the run, without what a kill took since the last checkpoint.
+        first: whether this is the first process.
+    """
 
     folder: Path
     clips: LabelledClips
     step: int
     steps: int
     valid: float
-    """Of the result, by the task's metric, a share."""
     epoch: int
-    """Whose weights the result is, counted from 1."""
-    test: Tested | None
-    """None for a run that was stopped."""
-    left_out: int
+    test: TestResult | None
+    skipped: int
     seconds: float
-    """Of all sessions of the run; what a kill took since the last checkpoint is not in it."""
     first: bool
-    """Whether this is the first process."""
 
     @property
     def used(self) -> int:
-        """Clips of the task that were not left out."""
-        return self.clips.task.total - self.left_out
+        """Clips of the task that were used."""
+        return self.clips.task.total - self.skipped
 
     @property
     def complete(self) -> bool:
@@ -91,10 +99,29 @@ class Finetuned:
         return self.step >= self.steps
 
 
-class Finetuning:
-    """All state of a run: network, optimizer, average, how far it is, its time, and its best epoch.
+def loss_of(
+    kind: Kind,
+    logits: Float[Tensor, "batch class"],
+    targets: Float[Tensor, "batch class"],
+    known: Float[Tensor, "batch class"],
+) -> Float[Tensor, ""]:
+    """Cross-entropy of labels that exclude each other; binary cross-entropy, the mean over known ones, of others."""
+    if kind == "single":
+        return F.cross_entropy(logits, targets)
+    losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return (losses * known).sum() / known.sum().clamp_min(1e-6)
 
-    `began` is when this session did, by the monotonic clock.
+
+class Finetuning:
+    """All state of a run: network, optimizer, how far it is, its time, and its best epoch.
+
+    Args:
+        recipe: how to train.
+        options: on what, and where.
+        fabric: processes, devices, precision.
+        run: the folder.
+        clips: one fold of the task.
+        began: when this session did, by the monotonic clock.
     """
 
     def __init__(
@@ -107,33 +134,24 @@ class Finetuning:
         began: float,
     ):
         self.recipe, self.options, self.fabric, self.run, self.clips = recipe, options, fabric, run, clips
-        start = begin(options, recipe, clips)
-        self.start: Start = start
-        self.network = start.network
+        self.start = open_network(options, recipe, clips)
+        self.network = self.start.network
         self.plan = FinetunePlan(recipe, len(clips.split.train), fabric.world_size)
-        config = recipe.optimizer
-        groups = layerwise_groups(
-            self.network.encoder, self.network.head, config.learning_rate, config.layer_decay, config.weight_decay
-        )
-        betas = config.beta1, config.beta2
-        self.optimizer = build_optimizer(config.kind, groups, config.momentum, betas, fused=True)
+        self.optimizer = build_optimizer(self.network.encoder, self.network.head, recipe.optimizer)
         self.module, self.stepper = fabric.setup(self.network, self.optimizer)
-        self.averaging = Averaging(self.network, recipe.averaging)
-        self.identity = {"corpus": fingerprint(clips.training_clips()), "encoder": start.key}
+        self.identity = {"corpus": fingerprint(clips.training_clips()), "encoder": self.start.key}
         self.step, state = run.restore(self.network, self.optimizer, self.identity)
-        if self.step:
-            self.averaging.load_state_dict(run.restore_beside("average"))
         self.best_score, self.best_epoch = state.get("best", [-math.inf, 0])
         self.began = began - state.get("seconds", 0.0)
         self.other_precision = restore_precision(fabric, state)
-        self.frontend = LogMel(start.logmel).to(fabric.device)
+        self.frontend = LogMel(self.start.logmel).to(fabric.device)
         self.card = Card(
             name=Path(options.output).name,
             labels=tuple(clips.task.classes),
             exclusive=clips.task.kind == "single",
             source="matpac encoder",
         )
-        self.description = describe(as_embedder(self.network, start.logmel, self.card))
+        self.description = describe(as_embedder(self.network, self.start.logmel, self.card))
 
     @property
     def seconds(self) -> float:
@@ -146,8 +164,8 @@ class Finetuning:
         return self.step / self.plan.steps_per_epoch
 
     def advance(self, batch: CropBatch) -> tuple[Tensor, Tensor]:
-        """One step: augmentation, forward, backward, clipping, optimizer, average; loss and gradient's norm."""
-        fabric, config = self.fabric, self.recipe.optimizer
+        """One step: augmentation, forward, backward, clipping, optimizer; the loss and the gradient's norm."""
+        fabric, recipe = self.fabric, self.recipe
         set_learning_rate(self.optimizer, self.plan.learning_rate(self.step))
         generator = torch.Generator()
         seed = [self.options.seed, self.step, fabric.global_rank]
@@ -155,61 +173,78 @@ class Finetuning:
         torch.manual_seed(generator.initial_seed())  # drop-path draws from torch's own
         targets, known = (part.to(fabric.device) for part in self.clips.targets(batch.numbers))
         waveforms = batch.waveforms.to(fabric.device, non_blocking=True)
-        examples = augmented(
-            waveforms,
-            targets,
-            known,
-            self.frontend,
-            self.recipe.augmentation,
-            self.network.encoder.config,
-            generator,
+        encoder = self.network.encoder.config
+        examples = augment(
+            waveforms, (targets, known), self.frontend, recipe.augmentation, encoder, generator
         )
         logits = self.module(examples.logmel, examples.kept).float()
-        loss = LOSSES[self.clips.task.kind](logits, examples.targets, examples.known)
+        loss = loss_of(self.clips.task.kind, logits, examples.targets, examples.known)
         fabric.backward(loss)
-        norm = clip_gradients(fabric, self.optimizer, config.clip or math.inf)
+        norm = clip_gradients(fabric, self.optimizer, recipe.optimizer.clip or math.inf)
         self.stepper.step()
         self.stepper.zero_grad()
         self.step += 1
-        self.averaging.update(self.network, self.step, self.plan.steps_per_epoch)
         return loss.detach(), norm
 
     def validate(self) -> PartScore:
-        """Score the weights as they are (or their average) on the validation part; keep them where wanted.
+        """Score the weights on the validation part; keep them as the result where the recipe wants them.
 
         Raises:
             TaskError: there is nothing to score, since too few clips could be decoded.
         """
-        embedder = self.embedder()
+        embedder = as_embedder(self.network, self.start.logmel, self.card)
         found = predict(embedder, self.clips.task, self.clips.split.valid, self.fabric)
         self.network.train()
-        self.run.leave_out(found.left_out(self.clips.task))
-        result = score_of(self.clips.task, "validation", found)
-        better = result.value > self.best_score if self.recipe.result == "best" else True
-        if better:
+        self.run.leave_out(found.skipped)
+        result = score(self.clips.task, "validation", found)
+        if self.recipe.result == "last" or result.value > self.best_score:
             self.best_score, self.best_epoch = result.value, math.ceil(self.epoch)
             if self.fabric.is_global_zero:
                 save(embedder, self.run.folder / RESULT)
         self.fabric.barrier()
         return result
 
-    def embedder(self) -> Embedder:
-        """The network as `matpac.load` would give it: its average where there is one."""
-        return as_embedder(self.averaging.network(self.network), self.start.logmel, self.card)
-
     def save(self, loss: float | None) -> None:
         """A checkpoint of this step, by the first process; the others wait."""
         if self.fabric.is_global_zero:
-            description = self.description | {"step": self.step}
             state = self.identity | {
                 "loss": loss,
                 "best": [self.best_score, self.best_epoch],
                 "seconds": self.seconds,
             }
             state |= precision_state(self.fabric)
-            beside = {"average": self.averaging.state_dict()} if self.averaging.active else None
-            self.run.save(self.step, self.network, self.optimizer, description, state, beside)
+            self.run.save(self.step, self.network, self.optimizer, self.description | {"step": self.step}, state)
         self.fabric.barrier()
+
+    def test(self) -> TestResult:
+        """Score the result, read back from its file, on the test part. Raises TaskError as `validate`."""
+        embedder = load_file(self.run.folder / RESULT).to(self.fabric.device)
+        found = predict(embedder, self.clips.task, self.clips.split.test, self.fabric)
+        self.run.leave_out(found.skipped)
+        return TestResult(found, score(self.clips.task, "test", found))
+
+    def introduction(self) -> list[str]:
+        """What is about to be done, in lines for the log."""
+        split, task, recipe, plan, frontend = (
+            self.clips.split, self.clips.task, self.recipe, self.plan, self.start.logmel,
+        )  # fmt: skip
+        seconds = frontend.samples(self.start.frames) / frontend.sample_rate
+        lines = [
+            f"{task.name}, fold {self.clips.fold}: {len(split.train):,} training, {len(split.valid):,} validation "
+            f"and {len(split.test):,} test clips of {len(task.classes)} classes",
+            f"{recipe.epochs:g} epochs × {plan.epoch_clips:,} clips / batches of {plan.batch_size} = "
+            f"{plan.steps:,} steps; crops of {seconds:.2f} s",
+            f"result: the weights of the {'best epoch on validation' if recipe.result == 'best' else 'last epoch'}; "
+            "the test part is scored once, at the end",
+        ]
+        if task.missing:
+            lines.append(f"{len(task.missing)} of {task.total} clips skipped, see left_out.jsonl")
+        if recipe.batch_size != plan.batch_size:
+            lines.append(f"batches of {plan.batch_size} instead of {recipe.batch_size}: there are no more clips")
+        bare = int((~self.clips.label_matrix().any(axis=1)).sum())
+        if bare:
+            lines.append(f"{bare} training clips have no label and count as negative for every class")
+        return [*lines, *self.start.notes, *task.notes]
 
 
 def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -> Finetuned:
@@ -220,7 +255,7 @@ def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -
         RunError: the run folder cannot be used or written.
         DataError: too few clips, or ten in a row that cannot be decoded.
         TrainingError: the loss is not finite.
-        HeadError: a head that was to be kept does not fit the task's labels.
+        HeadError: `--head keep` with a head that does not fit the task's labels.
     """
     began = time.monotonic()
     fabric = start_fabric(options)
@@ -233,9 +268,10 @@ def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -
     loader = _loader(training)  # whatever the data refuses is refused before the folder holds a run
     if run.first:
         run.write_config({"name": name, "recipe": asdict(recipe), "options": asdict(options)})
-        run.leave_out(clips.left_out)
+        run.leave_out(clips.skipped)
     fabric.barrier()
-    every = _validation_interval(options, plan)
+    epochs = options.validate_every
+    every = plan.steps_per_epoch * (math.ceil(recipe.epochs / MOST_VALIDATIONS) if epochs == "auto" else epochs)
     watch, speed = LossWatch(run, scaled=scales_gradients(fabric)), Speed(plan.batch_size)
     with (
         closing(by_steps(loader, plan.steps - training.step, 1)) as batches,
@@ -243,9 +279,9 @@ def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -
         StopSignal() as stop,
         TrainingConsole(fabric.is_global_zero, plan.steps, training.step) as console,
     ):
-        for line in introduction(recipe, plan, clips, training.start):
+        for line in training.introduction():
             console.say(line)
-        console.say(f"on {fabric.device}" + (f", going on at step {training.step:,}" if training.step else ""))
+        console.say(f"on {fabric.device}" + (f", resuming at step {training.step:,}" if training.step else ""))
         if training.other_precision:
             console.say(training.other_precision)
         training.network.train()
@@ -275,7 +311,6 @@ def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -
             if stopping:
                 break
     run.close()
-    test = _test(training) if training.step >= plan.steps else None
     return Finetuned(
         run.folder,
         clips,
@@ -283,7 +318,7 @@ def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -
         plan.steps,
         training.best_score,
         training.best_epoch,
-        test,
+        training.test() if training.step >= plan.steps else None,
         len(run.left_out),
         training.seconds,
         fabric.is_global_zero,
@@ -295,24 +330,17 @@ def _labelled(options: FinetuneOptions, run: Run, fabric: "Fabric") -> LabelledC
     run.folder.mkdir(parents=True, exist_ok=True)
 
     def read() -> LabelledClips:
-        return read_labelled(options.task, options.root, options.fold, run.folder / "clips.parquet")
+        task = read_task(options.task, options.root)
+        return read_labelled(task, options.fold, run.folder / "clips.parquet")
 
     return first_then_others(fabric, read, read)
 
 
-def _validation_interval(options: FinetuneOptions, plan: FinetunePlan) -> int:
-    """Steps between looks at the validation part: whole epochs."""
-    epochs = options.validate_every
-    if epochs == "auto":
-        epochs = max(1, math.ceil(plan.recipe.epochs / 40))
-    return epochs * plan.steps_per_epoch
-
-
 def _loader(training: Finetuning) -> "torch.utils.data.DataLoader[CropBatch]":
-    """Raises DataError or TaskError for clips that batches of this recipe can't be drawn from."""
-    recipe, options, clips = training.recipe, training.options, training.clips
+    """Raises DataError or TaskError for clips that batches of this recipe cannot be drawn from."""
+    recipe, options, clips, plan = training.recipe, training.options, training.clips, training.plan
     logmel = training.start.logmel
-    if training.plan.batch_size < 2:
+    if plan.batch_size < 2:
         raise DataError(f"{clips.task.name}: {len(clips.split.train)} training clips are too few for a batch")
     crops = RandomCrops(
         clips.training_clips(),
@@ -321,17 +349,6 @@ def _loader(training: Finetuning) -> "torch.utils.data.DataLoader[CropBatch]":
         short=recipe.short,
         sample_rate=logmel.sample_rate,
     )
-    order = LabelledBatches(
-        training.plan, sampling_weights(recipe, clips), options.seed, training.fabric.global_rank, training.step
-    )
-    next(iter(order), None)  # that a batch can be drawn and shared
+    rank = training.fabric.global_rank
+    order = LabelledBatches(plan, sampling_weights(recipe, clips), options.seed, rank, training.step)
     return crop_loader(crops, order, count_workers(options.workers, training.fabric.device))
-
-
-def _test(training: Finetuning) -> Tested:
-    """The kept result on the test part, read back from its file. Raises TaskError as `Finetuning.validate`."""
-    clips = training.clips
-    embedder = load_file(training.run.folder / RESULT).to(training.fabric.device)
-    found = predict(embedder, clips.task, clips.split.test, training.fabric)
-    training.run.leave_out(found.left_out(clips.task))
-    return Tested(found, score_of(clips.task, "test", found))
