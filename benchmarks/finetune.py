@@ -21,7 +21,7 @@ from probe_scores import probe_scores
 
 import matpac
 from matpac.files.checkpoint import save
-from matpac.finetune.finetune import finetune
+from matpac.finetune.job import finetune
 from matpac.finetune.options import FinetuneOptions
 from matpac.finetune.recipes import FinetuneRecipe, small
 from matpac.probe.compare import confidence_interval, paired_test

@@ -27,7 +27,7 @@ def tone(names: Sequence[str], seconds: float, seed: int) -> np.ndarray:
 
 
 def class_folders(root: Path, clips: int = 12, seconds: float = 0.7) -> Path:
-    """A folder a class, without parts."""
+    """One folder per class, without parts."""
     for place, name in enumerate(PITCHES):
         (root / name).mkdir(parents=True)
         for number in range(clips):
@@ -36,7 +36,7 @@ def class_folders(root: Path, clips: int = 12, seconds: float = 0.7) -> Path:
 
 
 def tone_table(root: Path, clips: int = 40, seconds: float = 0.7) -> Path:
-    """A table of clips with any of the pitches, one at least; every fourth tests."""
+    """A table of clips with at least one of the pitches; every fourth is of the test part."""
     root.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     rows = []

@@ -19,7 +19,9 @@ from matpac.model.logmel import LogMel
 from matpac.model.vit import PATCH, EncoderConfig
 from matpac.rules import require
 
-WIDEST_SHARE = 0.5  # of an axis, masked by SpecAugment; default: widths are given for 10 s, 1 s must keep something
+WIDEST_SHARE = (
+    0.5  # of an axis, masked by SpecAugment; default: widths are given for 10 s, 1 s must keep something
+)
 CROP_SCALE = (0.6, 1.5)  # sides of a random box in spectrograms (BYOL-A, arXiv 2103.06695)
 CANVAS = 1.5  # length of the canvas that the box is drawn from, in spectrograms (BYOL-A)
 
@@ -87,8 +89,8 @@ def augment(
 ) -> Examples:
     """A batch as the recipe wants it, on the waveforms' device.
 
-    Waveforms come first (roll, gain, mixup), then the spectrogram (mixup, resized crop, SpecAugment), then patches.
-    A label of a mixed clip is known as far as both clips know it, and holds as far as it holds where it is known.
+    Waveforms come first (roll, gain, mixup), then spectrograms (mixup, resized crop, SpecAugment), then patches. A
+    label of a mixed clip is known as far as both clips know it, and holds as far as it holds where it is known.
 
     Args:
         waveforms: crops at the front-end's rate.
@@ -150,7 +152,9 @@ def mix_linear(x: Float[Tensor, "batch size"], mix: Mix) -> Float[Tensor, "batch
     return x[mix.partner.to(x.device)].lerp(x, mix.share[:, None].to(x))
 
 
-def mix_energies(logmel: Float[Tensor, "batch mel frame"], mix: Mix, std: float) -> Float[Tensor, "batch mel frame"]:
+def mix_energies(
+    logmel: Float[Tensor, "batch mel frame"], mix: Mix, std: float
+) -> Float[Tensor, "batch mel frame"]:
     """λ·exp a + (1−λ)·exp b of spectrograms, under the logarithm (log-mixup-exp of BYOL-A, arXiv 2103.06695).
 
     What two sounds at once look like, up to their phases. Since λ + (1−λ) = 1, the offset under the logarithm
@@ -175,9 +179,7 @@ def random_gain(
     return waveforms * (10 ** (gain / 20)).to(waveforms)
 
 
-def roll(
-    waveforms: Float[Tensor, "batch samples"], generator: torch.Generator
-) -> Float[Tensor, "batch samples"]:
+def roll(waveforms: Float[Tensor, "batch samples"], generator: torch.Generator) -> Float[Tensor, "batch samples"]:
     """Each clip rotated in time by any number of samples: what leaves at the end comes back in front."""
     length = waveforms.shape[-1]
     shift = torch.randint(length, (len(waveforms), 1), generator=generator).to(waveforms.device)

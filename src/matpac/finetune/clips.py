@@ -19,7 +19,7 @@ from matpac.errors import Skipped
 from matpac.finetune.recipes import FinetunePlan, FinetuneRecipe
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import PATCH
-from matpac.tasks import Task, TaskError, read_task, without
+from matpac.tasks import Task, TaskError, without
 from matpac.tasks.splits import Split
 
 HELD = 0.95  # share of the clips that a crop holds whole, unless recipe or task give its length; default: most
@@ -56,7 +56,7 @@ class LabelledClips:
     def targets(
         self, numbers: Sequence[int]
     ) -> tuple[Float32[Tensor, "batch class"], Float32[Tensor, "batch class"]]:
-        """Labels of some training clips, by their numbers in the training part (AudioSet's all at once take 8 GB).
+        """Labels of some training clips, by their numbers there (all of AudioSet's take 8 GB).
 
         Returns:
             1 for a label that is known to hold, and 1 where it is known whether it holds.
@@ -80,12 +80,12 @@ class LabelledClips:
 
 
 def read_labelled(task: Task, fold: str, cache: Path) -> LabelledClips:
-    """One fold of a task with the lengths of its clips; headers are read once and kept in the Parquet file `cache`.
+    """One fold of a task with the lengths of its clips; headers are read once and kept in the file `cache`.
 
     Args:
         task: all clips that are on disk.
         fold: its name; empty for the first.
-        cache: written where it does not exist.
+        cache: a Parquet file, written where it does not exist.
 
     Raises:
         TaskError: a label that is no text; no such fold; a part is empty without the clips that cannot be read.
@@ -119,7 +119,7 @@ def crop_frames(recipe: FinetuneRecipe, clips: LabelledClips, logmel: LogMelConf
 
 
 def sampling_weights(recipe: FinetuneRecipe, clips: LabelledClips) -> Float64[np.ndarray, " train"] | None:
-    """How likely each training clip is drawn in a balanced recipe; None where all are alike.
+    """Relative probability of drawing each training clip; None where all are alike.
 
     Raises:
         TaskError: training clips without any label, which a balanced recipe could never draw.
@@ -131,8 +131,8 @@ def sampling_weights(recipe: FinetuneRecipe, clips: LabelledClips) -> Float64[np
     if bare.size:
         raise TaskError(
             f"{clips.task.name}: {bare.size} training clips have no label, first "
-            f"{clips.task.paths[clips.split.train[bare[0]]]}; a balanced recipe draws clips by their labels: label "
-            "them, remove them, or pass --balanced false"
+            f"{clips.task.paths[clips.split.train[bare[0]]]}; a balanced recipe draws clips by their labels: "
+            "label them, remove them, or pass --balanced false"
         )
     return weights
 
@@ -151,8 +151,8 @@ def epoch_order(
 
     Without weights, the first of a permutation, as in pre-training. With weights, clips drawn one after another,
     each by its weight among those that are left: the clips with the smallest Exp(1)/weight are exactly that
-    (Efraimidis and Spirakis 2006). They are then shuffled, since drawn first means heavy: unshuffled, an epoch would
-    begin with the rare labels and end with the common ones.
+    (Efraimidis and Spirakis 2006). Then they are shuffled, since drawn first means heavy: an epoch would begin
+    with the rare labels and end with the common ones.
     """
     rng = np.random.default_rng([seed, epoch])
     if weights is None:

@@ -57,7 +57,7 @@ class PartScore:
 
     @property
     def d_prime(self) -> float | None:
-        """√2 · Φ⁻¹(ROC-AUC), as AudioSet's papers report it: standard deviations between two normal distributions."""
+        """√2 · Φ⁻¹(ROC-AUC), as AudioSet's papers report it: how far two normal distributions are apart."""
         if self.roc_auc is None:
             return None
         from scipy.stats import norm

@@ -105,7 +105,7 @@ def loss_of(
     targets: Float[Tensor, "batch class"],
     known: Float[Tensor, "batch class"],
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of labels that exclude each other; binary cross-entropy, the mean over known ones, of others."""
+    """Cross-entropy of labels that exclude each other; of others the mean binary one over what is known."""
     if kind == "single":
         return F.cross_entropy(logits, targets)
     losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
@@ -174,9 +174,7 @@ class Finetuning:
         targets, known = (part.to(fabric.device) for part in self.clips.targets(batch.numbers))
         waveforms = batch.waveforms.to(fabric.device, non_blocking=True)
         encoder = self.network.encoder.config
-        examples = augment(
-            waveforms, (targets, known), self.frontend, recipe.augmentation, encoder, generator
-        )
+        examples = augment(waveforms, (targets, known), self.frontend, recipe.augmentation, encoder, generator)
         logits = self.module(examples.logmel, examples.kept).float()
         loss = loss_of(self.clips.task.kind, logits, examples.targets, examples.known)
         fabric.backward(loss)
@@ -234,7 +232,7 @@ class Finetuning:
             f"and {len(split.test):,} test clips of {len(task.classes)} classes",
             f"{recipe.epochs:g} epochs × {plan.epoch_clips:,} clips / batches of {plan.batch_size} = "
             f"{plan.steps:,} steps; crops of {seconds:.2f} s",
-            f"result: the weights of the {'best epoch on validation' if recipe.result == 'best' else 'last epoch'}; "
+            f"result: the {'best epoch on validation' if recipe.result == 'best' else 'last epoch'}; "
             "the test part is scored once, at the end",
         ]
         if task.missing:

@@ -140,7 +140,7 @@ def with_frames(encoder: Encoder, frames: int) -> tuple[Encoder, str]:
 
 
 def rows_to_keep(embedder: Embedder, classes: list[str], options: FinetuneOptions) -> tuple[list[int] | None, str]:
-    """Which rows of the encoder's own head the task's classes take, None for a new head; and a sentence for the log.
+    """Rows of the encoder's own head that the task's classes take, None for a new head; a sentence for the log.
 
     Raises:
         HeadError: `--head keep` and a head that does not fit.

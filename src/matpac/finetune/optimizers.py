@@ -11,7 +11,9 @@ from matpac.errors import MatpacError
 from matpac.model.vit import Encoder
 from matpac.rules import require
 
-TRUST_COEFFICIENT = 1e-3  # η of LARS: how far a tensor moves at rate 1, in shares of its norm (arXiv 1708.03888, MAE)
+TRUST_COEFFICIENT = (
+    1e-3  # η of LARS: how far a tensor moves at rate 1, in shares of its norm (arXiv 1708.03888, MAE)
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def build_optimizer(encoder: Encoder, head: nn.Module, config: OptimizerConfig) 
         from pytorch_optimizer.optimizer.lars import LARS  # late: takes a second
     except ImportError as error:
         raise MatpacError(
-            f"LARS is not installed ({error}): pip install 'matpac[finetune]', or pass --optimizer.kind sgd or adamw"
+            f"LARS is not installed ({error}): pip install 'matpac[finetune]', or choose --optimizer.kind "
+            "sgd or adamw"
         ) from error
     return LARS(groups, momentum=config.momentum, trust_coefficient=TRUST_COEFFICIENT)
 

@@ -198,9 +198,9 @@ def small() -> FinetuneRecipe:
     """Hundreds to thousands of clips, on a CPU if need be.
 
     Command: matpac finetune --encoder matpac++ --recipe small --task folder --root MY_SOUNDS --output runs/mine
-    Source: this project's, after EAT's: AdamW with layer decay keeps what pre-training learned; light augmentation,
-    and the best epoch on the validation part, since hundreds of clips are soon learned by heart. A crop of half the
-    length costs half; nothing was tuned on a test part.
+    Source: this project's, after EAT's: AdamW with layer decay keeps what pre-training learned; light
+    augmentation, and the best epoch on the validation part, since hundreds of clips are soon learned by heart. A
+    crop of half the length costs half; nothing was tuned on a test part.
     """
     return FinetuneRecipe(
         epochs=40,

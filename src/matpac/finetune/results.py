@@ -68,9 +68,7 @@ def write_page(done: Finetuned, test: TestResult, options: FinetuneOptions, comm
         rows += [["Test ROC-AUC", f"{100 * score.roc_auc:.1f} %"], ["Test d′", f"{score.d_prime:.3f}"]]
     rows.append(["Clips used", f"{done.used} of {task.total}"])
     report.table(Table(["What", "Value"], rows))
-    report.note(
-        "One run with one seed: differences from another run may be random. The test part chose nothing."
-    )
+    report.note("One run with one seed: differences from another run may be random. The test part chose nothing.")
     for note in task.notes:
         report.note(note)
     report.section("Learning")

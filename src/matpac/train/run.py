@@ -29,6 +29,9 @@ from matpac.files.checkpoint import read_tensors, write_tensors
 CONFIG_FILE = "config.json"
 """In every run folder from its start on."""
 
+REMOVED = {"averaging": "off"}
+"""Settings of earlier versions, and the value with which their runs can still be resumed."""
+
 
 class RunError(MatpacError):
     """A run folder that cannot be used; the message names it and says what to do."""
@@ -220,6 +223,14 @@ def read_config(folder: Path) -> dict:
     parts = (config.get("recipe"), config.get("options")) if isinstance(config, dict) else (None,)
     if not all(isinstance(part, dict) for part in parts):
         raise RunError(f"{path}: damaged (not a recipe and options); put it back, or start another run")
+    for name in REMOVED.keys() & config["recipe"].keys():
+        value = config["recipe"].pop(name)
+        value = value.get("kind") if isinstance(value, dict) else value
+        if value != REMOVED[name]:
+            raise RunError(
+                f"{path}: {name} {value} is gone since the version that wrote it; resume the run with that "
+                "version, or start another run"
+            )
     return config
 
 
