@@ -107,7 +107,7 @@ def open_network(options: FinetuneOptions, recipe: FinetuneRecipe, clips: Labell
         raise MatpacError(f"{options.encoder}: only matpac's own encoders can be fine-tuned; probe this one")
     embedder, classes = named.encoder, clips.task.classes
     logmel = embedder.logmel.config
-    frames = crop_frames(recipe, clips, logmel, embedder.encoder.config.frames)
+    frames = crop_frames(recipe, clips, logmel, embedder.config.frames)
     encoder, about_positions = with_frames(embedder.encoder, frames)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
