@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentParser
 
 from matpac import __version__
 from matpac.files.loading import load
@@ -31,15 +30,7 @@ PACKAGED = "tiny, of the package"
 
 @dataclass(frozen=True)
 class QuickstartOptions:
-    """What the quickstart makes, and how much of it.
-
-    Args:
-        output: the folder for everything it makes.
-        seed: of sounds, weights, masks and crops.
-        epochs: of pre-training; the default fits ten minutes on two cores with all the rest.
-        clips: unlabelled clips to pre-train on.
-        labelled: labelled training clips of each task; validation has a third of it, test two thirds.
-    """
+    """What the quickstart makes, and how much of it; see `quickstart`."""
 
     output: str = "quickstart"
     seed: int = 0
@@ -48,22 +39,28 @@ class QuickstartOptions:
     labelled: int = 600
 
 
-def run_quickstart(arguments: list[str]) -> int:
-    """Parse and run; returns the exit code."""
-    parser = ArgumentParser(
-        prog="matpac quickstart",
-        description="Make a small corpus of synthetic sounds, pre-train the tiny MATPAC++ recipe on its "
-        "unlabelled part, probe the frozen encoder on its labelled parts, and write a report and vectors. About "
-        "ten minutes on two cores. Interrupted, it goes on where it was. Exit code: 0 when all is done, 2 for an "
-        "error.",
-    )
-    parser.add_class_arguments(QuickstartOptions)
-    options = QuickstartOptions(**vars(parser.parse_args(arguments)))
-    quickstart(options)
+def quickstart(
+    *, output: str = "quickstart", seed: int = 0, epochs: float = 10, clips: int = 4000, labelled: int = 600
+) -> int:
+    """Pre-train, evaluate and use a tiny encoder on synthetic sounds.
+
+    Generates a small corpus, pre-trains the tiny MATPAC++ recipe on its unlabelled part, probes the frozen encoder
+    on its labelled parts, and writes a report and vectors. About ten minutes on two cores; run the same command
+    again to resume.
+    Exit code: 0 when everything is done, 2 for an error.
+
+    Args:
+        output: the folder for everything it writes
+        seed: random seed of sounds, weights, masks and crops
+        epochs: of pre-training; the default fits ten minutes on two cores with everything else
+        clips: unlabelled clips to pre-train on
+        labelled: labelled training clips of each task; validation has a third of it, test two thirds
+    """
+    run_steps(QuickstartOptions(output, seed, epochs, clips, labelled))
     return 0
 
 
-def quickstart(options: QuickstartOptions) -> Outcome:
+def run_steps(options: QuickstartOptions) -> Outcome:
     """Everything, in order; returns the scores.
 
     Raises:
@@ -71,7 +68,7 @@ def quickstart(options: QuickstartOptions) -> Outcome:
     """
     began = time.monotonic()
     folder = Path(options.output)
-    say("1/5  making sounds")
+    say("1/5  generating sounds")
     corpus = make_corpus(folder / "corpus", corpus_config(options))
     say("2/5  pre-training without labels")
     recipe = replace(tiny(), epochs=options.epochs)
@@ -97,7 +94,7 @@ def quickstart(options: QuickstartOptions) -> Outcome:
     )
     page = write_page(story, folder / "report.html")
     show(outcome)
-    say(f"\n{page} shows it all; {(time.monotonic() - began) / 60:.1f} min\n\nNext:\n{next_commands(folder)}")
+    say(f"\nreport: {page}; {(time.monotonic() - began) / 60:.1f} min\n\nNext:\n{next_commands(folder)}")
     return outcome
 
 
