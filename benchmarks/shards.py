@@ -3,7 +3,7 @@
     python benchmarks/shards.py [--clips 400] [--seconds 10] [--rounds 5] [--folder DIR]
 
 One process reads, crops of the paper's 6.1 s from clips of 10 s. Shards of FLAC and of 16-bit PCM read at any
-place, and as a stream (`pipe:cat`); batch by batch in turn, so that other work on the machine meets all alike.
+place, and as a stream (`local://`); batch by batch in turn, so that other work on the machine meets all alike.
 After the first round the files are in the page cache: what is measured is opening, seeking and decoding, not the
 disk.
 """
@@ -21,9 +21,9 @@ from rates import machine
 
 from matpac import audio
 from matpac.data.corpus import list_corpus
-from matpac.data.crops import CropBatch, RandomCrops, crop_loader
+from matpac.data.crops import CropBatch, RandomCrops, Steps, crop_loader
 from matpac.data.packing.pack import PackOptions, pack
-from matpac.data.shards.loading import keep_lanes, order_clips
+from matpac.data.shards.streams import keep_lanes, order_clips
 from matpac.pretrain.recipes import matpacpp
 
 BATCH = 32
@@ -45,8 +45,7 @@ def batches(data: str, run: Path, steps: int, seed: int) -> Iterator[CropBatch]:
     run.mkdir(exist_ok=True)
     clips = list_corpus(data, run).clips
     keep_lanes(run, clips, 1, 1)
-    where = {"rank": 0, "world_size": 1, "first_step": 0, "last_step": steps}
-    sounds, order = order_clips(clips, run, batch_size=BATCH, seed=seed, crops_per_read=1, **where)
+    sounds, order = order_clips(clips, run, Steps(BATCH, seed, 0, steps))
     return iter(crop_loader(RandomCrops(clips, matpacpp().crop_samples, seed, sounds=sounds), order, workers=0))
 
 
@@ -68,7 +67,7 @@ def main() -> None:
             "folder of FLAC files": str(root / "files"),
             "FLAC shards": str(root / "flac"),
             "PCM shards": str(root / "pcm16"),
-            "FLAC shards, streamed": f"pipe:cat {root}/flac/{{000000..{last:06d}}}.tar",
+            "FLAC shards, streamed": f"local://{root}/flac/{{000000..{last:06d}}}.tar",
         }
         measure(cases, root, options.clips // BATCH, options.rounds)
 

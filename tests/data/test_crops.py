@@ -19,6 +19,7 @@ from matpac.data.crops import (
     CropBatch,
     RandomCrops,
     StepBatches,
+    Steps,
     collate,
     crop_loader,
     drop_short,
@@ -179,9 +180,9 @@ def test_ranks_and_micro_batches_share_out_the_single_process_batch(
     batch = world_size * accumulate * micro
     assume(n_clips >= batch)
     last = first + steps
-    single = list(StepBatches(n_clips, batch, 0, 1, seed, 0, last))
+    single = list(StepBatches(n_clips, Steps(batch, seed, 0, last)))
     ranks = [
-        list(StepBatches(n_clips, batch, rank, world_size, seed, first, last, accumulate))
+        list(StepBatches(n_clips, Steps(batch, seed, first, last, rank, world_size, accumulate)))
         for rank in range(world_size)
     ]
     for rank in ranks:
@@ -190,7 +191,7 @@ def test_ranks_and_micro_batches_share_out_the_single_process_batch(
     for step in range(steps):
         parts = [keys for rank in ranks for keys in rank[step * accumulate : (step + 1) * accumulate]]
         assert [key for keys in parts for key in keys] == single[first + step]
-    spe = StepBatches(n_clips, batch, 0, 1, seed, 0, last).steps_per_epoch
+    spe = StepBatches(n_clips, Steps(batch, seed, 0, last)).steps_per_epoch
     for epoch in range(-(-last // spe)):
         keys = [key for keys in single[epoch * spe : (epoch + 1) * spe] for key in keys]
         assert {key[0] for key in keys} == {epoch}
@@ -199,7 +200,7 @@ def test_ranks_and_micro_batches_share_out_the_single_process_batch(
 
 
 def test_every_epoch_has_its_own_order_of_all_clips() -> None:
-    keys = [key for keys in StepBatches(12, 4, 0, 1, 0, 0, 6) for key in keys]
+    keys = [key for keys in StepBatches(12, Steps(4, 0, 0, 6)) for key in keys]
     first, second = [k[1] for k in keys[:12]], [k[1] for k in keys[12:]]
     assert sorted(first) == sorted(second) == list(range(12))
     assert first != second
@@ -207,9 +208,9 @@ def test_every_epoch_has_its_own_order_of_all_clips() -> None:
 
 def test_batches_that_cannot_be() -> None:
     with pytest.raises(DataError, match="too few clips for one batch: there are 3, a batch has 4; lower the"):
-        StepBatches(3, 4, 0, 1, 0, 0, 1)
+        StepBatches(3, Steps(4, 0, 0, 1))
     with pytest.raises(DataError, match="a batch of 6 can't be split equally over 2 processes × 2"):
-        StepBatches(30, 6, 0, 2, 0, 0, 1, accumulate=2)
+        Steps(6, 0, 0, 1, world_size=2, accumulate=2)
 
 
 # --- loading -----------------------------------------------------------------------------------------------
@@ -217,7 +218,7 @@ def test_batches_that_cannot_be() -> None:
 
 def load(clips: list[Clip], workers: int, first_step: int = 0) -> list[CropBatch]:
     dataset = RandomCrops(clips, SAMPLES, seed=4)
-    return list(crop_loader(dataset, StepBatches(len(clips), 2, 0, 1, 4, first_step, 7), workers))
+    return list(crop_loader(dataset, StepBatches(len(clips), Steps(2, 4, first_step, 7)), workers))
 
 
 @FORK
@@ -245,7 +246,7 @@ class Telltale(RandomCrops):
 def test_workers_ignore_ctrl_c_and_keep_c_libraries_quiet(
     good: list[Clip], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    batches = list(crop_loader(Telltale(good, 1, 0), StepBatches(len(good), 2, 0, 1, 0, 0, 3), workers=1))
+    batches = list(crop_loader(Telltale(good, 1, 0), StepBatches(len(good), Steps(2, 0, 0, 3)), workers=1))
     assert all(batch.waveforms.eq(1).all() for batch in batches)
     assert {path for batch in batches for path in batch.paths} != {str(os.getpid())}
     assert capfd.readouterr().err == ""

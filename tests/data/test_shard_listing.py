@@ -9,29 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from helpers.local_server import Local, Reply, local_server
-from helpers.shard_files import sound_bytes, tar_bytes, write_shards
+from helpers.local_server import local_server
+from helpers.shard_files import tar_bytes, write_shards
 from helpers.sound_files import make_mixed_folder, write_sound
 from matpac import audio
 from matpac.data import corpus
 from matpac.data.files import DataError
 from matpac.data.packing.pack import PackOptions, pack
 from matpac.data.shards import listing
-from matpac.data.shards.addresses import (
-    TRIES,
-    beside,
-    find_shards,
-    is_url,
-    names_shards,
-    open_address,
-    read_address,
-)
 from matpac.data.shards.listing import list_shards
 from matpac.data.shards.members import ShardClip
-from matpac.data.shards.tar import CutShortError, ShardError
+from matpac.data.shards.tar import ShardError
 from matpac.errors import Skipped
-
-CURL = pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset reads http by curl")
 
 
 @pytest.fixture
@@ -40,63 +29,6 @@ def packed(tmp_path: Path) -> Path:
         write_sound(tmp_path / "sounds" / f"{seed}.wav", 16_000, 0.5 + 0.1 * seed, seed=seed)
     pack(PackOptions(str(tmp_path / "sounds"), str(tmp_path / "shards"), "pcm16", 2**16, workers=1))
     return tmp_path / "shards"
-
-
-@pytest.fixture
-def server() -> Iterator[Local]:
-    with local_server() as local:
-        yield local
-
-
-# --- names -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "data", ["a.tar", "x/{000..007}.tar", "pipe:cat a b", "http://h/{1,2}.tar", "s3://b/k.tar"]
-)
-def test_what_means_shards(data: str) -> None:
-    assert names_shards(data)
-
-
-def test_what_does_not(tmp_path: Path, packed: Path) -> None:
-    (tmp_path / "odd{1,2}.tar folder").mkdir()
-    for data in ("sounds", "clips.csv", "a.wav", "c:/clips", str(tmp_path / "odd{1,2}.tar folder"), "{a,b}/x.wav"):
-        assert not names_shards(data), data
-    assert names_shards(str(packed))
-
-
-def test_patterns_are_expanded_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = [str(path) for path in write_shards(tmp_path, [1] * 12)]
-    assert find_shards(f"{tmp_path}/{{000..011}}.tar") == paths
-    assert find_shards(f"{tmp_path}/{{003,001}}.tar::{tmp_path}/009.tar") == [paths[3], paths[1], paths[9]]
-    assert find_shards(f"file://{tmp_path}/{{000..001}}.tar") == paths[:2]
-    assert find_shards("pipe:cat {a,b}.tar") == ["pipe:cat a.tar", "pipe:cat b.tar"]
-    monkeypatch.chdir(tmp_path)
-    assert find_shards("{000..001}.tar") == paths[:2]
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ("{000..002}.tar", r"002\.tar: no such shard \(1 of 3 are missing\); check"),
-        ("{000..001.tar", "a brace is open"),
-        ("{000,001,000}.tar", r"000\.tar: named twice"),
-        ("{0..9999999}.tar", "more than 1,000,000 shards"),
-    ],
-)
-def test_patterns_that_cannot_be(data: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_shards(tmp_path, [1, 1])
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ShardError, match=message):
-        find_shards(data)
-
-
-def test_what_lies_beside() -> None:
-    assert beside("/a/b.tar", "index.json") == "/a/index.json"
-    assert beside("https://h/a/b.tar?key=1", "index.json") == "https://h/a/index.json?key=1"
-    assert beside("s3://bucket/b.tar", "index.json") == "s3://bucket/index.json"
-    assert beside("pipe:cat b.tar", "index.json") is None
-    assert [is_url(a) for a in ("/a:b.tar", "C:/b.tar", "pipe:x", "hf://a/b.tar")] == [False, False, True, True]
 
 
 # --- with an index -----------------------------------------------------------------------------------------
@@ -108,7 +40,6 @@ def places(clips: list) -> list[tuple[str, float, int, int]]:
 
 def test_clips_of_a_packed_folder(packed: Path) -> None:
     found = list_shards(str(packed))
-    assert not found.remote
     assert found.skipped == []
     assert sorted(clip.duration for clip in found.clips) == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
     names = sorted(packed.glob("*.tar"))
@@ -179,9 +110,9 @@ def test_the_cache_saves_going_through(tmp_path: Path, monkeypatch: pytest.Monke
     read: list[str] = []
     original = listing._sounds
 
-    def counting(address: str, done: int) -> Iterator:
+    def counting(address: str) -> Iterator:
         read.append(Path(address).name)
-        return original(address, done)
+        return original(address)
 
     monkeypatch.setattr(listing, "_sounds", counting)
     data, cache = f"{tmp_path}/shards/{{000..002}}.tar", tmp_path / "run" / "shards.parquet"
@@ -206,11 +137,11 @@ def test_what_is_known_is_kept_whatever_ends_it(
     read: list[str] = []
     original = listing._sounds
 
-    def failing_once(address: str, done: int) -> Iterator:
+    def failing_once(address: str) -> Iterator:
         read.append(Path(address).name)
         if len(read) == 3:
             raise error
-        return original(address, done)
+        return original(address)
 
     monkeypatch.setattr(listing, "_sounds", failing_once)
     data, cache = f"{tmp_path}/shards/{{000..002}}.tar", tmp_path / "shards.parquet"
@@ -240,7 +171,7 @@ def test_what_is_known_is_kept_now_and_then(tmp_path: Path, monkeypatch: pytest.
 def test_an_error_ends_the_other_readings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shards(tmp_path, [1, 1])
 
-    def sounds(address: str, done: int) -> Iterator:
+    def sounds(address: str) -> Iterator:
         while address.endswith("000.tar"):
             time.sleep(0.001)
             yield listing._Row("a.wav", 512, 9, 1.0, "")
@@ -266,82 +197,27 @@ def test_nothing_to_use(tmp_path: Path) -> None:
 # --- streams -----------------------------------------------------------------------------------------------
 
 
-def test_pipes_are_gone_through_once(tmp_path: Path) -> None:
+def test_streams_are_read_once(tmp_path: Path) -> None:
     write_shards(tmp_path / "shards", [2, 3])
-    data = f"pipe:echo >> {tmp_path}/log; cat {tmp_path}/shards/{{000,001}}.tar"
-    cache = tmp_path / "shards.parquet"
-    found = list_shards(data, cache)
-    assert found.remote
-    plain = list_shards(f"{tmp_path}/shards/{{000,001}}.tar")
-    assert places(found.clips) == places(plain.clips)
-    assert list_shards(data, cache) == found
-    assert (tmp_path / "log").read_text() == "\n" * 2
+    data, cache = f"{tmp_path}/shards/{{000,001}}.tar", tmp_path / "shards.parquet"
+    found = list_shards(f"local://{data}", cache)
+    assert places(found.clips) == places(list_shards(data).clips)
+    shutil.rmtree(tmp_path / "shards")
+    assert list_shards(f"local://{data}", cache) == found
 
 
-@CURL
-def test_http_with_and_without_index(packed: Path, tmp_path: Path, server: Local) -> None:
-    server.files = {f"/{path.name}": path.read_bytes() for path in packed.iterdir()}
-    count = len(list(packed.glob("*.tar")))
-    data = f"{server.url}/{{000000..{count - 1:06d}}}.tar"
-    local = list_shards(str(packed))
-    found = list_shards(data)
-    assert places(found.clips) == places(local.clips)
-    assert [clip.identity for clip in found.clips] == [clip.identity for clip in local.clips]
-    assert {path for _, path, _ in server.log} == {"/index.json", "/clips.parquet"}
-    del server.files["/index.json"]
-    assert places(list_shards(data).clips) == places(local.clips)
-
-
-@CURL
-def test_transfers_that_fail(server: Local) -> None:
-    with pytest.raises(CutShortError, match=r"ended with 22\); tried 4 times"):
-        list_shards(f"{server.url}/gone.tar")
-    assert [path for _, path, _ in server.log].count("/gone.tar") == TRIES
-    server.files["/a.tar"] = tar_bytes([(f"{seed}.flac", sound_bytes(0.5, seed)) for seed in range(3)])
-    plain = list_shards(f"{server.url}/a.tar")
-    assert len(plain.clips) == 3
-    size = len(server.files["/a.tar"])
-    breaks = [Reply(cut=900)] * (TRIES - 1)
-    server.replies = [*breaks, Reply(cut=size // 2), *breaks[1:]]  # new clips come in between
-    assert list_shards(f"{server.url}/a.tar") == plain
-    assert not server.replies
-    server.replies = [Reply(cut=900)] * TRIES
-    with pytest.raises(CutShortError, match=r"a\.tar: cut short: .*ended with 18\); tried 4 times"):
-        list_shards(f"{server.url}/a.tar")
-
-
-def test_reading_all_of_an_address(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"12345")
-    assert read_address(str(tmp_path / "a"), 5) == read_address(f"pipe:cat {tmp_path}/a", 5) == b"12345"
-    with pytest.raises(ShardError, match="more than 4 bytes"):
-        read_address(f"pipe:cat {tmp_path}/a", 4)
-    with pytest.raises(CutShortError, match="not there, or not to be read to its end"):
-        read_address(f"pipe:cat {tmp_path}/gone 2>/dev/null", 4)
-    with pytest.raises(ShardError, match="can't be read"):
-        read_address(str(tmp_path), 4)
-    with pytest.raises(ShardError, match="no gopen handler"), open_address("strange://x"):
-        pass
-
-
-def test_s3_is_read_by_its_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "bin" / "aws"
-    program.parent.mkdir()
-    program.write_text('#!/bin/sh\n[ "$1 $2 $3 $5" = "s3 cp --only-show-errors -" ] && cat "${4#s3://}"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "bucket").mkdir()
-    (tmp_path / "bucket" / "it's; a.tar").write_bytes(tar_bytes([("a.flac", sound_bytes(0.5))]))
-    found = list_shards("s3://bucket/it's; a.tar")
-    assert found.clips[0].path == "s3://bucket/it's; a.tar/a.flac"
-    assert found.skipped == []
-
-
-def test_a_stream_left_early_leaves_no_process(tmp_path: Path) -> None:
-    with open_address("pipe:yes") as stream:
-        assert stream.read(2) == b"y\n"
-        process = stream.proc  # type: ignore[attr-defined]
-    assert process.returncode is not None
+def test_http_with_and_without_index(packed: Path) -> None:
+    with local_server() as server:
+        server.files = {f"/{path.name}": path.read_bytes() for path in packed.iterdir()}
+        count = len(list(packed.glob("*.tar")))
+        data = f"{server.url}/{{000000..{count - 1:06d}}}.tar"
+        local = list_shards(str(packed))
+        found = list_shards(data)
+        assert places(found.clips) == places(local.clips)
+        assert [clip.identity for clip in found.clips] == [clip.identity for clip in local.clips]
+        assert {path for _, path, _ in server.log} == {"/index.json", "/clips.parquet"}
+        del server.files["/index.json"]
+        assert places(list_shards(data).clips) == places(local.clips)
 
 
 def test_the_corpus_is_a_folder_or_shards(tmp_path: Path, packed: Path) -> None:

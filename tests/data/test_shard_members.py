@@ -13,10 +13,9 @@ from helpers.shard_files import sound_bytes, tar_bytes
 from helpers.sound_files import GOOD, make_mixed_folder, make_sound
 from matpac import audio
 from matpac.audio import AudioError
-from matpac.data.files import Clip
+from matpac.data.files import Clip, FileSounds
 from matpac.data.shards import members as members_module
 from matpac.data.shards.members import HeldSound, MemberTable, ShardClip, TarredSound
-from matpac.data.sounds import FileSounds
 
 
 def tarred(shard: Path, content: dict[str, bytes], kind: int = tarfile.USTAR_FORMAT) -> dict[str, TarredSound]:

@@ -18,7 +18,7 @@ from matpac.data.shards.streams import Lanes, StreamOrder
 
 def table(counts: Sequence[int], size: int = 1000) -> MemberTable:
     clips = [
-        ShardClip(f"pipe:{shard}/{clip}.flac", 1.0, f"pipe:{shard}", 512 + 2048 * clip, size)
+        ShardClip(f"s3://{shard}/{clip}.flac", 1.0, f"s3://{shard}", 512 + 2048 * clip, size)
         for shard, count in enumerate(counts)
         for clip in range(count)
     ]

@@ -2,20 +2,27 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
-from helpers.local_server import Reply, local_server
+from helpers.local_server import local_server
 from helpers.shard_files import members_of, tar_bytes, write_shards
-from matpac.data.crops import CropBatch, RandomCrops, StepBatches, crop_loader
+from matpac.data.crops import CropBatch, RandomCrops, StepBatches, Steps, crop_loader
 from matpac.data.files import Clip
 from matpac.data.shards.listing import list_shards
-from matpac.data.shards.loading import LANES, keep_lanes, order_clips
 from matpac.data.shards.members import MemberTable, ShardClip
-from matpac.data.shards.streams import Lanes, StreamBatches, StreamedSounds, StreamOrder, read_members
+from matpac.data.shards.streams import (
+    LANES,
+    Lanes,
+    StreamedSounds,
+    StreamOrder,
+    keep_lanes,
+    order_clips,
+    read_members,
+)
 from matpac.data.shards.tar import ShardError
 
 SAMPLES = 4_000
@@ -32,25 +39,21 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clips(shards: Path) -> list[Clip]:
-    return list_shards(f"pipe:cat {shards}/{{000..002}}.tar").clips
+    return list_shards(f"local://{shards}/{{000..002}}.tar").clips
+
+
+def table_of(clips: Sequence[Clip]) -> MemberTable:
+    return MemberTable([clip for clip in clips if isinstance(clip, ShardClip)])
 
 
 def load(
-    clips: list[Clip],
-    lanes: Lanes,
-    workers: int = 0,
-    first: int = 0,
-    last: int = 9,
-    rank: int = 0,
-    world: int = 1,
-    accumulate: int = 1,
-    reach: int = 4,
+    clips: list[Clip], lanes: Lanes, workers: int = 0, first: int = 0, last: int = 9, reach: int = 4, **part: int
 ) -> list[CropBatch]:
-    order = StreamOrder(MemberTable([c for c in clips if isinstance(c, ShardClip)]), 4, lanes, 3)
+    steps = Steps(4, 3, first, last, **part)
+    order = StreamOrder(table_of(clips), 4, lanes, 3)
     order.reach = reach
-    batches = StreamBatches(order, len(clips), 4, rank, world, 3, first, last, accumulate)
     crops = RandomCrops(clips, SAMPLES, 3, sounds=StreamedSounds(order))
-    return list(crop_loader(crops, batches, workers))
+    return list(crop_loader(crops, StepBatches(len(clips), steps, order.order), workers))
 
 
 def same(one: Sequence[CropBatch], other: Sequence[CropBatch]) -> bool:
@@ -63,7 +66,7 @@ def same(one: Sequence[CropBatch], other: Sequence[CropBatch]) -> bool:
 
 def test_a_stream_gives_the_crops_that_a_local_shard_gives(shards: Path, clips: list[Clip]) -> None:
     local = list_shards(f"{shards}/{{000..002}}.tar").clips
-    crops = RandomCrops(local, SAMPLES, 3, sounds=MemberTable([c for c in local if isinstance(c, ShardClip)]))
+    crops = RandomCrops(local, SAMPLES, 3, sounds=table_of(local))
     seen = Counter()
     for number, batch in enumerate(load(clips, Lanes(2, 2))):
         epoch = number // 4
@@ -88,7 +91,7 @@ def test_after_a_break_the_same_bytes(lanes: Lanes, clips: list[Clip]) -> None:
 @pytest.mark.parametrize(("world", "accumulate"), [(2, 1), (1, 2), (2, 2), (4, 1)])
 def test_processes_and_micro_batches_share_out_the_batch(world: int, accumulate: int, clips: list[Clip]) -> None:
     whole = load(clips, Lanes(2, 2))
-    ranks = [load(clips, Lanes(2, 2), rank=r, world=world, accumulate=accumulate) for r in range(world)]
+    ranks = [load(clips, Lanes(2, 2), rank=r, world_size=world, accumulate=accumulate) for r in range(world)]
     for step, batch in enumerate(whole):
         parts = [part for rank in ranks for part in rank[step * accumulate : (step + 1) * accumulate]]
         assert [number for part in parts for number in part.numbers] == batch.numbers
@@ -96,30 +99,19 @@ def test_processes_and_micro_batches_share_out_the_batch(world: int, accumulate:
 
 
 @FORK
-def test_lanes_that_fit_the_readers_are_read_once(shards: Path, tmp_path: Path) -> None:
-    """Bytes that pass, by what `tee` wrote: with lanes of other numbers all readers read everything."""
-    clips = list_shards(f"{shards}/{{000..002}}.tar").clips
-    logged = [
-        ShardClip(
-            c.path,
-            c.duration,
-            f"pipe:echo {Path(c.shard).name} $PPID >> {tmp_path}/log; cat {c.shard}",
-            c.offset,
-            c.size,
-        )
-        for c in clips
-        if isinstance(c, ShardClip)
-    ]
-    named = [ShardClip(f"{c.shard}/{Path(c.path).name}", c.duration, c.shard, c.offset, c.size) for c in logged]
+def test_lanes_that_fit_the_readers_are_read_once(shards: Path) -> None:
+    with local_server() as server:
+        server.files = {f"/{path.name}": path.read_bytes() for path in shards.iterdir()}
+        clips = list_shards(f"{server.url}/{{000..002}}.tar").clips
 
-    def opened(lanes: Lanes, workers: int) -> int:
-        (tmp_path / "log").write_text("")
-        load(list(named), lanes, workers, last=4, reach=2)
-        return len((tmp_path / "log").read_text().splitlines())
+        def opened(lanes: Lanes, workers: int) -> int:
+            server.log.clear()
+            load(clips, lanes, workers, last=4, reach=2)
+            return sum(method == "GET" for method, _, _ in server.log)
 
-    assert opened(Lanes(1, 1), 1) == 3
-    assert opened(Lanes(1, 2), 2) <= 4  # one shard has the seam
-    assert opened(Lanes(1, 1), 2) > 4
+        assert opened(Lanes(1, 1), 1) == 3
+        assert opened(Lanes(1, 2), 2) <= 4  # one shard has the seam
+        assert opened(Lanes(1, 1), 2) > 4
 
 
 def test_a_clip_that_cannot_be_decoded_is_replaced_and_named(shards: Path, tmp_path: Path) -> None:
@@ -129,60 +121,33 @@ def test_a_clip_that_cannot_be_decoded_is_replaced_and_named(shards: Path, tmp_p
     for name in ("clip6.flac", "clip8.flac"):
         members[name] = members[name][:200] + bytes(len(members[name]) - 200)  # the header stays whole
     (folder / "001.tar").write_bytes(tar_bytes(list(members.items())))
-    clips = list_shards(f"pipe:cat {folder}/{{000..002}}.tar").clips
+    clips = list_shards(f"local://{folder}/{{000..002}}.tar").clips
     whole = load(clips, Lanes(1, 2))
     assert {Path(f.path).name for batch in whole for f in batch.failures} == {"clip6.flac", "clip8.flac"}
     assert not {"clip6.flac", "clip8.flac"} & {Path(path).name for batch in whole for path in batch.paths}
     for first in (1, 3, 6):
         assert same(load(clips, Lanes(1, 2), first=first), whole[first:])
     local = list_shards(f"{folder}/{{000..002}}.tar").clips
-    crops = RandomCrops(local, SAMPLES, 3, sounds=MemberTable([c for c in local if isinstance(c, ShardClip)]))
+    crops = RandomCrops(local, SAMPLES, 3, sounds=table_of(local))
     bad = next(number for number, clip in enumerate(local) if clip.path.endswith("clip6.flac"))
     streamed = RandomCrops(clips, SAMPLES, 3, sounds=_sounds(clips))
     assert torch.equal(crops[0, bad].waveform, streamed[0, bad].waveform)
 
 
 def _sounds(clips: list[Clip]) -> StreamedSounds:
-    return StreamedSounds(
-        StreamOrder(MemberTable([c for c in clips if isinstance(c, ShardClip)]), 4, Lanes(1, 1), 3)
-    )
+    return StreamedSounds(StreamOrder(table_of(clips), 4, Lanes(1, 1), 3))
 
 
 def test_a_shard_that_changed_ends_it(shards: Path, clips: list[Clip], tmp_path: Path) -> None:
     folder = tmp_path / "shards"
     shutil.copytree(shards, folder)
-    listed = list_shards(f"pipe:cat {folder}/{{000..002}}.tar").clips
+    listed = list_shards(f"local://{folder}/{{000..002}}.tar").clips
     shutil.copy(folder / "000.tar", folder / "001.tar")
     with pytest.raises(ShardError, match=r"001\.tar: clip\d+\.flac is not at byte \d+: the shard has changed"):
         load(listed, Lanes(1, 1))
     (folder / "001.tar").unlink()
-    with pytest.raises(ShardError, match=r"cut short: ends at byte 0.*ended with 1\); tried 4 times"):
-        load(list_or(listed), Lanes(1, 1))
-
-
-def list_or(clips: list[Clip]) -> list[Clip]:
-    """The same clips from a command that is silent about a file that is not there."""
-    quiet = []
-    for clip in clips:
-        assert isinstance(clip, ShardClip)
-        shard = f"{clip.shard} 2>/dev/null"
-        quiet.append(ShardClip(f"{shard}/{clip.name}", clip.duration, shard, clip.offset, clip.size))
-    return quiet
-
-
-@pytest.mark.skipif(shutil.which("curl") is None, reason="WebDataset reads http by curl")
-def test_a_transfer_that_breaks_off_goes_on_where_it_was(shards: Path) -> None:
-    with local_server() as server:
-        server.files = {f"/{path.name}": path.read_bytes() for path in shards.iterdir()}
-        clips = list_shards(f"{server.url}/{{000..002}}.tar").clips
-        plain = load(clips, Lanes(1, 1))
-        size = len(server.files["/000.tar"])
-        server.replies = [Reply(cut=size // 2), Reply(), Reply(cut=10), Reply(cut=9000)]
-        assert same(load(clips, Lanes(1, 1)), plain)
-        assert not server.replies
-        server.replies = [Reply(cut=10)] * 4
-        with pytest.raises(ShardError, match=r"cut short: ends at byte 10; .*ended with 18"):
-            load(clips, Lanes(1, 1))
+    with pytest.raises(ShardError, match=r"001\.tar: no such file"):
+        load(listed, Lanes(1, 1))
 
 
 def test_out_of_order_costs_but_works(clips: list[Clip]) -> None:
@@ -194,49 +159,46 @@ def test_out_of_order_costs_but_works(clips: list[Clip]) -> None:
 
 
 def crops_of(clips: list[Clip], epoch: int) -> set[int]:
-    order = StreamOrder(MemberTable([c for c in clips if isinstance(c, ShardClip)]), 4, Lanes(1, 1), 3)
+    order = StreamOrder(table_of(clips), 4, Lanes(1, 1), 3)
     return set(order.epoch(epoch).order.tolist())
 
 
 def test_members_of_none(clips: list[Clip]) -> None:
-    found: Iterator = read_members(MemberTable([c for c in clips if isinstance(c, ShardClip)]), [])
-    assert list(found) == []
+    assert list(read_members(table_of(clips), [])) == []
 
 
 # --- what a run makes of it --------------------------------------------------------------------------------
 
-STEPS = {"rank": 0, "world_size": 1, "first_step": 0, "last_step": 3}
+STEPS = Steps(4, 5, 0, 3)
 
 
 def test_files_and_local_shards_keep_their_order(shards: Path, tmp_path: Path) -> None:
-    plain = list(StepBatches(16, 4, seed=5, **STEPS))
+    plain = list(StepBatches(16, STEPS))
     files = [Clip(f"{number}.wav", 1.0) for number in range(16)]
-    sounds, order = order_clips(files, tmp_path, batch_size=4, seed=5, crops_per_read=1, **STEPS)
+    sounds, order = order_clips(files, tmp_path, STEPS)
     assert sounds is None
     assert list(order) == plain
     local = list_shards(f"{shards}/{{000..002}}.tar").clips
-    sounds, order = order_clips(local, tmp_path, batch_size=4, seed=5, crops_per_read=1, **STEPS)
+    sounds, order = order_clips(local, tmp_path, STEPS)
     assert isinstance(sounds, MemberTable)
     assert list(order) == plain
-    (tmp_path / LANES).touch()  # of a start that came to nothing
+    (tmp_path / LANES).touch()  # of a start that failed
     keep_lanes(tmp_path, local, 1, 1)
     keep_lanes(tmp_path, files, 1, 1)
     assert not (tmp_path / LANES).exists()
-    streamed = list_shards(f"pipe:cat {shards}/{{000..002}}.tar").clips
-    with pytest.raises(ShardError, match=r"lanes\.json: not there, so that the run began with clips on this"):
-        order_clips(streamed, tmp_path, batch_size=4, seed=5, crops_per_read=1, **STEPS)
+    streamed = list_shards(f"local://{shards}/{{000..002}}.tar").clips
+    with pytest.raises(ShardError, match=r"lanes\.json: not there, so the run began with clips on this"):
+        order_clips(streamed, tmp_path, STEPS)
 
 
 def test_streams_keep_their_lanes(clips: list[Clip], tmp_path: Path) -> None:
     keep_lanes(tmp_path, clips, 2, 0)
-    sounds, order = order_clips(clips, tmp_path, batch_size=8, seed=5, crops_per_read=2, **STEPS)
+    sounds, order = order_clips(clips, tmp_path, STEPS)
     assert isinstance(sounds, StreamedSounds)
-    expected = (
-        StreamOrder(MemberTable([c for c in clips if isinstance(c, ShardClip)]), 4, Lanes(2, 1), 5).epoch(0).order
-    )
+    expected = StreamOrder(table_of(clips), 4, Lanes(2, 1), 5).epoch(0).order
     assert [index for keys in order for _, index in keys] == expected[:12].tolist()
-    with pytest.raises(ShardError, match=r"lanes\.json: there, so that the run began with streamed shards"):
-        order_clips([Clip("a.wav", 1.0)] * 16, tmp_path, batch_size=8, seed=5, crops_per_read=2, **STEPS)
+    with pytest.raises(ShardError, match=r"lanes\.json: there, so the run began with streamed shards"):
+        order_clips([Clip("a.wav", 1.0)] * 16, tmp_path, STEPS)
     (tmp_path / LANES).write_text("{}")
-    with pytest.raises(ShardError, match=r"lanes\.json: says in which order clips come, and can't be read"):
-        order_clips(clips, tmp_path, batch_size=8, seed=5, crops_per_read=2, **STEPS)
+    with pytest.raises(ShardError, match=r"lanes\.json: decides the order of clips and can't be read"):
+        order_clips(clips, tmp_path, STEPS)

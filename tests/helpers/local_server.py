@@ -76,7 +76,8 @@ def _handler(local: Local) -> type[BaseHTTPRequestHandler]:
             if reply.length != -1:
                 self.send_header("Content-Length", str(len(body) if reply.length is None else reply.length))
             self.end_headers()
-            self.wfile.write(body[: reply.cut])
+            if self.command == "GET":
+                self.wfile.write(body[: reply.cut])
             self.close_connection = True
 
         def _hub(self, path: str) -> None:

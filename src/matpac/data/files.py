@@ -2,11 +2,13 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
+
+import numpy as np
 
 from matpac import audio
 from matpac.atomic import written_whole
@@ -191,3 +193,38 @@ def _write_cache(cache: Path, headers: list[_Header]) -> None:
     cache.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(cache) as draft:
         pq.write_table(pa.table(columns, schema=schema), draft)
+
+
+# --- what the sounds of clips are read from -----------------------------------------------------------------
+
+
+@runtime_checkable
+class Sounds(Protocol):
+    """What each clip's sound is read from."""
+
+    def sound(self, epoch: int, index: int, replaces: bool) -> str | audio.SoundBytes:
+        """The sound of one clip; `replaces` if it takes the place of another clip, out of turn."""
+        ...
+
+
+class Names:
+    """Millions of names in one piece of memory, which workers share: no reference counts are written to it."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        encoded = [os.fsencode(name) for name in names]
+        self._bytes = b"".join(encoded)
+        self._bounds = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+
+    def __getitem__(self, index: int) -> str:
+        return os.fsdecode(self._bytes[self._bounds[index] : self._bounds[index + 1]])
+
+
+class FileSounds:
+    """Clips that are files."""
+
+    def __init__(self, clips: Sequence[Clip]) -> None:
+        self._paths = Names(clip.path for clip in clips)
+
+    def sound(self, epoch: int, index: int, replaces: bool) -> str:
+        """See `Sounds`."""
+        return self._paths[index]

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from matpac.data.corpus import list_corpus
-from matpac.data.crops import CropBatch, RandomCrops, crop_loader, drop_short
+from matpac.data.crops import CropBatch, RandomCrops, Steps, crop_loader, drop_short
 from matpac.data.files import Clip, Corpus, DataError
-from matpac.data.shards.loading import keep_lanes, order_clips
+from matpac.data.shards.streams import keep_lanes, order_clips
 from matpac.errors import one_line
 from matpac.pretrain.masking import Split, mask_noise, split_by_noise
 from matpac.pretrain.options import RunOptions
@@ -86,18 +86,16 @@ def step_loader(
         DataError: too few clips for a batch, or one that cannot be split; at once. Later, in the iterator: ten
             clips in a row that cannot be decoded.
     """
-    sounds, order = order_clips(
-        clips,
-        Path(options.output),
-        batch_size=recipe.batch_size,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-        seed=options.seed,
-        first_step=first_step,
-        last_step=plan.steps,
-        accumulate=options.accumulate,
-        crops_per_read=options.crops_per_read,
+    steps = Steps(
+        recipe.batch_size,
+        options.seed,
+        first_step,
+        plan.steps,
+        fabric.global_rank,
+        fabric.world_size,
+        options.accumulate,
     )
+    sounds, order = order_clips(clips, Path(options.output), steps)
     crops = RandomCrops(
         clips,
         recipe.crop_samples,
@@ -105,7 +103,6 @@ def step_loader(
         short=recipe.short,
         sample_rate=recipe.logmel.sample_rate,
         sounds=sounds,
-        crops_per_read=options.crops_per_read,
     )
     loader = crop_loader(crops, order, workers=_readers(options, fabric))
     return by_steps(loader, plan.steps - first_step, options.accumulate)

@@ -5,5 +5,5 @@ members.py    one member as a sound that can be decoded, and the tables that hol
 index.py      index.json and clips.parquet, which `matpac pack` puts beside the shards
 addresses.py  patterns, folders and URLs to shards; opening them
 listing.py    the clips of shards, with or without an index
-streams.py    shards that can only be read from their beginning: order, and reading in that order
+streams.py    shards that are read from their beginning: the order, and reading in that order
 """

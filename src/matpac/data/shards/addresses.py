@@ -1,44 +1,37 @@
 """Where shards are: patterns, folders and URLs to addresses, and addresses to streams of bytes."""
 
+import io
 import re
-import shlex
-import subprocess
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from itertools import islice
+import time
+from collections.abc import Iterator
+from math import prod
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from matpac.data.shards.index import INDEX, UNFINISHED, read_index
-from matpac.data.shards.tar import ByteStream, CutShortError, ShardError
+from matpac.data.shards.tar import CutShortError, ShardError
+from matpac.errors import one_line
 
-T = TypeVar("T")
+MOST_SHARDS = 1_000_000  # default; a pattern for more is a slip
+TRIES = 4  # times that a transfer breaks off, with nothing new in between, before it is an error; default
+PAUSE = 0.5  # seconds before the second try, doubled before each further one; default
+BUFFER_BYTES = 2**20  # read at a time from a remote file: a request per header would be slow
+READ_SECONDS = 60.0  # without a byte, after which an HTTP transfer has broken off; default
+BETWEEN = "::"  # between several patterns, as in WebDataset
 
-MOST_SHARDS = 1_000_000
-"""A pattern for more is a slip; ours."""
-
-PATIENCE = 10.0
-"""Seconds that a program has to end after its output has; ours."""
-
-TRIES = 4
-"""Times that a transfer breaks off, with nothing new in between, before that ends all; ours. Curl tries by itself,
-too."""
-
-BETWEEN = "::"
-"""Between several patterns, as WebDataset has it."""
-
-_RANGE = re.compile(r"\{(-?\d{1,99})\.\.(-?\d{1,99})")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|pipe:")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_HTTP = re.compile(r"https?://")
+_BRACES = re.compile(r"\{(?:(\d{1,18})\.\.(\d{1,18})|([^{}]*,[^{}]*))\}")
 
 
 def is_url(address: str) -> bool:
-    """Whether it is read as a stream by WebDataset's openers, and not a file on this machine."""
+    """Whether it is opened by fsspec and read as a stream, and is not a file on this machine."""
     return _SCHEME.match(address) is not None
 
 
 def names_shards(data: str) -> bool:
-    """Whether `data` means shards: a URL, a name or pattern of tars, or a folder that `matpac pack` made."""
+    """Whether `data` means shards: a URL, a name or pattern of tars, or a folder that `matpac pack` wrote."""
     if is_url(data):
         return True
     path = Path(data)
@@ -50,26 +43,20 @@ def names_shards(data: str) -> bool:
 def find_shards(data: str) -> list[str]:
     """Addresses of the shards: absolute paths, and URLs as they are, in the order in which they are named.
 
-    `{000..099}` and `{a,b}` are expanded as a shell does; `::` stands between several patterns. A folder is that
-    of an index. A comma in a URL's braces, and a pipe's command with braces, are expanded too.
+    `{000..099}` and `{a,b}` are expanded as a shell does; `::` stands between several patterns. For a folder its
+    index names the shards.
 
     Raises:
-        ShardError: a pattern that can't be expanded, a file that isn't there, or one named twice.
+        ShardError: a pattern that can't be expanded, a file that doesn't exist, or one named twice.
     """
     if not is_url(data) and Path(data).is_dir():
         folder = Path(data).absolute()
         return [str(folder / shard.name) for shard in read_index(folder).shards]
-    from braceexpand import braceexpand
-
-    wide = [span for span in _RANGE.findall(data) if abs(int(span[1]) - int(span[0])) > MOST_SHARDS]
-    if wide:  # it would be expanded in memory
+    if sum(map(_count, data.split(BETWEEN))) > MOST_SHARDS:
         raise ShardError(f"{data}: more than {MOST_SHARDS:,} shards; correct the pattern")
-    try:
-        names = [name for part in data.split(BETWEEN) for name in islice(braceexpand(part), MOST_SHARDS + 1)]
-    except ValueError as error:
-        raise ShardError(f"{data}: a brace is open; a pattern looks like shards/{{000000..000099}}.tar") from error
-    if len(names) > MOST_SHARDS:
-        raise ShardError(f"{data}: more than {MOST_SHARDS:,} shards; correct the pattern")
+    names = [name for part in data.split(BETWEEN) for name in _expanded(part)]
+    if any(name.count("{") != name.count("}") for name in names):
+        raise ShardError(f"{data}: a brace is open; a pattern looks like shards/{{000000..000099}}.tar")
     addresses = [_address(name) for name in names]
     missing = [address for address in addresses if not is_url(address) and not Path(address).is_file()]
     if missing:
@@ -81,110 +68,149 @@ def find_shards(data: str) -> list[str]:
     return addresses
 
 
+def _count(pattern: str) -> int:
+    """Names of a pattern."""
+    braces = (found.groups() for found in _BRACES.finditer(pattern))
+    return prod(
+        names.count(",") + 1 if names else abs(int(last) - int(first)) + 1 for first, last, names in braces
+    )
+
+
+def _expanded(pattern: str) -> Iterator[str]:
+    """Every name of a pattern, the last braces counting quickest, as in a shell."""
+    found = _BRACES.search(pattern)
+    if found is None:
+        yield pattern
+        return
+    first, last, names = found.groups()
+    if names is None:
+        padded = any(len(number) > 1 and number[0] == "0" for number in (first, last))
+        width = max(len(first), len(last)) if padded else 0
+        step = 1 if int(first) <= int(last) else -1
+        items = (f"{number:0{width}d}" for number in range(int(first), int(last) + step, step))
+    else:
+        items = iter(names.split(","))
+    for item in items:
+        yield from _expanded(pattern[: found.start()] + item + pattern[found.end() :])
+
+
 def _address(name: str) -> str:
     if name.startswith("file:"):
         name = unquote(urlsplit(name).path)
     return name if is_url(name) else str(Path(name).absolute())
 
 
-def beside(address: str, name: str) -> str | None:
-    """The address of another file in a shard's folder; None for a pipe, which has none."""
+def beside(address: str, name: str) -> str:
+    """The address of another file in a shard's folder."""
     if not is_url(address):
         return str(Path(address).parent / name)
-    if address.startswith("pipe:"):
-        return None
     parts = urlsplit(address)
     return urlunsplit(parts._replace(path=parts.path.rpartition("/")[0] + "/" + name))
 
 
-@contextmanager
-def open_address(address: str) -> Iterator[ByteStream]:
-    """A stream of what lies there, from its first byte on.
-
-    Files are opened; `pipe:`, http(s), gs, hf and what else WebDataset knows by its `gopen`, which starts a
-    program (curl for http); s3 by `aws s3 cp`, which that leaves out.
+def open_address(address: str) -> io.BufferedReader:
+    """A stream of the file's bytes, from the first one.
 
     Raises:
-        ShardError: it can't be opened.
-        CutShortError: what was raised within the block, with how the program ended.
+        ShardError: a file that can't be read, or a protocol that isn't known or whose package is missing; for a
+            remote file that doesn't exist, when it is read.
+        CutShortError: when it is read: the transfer broke off `TRIES` times at one place.
     """
-    if not is_url(address):
-        try:
-            file = Path(address).open("rb")  # noqa: SIM115 (errors of the block are not of opening)
-        except OSError as error:
-            raise ShardError(f"{address}: can't be read ({error.strerror}); check it") from error
-        with file:
-            yield file
-        return
-    from webdataset.gopen import Pipe, gopen, set_options
-
+    if is_url(address):
+        return io.BufferedReader(_Transfer(address), BUFFER_BYTES)
     try:
-        # a program that writes to a pipe that was closed fails: whether bytes are missing, the tar itself says
-        stream = gopen(_as_pipe(address))
-    except (OSError, ValueError) as error:
-        raise ShardError(f"{address}: can't be opened ({error}); check it") from error
-    set_options(stream, ignore_errors=True)
-    try:
-        yield stream
-    except CutShortError as error:
-        raise CutShortError(f"{error} (the program that fetches it ended with {_exit_code(stream)})") from error
-    finally:
-        if isinstance(stream, Pipe):
-            stream.proc.kill()
-        stream.close()
-
-
-def _as_pipe(address: str) -> str:
-    if address.startswith("s3://"):
-        return f"pipe:aws s3 cp --only-show-errors {shlex.quote(address)} -"
-    return address
+        return Path(address).open("rb")
+    except OSError as error:
+        raise ShardError(f"{address}: can't be read ({error.strerror}); check it") from error
 
 
 def read_address(address: str, most: int) -> bytes:
-    """All that lies there. Raises ShardError for more than `most` bytes, or what can't be read to its end."""
+    """The whole content. Raises ShardError for more than `most` bytes, or a file that can't be read to its end."""
     with open_address(address) as stream:
-        parts, size = [], 0
-        while part := stream.read(2**20):
-            parts.append(part)
-            size += len(part)
-            if size > most:
-                raise ShardError(f"{address}: more than {most} bytes; it isn't read")
-        if _exit_code(stream):
-            raise CutShortError(f"{address}: not there, or not to be read to its end")
-    return b"".join(parts)
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise ShardError(f"{address}: more than {most} bytes; it isn't read")
+    return content
 
 
-def read_on(address: str, read: Callable[[int], Iterable[T]]) -> Iterator[T]:
-    """What `read` gives from an address; where a transfer breaks off it is begun again and goes on where it was.
+class _Transfer(io.RawIOBase):
+    """A remote file from its beginning; where the transfer breaks off, it is opened again and resumed there."""
 
-    Args:
-        address: where it is read from; a file on this machine that is cut short stays so.
-        read: called with the number of things that came before; gives those after them.
-
-    Raises:
-        CutShortError: it broke off `TRIES` times with nothing new in between.
-    """
-    done = tries = 0
-    while True:
+    def __init__(self, address: str) -> None:
+        self._address, self._position = address, 0
+        self._stream: Any = None
+        # fsspec's http says "not found" of servers that can't be reached, too
+        self._missing = 0 if _HTTP.match(address) else 404
         try:
-            for thing in read(done):
-                done, tries = done + 1, 0
-                yield thing
-            return
-        except CutShortError as error:
-            tries += 1
-            if not is_url(address):
-                raise
-            if tries >= TRIES:
-                raise CutShortError(f"{error}; tried {tries} times") from error
+            self._files, self._path = _filesystem(address)
+        except (ImportError, ValueError) as error:
+            way_out = "http needs matpac[shards], s3 s3fs, gs gcsfs; else check the address"
+            raise ShardError(f"{address}: can't be opened ({one_line(error)}); {way_out}") from error
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        tries = 1
+        while True:
+            try:
+                content = self._read(len(buffer))
+                break
+            except CutShortError as error:
+                self._end()
+                if tries == TRIES:
+                    raise CutShortError(f"{error}; tried {tries} times") from error
+                time.sleep(PAUSE * 2 ** (tries - 1))
+                tries += 1
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)
+
+    def _read(self, count: int) -> bytes:
+        where = f"{self._address}: cut short: ends at byte {self._position}"
+        try:
+            if self._stream is None:
+                self._stream = self._files.open(self._path, "rb")
+                self._pass_over(self._position)
+            content = self._stream.read(count)
+        except Exception as error:  # every protocol has errors of its own
+            if isinstance(error, FileNotFoundError) and getattr(error.__cause__, "status", self._missing) == 404:
+                raise ShardError(f"{self._address}: no such file; check the address") from error
+            raise CutShortError(f"{where} ({one_line(error) or type(error).__name__})") from error
+        if not content and self._position < (getattr(self._stream, "size", None) or 0):
+            raise CutShortError(f"{where} of {self._stream.size}")
+        return content
+
+    def _pass_over(self, count: int) -> None:
+        """Moves on in a stream that was opened again, reading where it can't seek."""
+        try:
+            self._stream.seek(count)
+        except (ValueError, OSError):
+            while count > 0:
+                part = self._stream.read(min(count, BUFFER_BYTES))
+                if not part:
+                    raise EOFError("ends before that byte") from None
+                count -= len(part)
+
+    def _end(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def close(self) -> None:
+        self._end()
+        super().close()
 
 
-def _exit_code(stream: object) -> int | None:
-    """Of the program behind a stream that has come to its end; None where there is none, or it goes on."""
-    process = getattr(stream, "proc", None)
-    if process is None:
-        return None
-    try:
-        return process.wait(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        return None
+def _filesystem(address: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it. Raises ImportError or ValueError."""
+    import fsspec
+
+    if not _HTTP.match(address):
+        return fsspec.url_to_fs(address)
+    import aiohttp
+
+    # one request from the first byte to the last: not every server answers requests for ranges
+    timeout = aiohttp.ClientTimeout(total=None, sock_read=READ_SECONDS)
+    client = {"timeout": timeout, "trust_env": True}
+    return fsspec.url_to_fs(address, block_size=0, client_kwargs=client)

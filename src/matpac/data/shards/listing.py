@@ -5,8 +5,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
 from pathlib import Path
 from threading import Event
 
@@ -14,7 +12,7 @@ from matpac import audio
 from matpac.atomic import written_whole
 from matpac.console import track
 from matpac.data.files import SHORTEST_SECONDS, Corpus, DataError
-from matpac.data.shards.addresses import beside, find_shards, is_url, open_address, read_address, read_on
+from matpac.data.shards.addresses import beside, find_shards, is_url, open_address, read_address
 from matpac.data.shards.index import INDEX, MOST_INDEX_BYTES, TABLE, Shard, parse_index, read_table
 from matpac.data.shards.members import HeldSound, ShardClip, TarredSound
 from matpac.data.shards.tar import ShardError, TarReader
@@ -24,14 +22,6 @@ KEEP_SECONDS = 60.0
 """Between two writings of what is known of shards without index, while they are gone through; ours."""
 
 COLUMNS = ("shard", "bytes", "modified", "name", "offset", "size", "seconds", "reason")
-
-
-@dataclass
-class ShardList(Corpus):
-    """The clips of shards, shard by shard, in the order of their members."""
-
-    remote: bool = False
-    """Whether a shard can only be read from its beginning."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,7 @@ _Known = dict[str, tuple[_State, list[_Row]]]
 
 def list_shards(
     data: str, cache: Path | None = None, min_seconds: float = SHORTEST_SECONDS, workers: int = 8
-) -> ShardList:
+) -> Corpus:
     """The clips of the shards that `data` means (`addresses.find_shards`).
 
     Where an index.json lies beside a shard and has it, its table is taken. Other shards are gone through once, by
@@ -64,11 +54,11 @@ def list_shards(
         DataError: no clip in them.
     """
     addresses = find_shards(data)
-    places = dict.fromkeys(place for address in addresses if (place := beside(address, INDEX)) is not None)
+    places = dict.fromkeys(beside(address, INDEX) for address in addresses)
     indexed = {address: clips for place in places for address, clips in _indexed_clips(place, addresses).items()}
     plain = [address for address in addresses if address not in indexed]
     scanned = _scan(plain, cache, workers) if plain else {}
-    files = ShardList(remote=any(map(is_url, addresses)))
+    files = Corpus()
     least = max(min_seconds, SHORTEST_SECONDS)
     for address in addresses:
         clips = indexed[address] if address in indexed else _usable(files, address, scanned[address][1])
@@ -98,9 +88,9 @@ def _indexed_clips(place: str, wanted: list[str]) -> dict[str, list[ShardClip]]:
             return {}
         raise
     index = parse_index(content, place)
-    table = beside(place, TABLE) or ""
+    table = beside(place, TABLE)
     rows = read_table(read_address(table, MOST_INDEX_BYTES), table, index, [])
-    addresses = [beside(place, shard.name) or "" for shard in index.shards]
+    addresses = [beside(place, shard.name) for shard in index.shards]
     clips: dict[str, list[ShardClip]] = {address: [] for address in addresses}
     columns = [rows[name].to_pylist() for name in ("shard", "name", "offset", "size", "samples")]
     for number, name, offset, size, samples in zip(*columns, strict=True):
@@ -135,7 +125,7 @@ def _check_size(address: str, shard: Shard) -> None:
 # --- without -----------------------------------------------------------------------------------------------
 
 
-def _usable(files: ShardList, address: str, rows: list[_Row]) -> Iterator[ShardClip]:
+def _usable(files: Corpus, address: str, rows: list[_Row]) -> Iterator[ShardClip]:
     """The clips of a shard that was gone through; its bad sounds are added to those left out."""
     for row in rows:
         path = f"{address}/{row.name}"
@@ -181,7 +171,7 @@ def _keep(cache: Path | None, addresses: list[str], known: _Known) -> None:
 def _rows(address: str, stop: Event) -> list[_Row]:
     """The sounds of a shard. Raises CancelledError where nobody wants them any more."""
     rows = []
-    for row in read_on(address, partial(_sounds, address)):
+    for row in _sounds(address):
         if stop.is_set():
             raise CancelledError
         rows.append(row)
@@ -195,12 +185,13 @@ def _state(address: str) -> _State:
     return state.st_size, state.st_mtime_ns
 
 
-def _sounds(address: str, done: int = 0) -> Iterator[_Row]:
-    """The sounds of a shard, but for the first `done`."""
+def _sounds(address: str) -> Iterator[_Row]:
+    """The sounds of a shard."""
     with open_address(address) as stream:
         reader = TarReader(stream, address)
-        members = (member for member in reader if Path(member.name).suffix.lower() in audio.AUDIO_SUFFIXES)
-        for member in islice(members, done, None):
+        for member in reader:
+            if Path(member.name).suffix.lower() not in audio.AUDIO_SUFFIXES:
+                continue
             if is_url(address):
                 sound = HeldSound(f"{address}/{member.name}", reader.read())
             else:

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from matpac.audio import AudioError
-from matpac.data.files import Clip
+from matpac.data.files import Clip, Names
 from matpac.data.shards.tar import BLOCK
-from matpac.data.sounds import Names
 
 WHOLE_BYTES = 2**22
 """A member up to this size is read at once and decoded from memory: one request to a disk far away instead of

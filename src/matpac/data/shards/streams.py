@@ -6,19 +6,20 @@ on the seed, the epoch and the step alone. So a resumed run gives the same batch
 first clip on that it still needs.
 """
 
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
-from matpac.data.crops import StepBatches
-from matpac.data.files import DataError
-from matpac.data.shards.addresses import open_address, read_on
-from matpac.data.shards.members import HeldSound, MemberTable
+from matpac.atomic import write_text
+from matpac.data.crops import StepBatches, Steps
+from matpac.data.files import Clip, DataError, Sounds
+from matpac.data.shards.addresses import is_url, open_address
+from matpac.data.shards.members import HeldSound, MemberTable, ShardClip
 from matpac.data.shards.tar import Member, ShardError, TarReader
 
 REACH_BYTES = 2**28
@@ -85,6 +86,10 @@ class StreamOrder:
             self._epoch, self._found = epoch, self._draw(epoch)
         return self._found
 
+    def order(self, epoch: int) -> Int[np.ndarray, " used"]:
+        """Clips of an epoch as the steps use them, for `StepBatches`."""
+        return self.epoch(epoch).order
+
     def _draw(self, epoch: int) -> Epoch:
         rng = np.random.default_rng([self.seed, epoch])
         place_of_shard = rng.permutation(len(self.table.shards))
@@ -104,23 +109,6 @@ class StreamOrder:
             ranks[begin + places] = np.arange(end - begin)
             order[turn :: self.lanes.turns, row] = sequence[begin + places].reshape(-1, width)
         return Epoch(sequence, bounds, ranks, order.ravel())
-
-
-class StreamBatches(StepBatches):
-    """`StepBatches` in the order of a stream.
-
-    Args:
-        stream: the order of epochs.
-        arguments: of `StepBatches`.
-    """
-
-    def __init__(self, stream: StreamOrder, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._stream = stream
-
-    def order(self, epoch: int) -> Int[np.ndarray, " clip"]:
-        """See `StepBatches`."""
-        return self._stream.epoch(epoch).order
 
 
 class StreamedSounds:
@@ -146,8 +134,7 @@ class StreamedSounds:
             self._places[found.sequence] = np.arange(len(found.sequence))
         place = int(self._places[index])
         if replaces or place < 0:
-            (content,) = (content for _, content in read_members(self._table, [index]))
-            return HeldSound(self._table.path(index), content)
+            return HeldSound(self._table.path(index), next(read_members(self._table, [index])))
         number = int(np.searchsorted(found.bounds, place, side="right")) - 1
         if number not in self._lanes:
             begin, end = found.bounds[number : number + 2]
@@ -171,16 +158,17 @@ class _Lane:
         self._table, self._sequence, self._ranks = table, sequence, ranks
         self._waiting: dict[int, bytes] = {}
         self._next = 0
-        self._stream: Generator[tuple[int, bytes], None, None] | None = None
+        self._stream: Iterator[tuple[int, bytes]] | None = None
 
     def take(self, place: int) -> bytes:
-        """The content of the clip at a place; clips of lower ranks aren't asked for any more, or all anew."""
+        """The content of the clip at a place; after it, asking for one of a lower rank reads the lane again."""
         rank = int(self._ranks[place])
         if self._stream is None or rank < self._next:
             self.close()
             self._waiting.clear()
             first = int(np.flatnonzero(self._ranks >= rank)[0])
-            self._stream = _places(self._table, self._sequence, first)
+            contents = read_members(self._table, self._sequence[first:].tolist())
+            self._stream = enumerate(contents, start=first)
         if rank > self._next:  # another reader took those between
             self._waiting = {old: content for old, content in self._waiting.items() if self._ranks[old] >= rank}
         self._next = rank + 1
@@ -191,22 +179,11 @@ class _Lane:
         return self._waiting.pop(place)
 
     def close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
+        self._stream = None  # which closes the shard
 
 
-def _places(
-    table: MemberTable, sequence: Int[np.ndarray, " place"], first: int
-) -> Generator[tuple[int, bytes], None, None]:
-    """The places of a lane from one on, each with its clip's content."""
-    for place, (_, content) in enumerate(read_members(table, sequence[first:].tolist()), start=first):
-        yield place, content
-
-
-def read_members(table: MemberTable, clips: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+def read_members(table: MemberTable, clips: Sequence[int]) -> Iterator[bytes]:
     """The contents of clips that follow each other as the members of their shards do. Each shard is opened once.
-
-    A transfer that breaks off is begun again and goes on where it was.
 
     Raises:
         ShardError: a member isn't where it should be, or a shard can't be read.
@@ -215,20 +192,74 @@ def read_members(table: MemberTable, clips: Sequence[int]) -> Iterator[tuple[int
     seams = (np.flatnonzero(np.diff(shards)) + 1).tolist()
     for begin, end in pairwise([0, *seams, len(clips)] if clips else []):
         address = table.shards[shards[begin]]
-        yield from read_on(address, partial(_read_shard, table, address, clips[begin:end]))
+        with open_address(address) as stream:
+            reader = TarReader(stream, address)
+            members = iter(reader)
+            for clip in clips[begin:end]:
+                wanted = Member(table.name(clip), int(table.offsets[clip]), int(table.sizes[clip]))
+                member = next((member for member in members if member.offset >= wanted.offset), None)
+                if member != wanted:
+                    raise ShardError(
+                        f"{address}: {wanted.name} is not at byte {wanted.offset}: the shard has changed, or its "
+                        "index isn't its own; start another run"
+                    )
+                yield reader.read()
 
 
-def _read_shard(table: MemberTable, address: str, clips: Sequence[int], done: int) -> Iterator[tuple[int, bytes]]:
-    """The contents of clips of one shard, but for the first `done`."""
-    with open_address(address) as stream:
-        reader = TarReader(stream, address)
-        members = iter(reader)
-        for clip in clips[done:]:
-            wanted = Member(table.name(clip), int(table.offsets[clip]), int(table.sizes[clip]))
-            member = next((member for member in members if member.offset >= wanted.offset), None)
-            if member != wanted:
-                raise ShardError(
-                    f"{address}: {wanted.name} is not at byte {wanted.offset}: the shard has changed, or its "
-                    "index isn't its own; start another run"
-                )
-            yield clip, reader.read()
+# --- what a run reads its clips from, and in which order ----------------------------------------------------
+
+LANES = "lanes.json"
+
+
+def _streamed(clips: Sequence[Clip]) -> bool:
+    return any(isinstance(clip, ShardClip) and is_url(clip.shard) for clip in clips)
+
+
+def keep_lanes(folder: Path, clips: Sequence[Clip], parts: int, readers: int) -> None:
+    """Writes into a run's folder in which lanes streamed shards are read, which decides the order of clips.
+
+    Args:
+        folder: the run's.
+        clips: the corpus; if none of them is streamed there are no lanes.
+        parts: of a batch: processes × micro-batches.
+        readers: reading processes of each process.
+    """
+    if _streamed(clips):
+        write_text(folder / LANES, json.dumps(asdict(Lanes(parts, max(1, readers)))) + "\n")
+    else:
+        (folder / LANES).unlink(missing_ok=True)  # of a start that failed
+
+
+def order_clips(clips: Sequence[Clip], folder: Path, steps: Steps) -> tuple[Sounds | None, StepBatches]:
+    """What the clips are read from (None for files), and in which order.
+
+    Args:
+        clips: the corpus.
+        folder: the run's, with what `keep_lanes` wrote.
+        steps: which steps are read, and this process's part of them.
+
+    Raises:
+        DataError: too few clips for a batch.
+        ShardError: the run began with streams and these clips aren't streamed, or the other way round; or the
+            lanes can't be read.
+    """
+    plain, streamed, kept = StepBatches(len(clips), steps), _streamed(clips), folder / LANES
+    if streamed != kept.exists():
+        found, began = ("not there", "clips on this machine") if streamed else ("there", "streamed shards")
+        raise ShardError(
+            f"{kept}: {found}, so the run began with {began}, whose order is another; name such with --data, or "
+            "start another run"
+        )
+    members = [clip for clip in clips if isinstance(clip, ShardClip)]
+    if len(members) < len(clips):
+        return None, plain
+    table = MemberTable(members)
+    if not streamed:
+        return table, plain
+    try:
+        said = json.loads(kept.read_text())
+        lanes = Lanes(int(said["rows"]), int(said["turns"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ShardError(f"{kept}: decides the order of clips and can't be read ({error}); restore it") from error
+    order = StreamOrder(table, steps.batch_size, lanes, steps.seed)
+    return StreamedSounds(order), StepBatches(len(clips), steps, order.order)
