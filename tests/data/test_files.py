@@ -83,7 +83,7 @@ def test_nothing_to_use(tmp_path: Path) -> None:
         list_clips(tmp_path)
     for number in range(5):
         (tmp_path / f"{number}.wav").touch()
-    with pytest.raises(DataError, match=r"no clip can be used: 5 left out: .*0\.wav: empty.*; and 2 more$"):
+    with pytest.raises(DataError, match=r"no clip can be used: 5 skipped: .*0\.wav: empty.*; and 2 more$"):
         list_clips(tmp_path)
 
 
