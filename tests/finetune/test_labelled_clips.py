@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from matpac.data.crops import StepBatches
+from matpac.data.crops import StepBatches, Steps
 from matpac.data.files import DataError
 from matpac.finetune.clips import LabelledBatches, epoch_order, label_weights
 from matpac.finetune.recipes import FinetunePlan, FinetuneRecipe
@@ -101,7 +101,7 @@ def test_processes_share_the_steps_of_one(weighted: bool) -> None:
     weights = np.arange(1.0, 24.0) if weighted else None
     whole = list(LabelledBatches(FinetunePlan(recipe, 23), weights, seed=5))
     if not weighted:  # the same clips in the same steps as in pre-training
-        assert whole == list(StepBatches(23, 6, 0, 1, 5, 0, 9))
+        assert whole == list(StepBatches(23, Steps(6, 5, 0, 9)))
     for processes in (2, 3):
         plan = FinetunePlan(recipe, 23, processes)
         parts = [list(LabelledBatches(plan, weights, 5, rank)) for rank in range(processes)]

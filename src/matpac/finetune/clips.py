@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
-from matpac.data.crops import StepBatches
+from matpac.data.crops import StepBatches, Steps
 from matpac.data.files import Clip, measure_clips
 from matpac.errors import Skipped
 from matpac.finetune.recipes import FinetunePlan, FinetuneRecipe
@@ -175,11 +175,9 @@ class LabelledBatches(StepBatches):
     def __init__(
         self, plan: FinetunePlan, weights: np.ndarray | None, seed: int, rank: int = 0, first_step: int = 0
     ) -> None:
-        super().__init__(
-            plan.epoch_clips, plan.batch_size, rank, plan.processes, seed, first_step, last_step=plan.steps
-        )
+        steps = Steps(plan.batch_size, seed, first_step, plan.steps, rank, plan.processes)
+        super().__init__(plan.epoch_clips, steps, self._order)
         self.plan, self.weights = plan, weights
 
-    def order(self, epoch: int) -> Int64[np.ndarray, " clip"]:
-        """Numbers of the clips of an epoch, in their order."""
-        return epoch_order(self.plan.clips, self.seed, epoch, self.plan.epoch_clips, self.weights)
+    def _order(self, epoch: int) -> Int64[np.ndarray, " clip"]:
+        return epoch_order(self.plan.clips, self.steps.seed, epoch, self.plan.epoch_clips, self.weights)
