@@ -6,16 +6,17 @@ writes too.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
-from jaxtyping import Float32
+import torch
 
 from matpac.atomic import written_whole
 from matpac.errors import MatpacError
@@ -23,18 +24,20 @@ from matpac.files.checkpoint.description import Description, SceneProbeSize, rea
 from matpac.files.checkpoint.published import CheckpointError
 from matpac.files.checkpoint.tensor_files import KEY, is_safetensors
 from matpac.files.onnx.graph import FRAMES, HEAD_BIAS, HEAD_WEIGHT, LENGTHS, LOGITS, POSITIONS, SCENE, WAVEFORM
+from matpac.model.heads import SceneProbe
 from matpac.model.vit import PATCH
 
 Precision = Literal["float32", "int8 dynamic", "int8 static"]
-"""Of the network's matrices; static: ranges of activations are fixed, dynamic: they follow the sound."""
-
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+"""Of the network's matrices; static, with fixed ranges of activations, is read but no longer written."""
 
 PRECISION_KEY = f"{KEY}.precision"
-"""Of the precision, in the metadata beside the description."""
+"""Name of the precision in the metadata, beside the description."""
 
 LARGEST = 2**31 - 1
-"""Bytes: what protobuf, and so an ONNX file without others beside it, can hold."""
+"""Bytes that protobuf, and so an ONNX file without others beside it, can hold."""
+
+NESTED = {"g": "graph", "graphs": "graph", "sparse_tensor": "sparse tensor", "sparse_tensors": "sparse tensor"}
+"""Fields of an attribute that no encoder's graph has, by what they hold."""
 
 INSTALL = "install matpac[onnx] (onnx and onnxruntime)"
 
@@ -47,38 +50,27 @@ class OnnxFile:
         digest: SHA-256 of its bytes.
         description: of the encoder.
         precision: see `Precision`.
-        head: matrix [scene, class] and bias [class] of the head, None without one.
+        head: as a matrix on the scene, which every head is in an ONNX file; None without one.
     """
 
     digest: bytes
     description: Description
     precision: Precision
-    head: tuple[Float32[np.ndarray, "scene class"], Float32[np.ndarray, " class"]] | None
+    head: SceneProbe | None
 
 
-def onnx_library() -> ModuleType:
-    """The package `onnx`. Raises MatpacError without it."""
+def library(name: Literal["onnx", "onnxruntime"]) -> ModuleType:
+    """A package of the extra `onnx`. Raises MatpacError without it."""
     try:
-        import onnx
+        return import_module(name)
     except ImportError as error:
-        raise MatpacError(f"ONNX files need the package onnx ({error}); {INSTALL}") from error
-    return onnx
-
-
-def runtime_library() -> ModuleType:
-    """The package `onnxruntime`. Raises MatpacError without it."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MatpacError(f"ONNX files need the package onnxruntime ({error}); {INSTALL}") from error
-    return onnxruntime
+        raise MatpacError(f"ONNX files need the package {name} ({error}); {INSTALL}") from error
 
 
 def is_onnx(start: bytes) -> bool:
-    """Whether a file that begins so may be ONNX: protobuf's field 1, a small version, another of its fields."""
-    first = (
-        len(start) > 2 and start[0] == 0x08 and 0 < start[1] < 32 and start[2] in (0x12, 0x1A, 0x22, 0x3A, 0x42)
-    )
+    """Whether a file with this start may be ONNX: protobuf's field 1, a small version, another of its fields."""
+    fields = b"\x12\x1a\x22\x3a\x42"
+    first = len(start) > 2 and start[0] == 0x08 and 0 < start[1] < 32 and start[2] in fields
     return first and not is_safetensors(start)  # whose first bytes are a length, which may be any
 
 
@@ -98,12 +90,12 @@ def write_model(path: Path, model: Any, description: dict[str, Any], precision: 
         "frame_hop_seconds": f"{PATCH * logmel.hop / logmel.sample_rate:.9g}",
         "first_frame_seconds": f"{first:.9g}",
     }
-    onnx_library().helper.set_model_props(model, props)
+    library("onnx").helper.set_model_props(model, props)
     with written_whole(path) as draft:
         draft.write_bytes(model.SerializeToString())
 
 
-def read_model(path: Path) -> OnnxFile:
+def read_model(path: Path, largest: int = LARGEST) -> OnnxFile:
     """An encoder's ONNX file.
 
     Raises:
@@ -112,50 +104,42 @@ def read_model(path: Path) -> OnnxFile:
         MatpacError: the packages are missing.
         OSError: it can't be read.
     """
-    onnx = onnx_library()
-    if (size := path.stat().st_size) > LARGEST:
-        raise CheckpointError(f"{path}: {size} bytes, and an ONNX file has at most {LARGEST}")
+    onnx, file = library("onnx"), str(path)
+    if (size := path.stat().st_size) > largest:
+        raise CheckpointError(f"{file}: {size} bytes, and an ONNX file has at most {largest}")
     content = path.read_bytes()
-    damaged = f"{path}: damaged, cut short or no ONNX file; export or fetch it again"
     try:
         model = onnx.load_model_from_string(content)
+        _check_texts(model)
     except Exception as error:  # protobuf's errors depend on which of its implementations is installed
-        raise CheckpointError(damaged) from error
-    if not _all_text(model):
-        raise CheckpointError(damaged)
-    return _checked(model, sha256(content).digest(), str(path))
-
-
-def _all_text(message: Any) -> bool:
-    """Whether all names and texts in it are UTF-8; protobuf gives others as bytes, or fails when asked."""
-    with suppress(UnicodeDecodeError):
-        for field, value in message.ListFields():
-            several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
-            values = value if several else [value]
-            if field.type == field.TYPE_STRING and not all(isinstance(text, str) for text in values):
-                return False
-            if field.type == field.TYPE_MESSAGE and not all(_all_text(part) for part in values):
-                return False
-        return True
-    return False
-
-
-def _checked(model: Any, digest: bytes, file: str) -> OnnxFile:
-    described = _description(model, file)
-    said = {entry.key: entry.value for entry in model.metadata_props}.get(PRECISION_KEY)
-    if said not in PRECISIONS:
-        raise CheckpointError(f"{file}: precision {said!r:.80} is none of {', '.join(PRECISIONS)}")
-    precision = cast(Precision, said)
-    description = replace(described, card=replace(described.card, source=f"onnx {precision}"))
-    _check_graph(model, file)
-    _check_names(model.graph, description, file)
-    return OnnxFile(digest, description, precision, _check_weights(model.graph, description, file))
-
-
-def _description(model: Any, file: str) -> Description:
+        raise CheckpointError(
+            f"{file}: damaged, cut short or no ONNX file; export or download it again"
+        ) from error
     metadata = {entry.key: entry.value for entry in model.metadata_props}
+    description = _read_description(metadata, model.producer_name, file)
+    precision = metadata.get(PRECISION_KEY)
+    if precision not in get_args(Precision):
+        raise CheckpointError(f"{file}: precision {precision!r:.80} is none of {', '.join(get_args(Precision))}")
+    description = replace(description, card=replace(description.card, source=f"onnx {precision}"))
+    _check_graph(model, file)
+    head = _check_tensors(model.graph, description, file)
+    return OnnxFile(sha256(content).digest(), description, cast(Precision, precision), head)
+
+
+def _check_texts(message: Any) -> None:
+    """Raise where a name or text is not UTF-8: protobuf gives it as bytes, or fails on access."""
+    for field, value in message.ListFields():
+        several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+        for part in value if several else [value]:
+            if field.type == field.TYPE_MESSAGE:
+                _check_texts(part)
+            elif field.type == field.TYPE_STRING and not isinstance(part, str):
+                raise UnicodeError(field.name)
+
+
+def _read_description(metadata: dict[str, str], producer: str, file: str) -> Description:
     if KEY not in metadata:
-        made = model.producer_name or "another program"
+        made = producer or "another program"
         raise CheckpointError(
             f"{file}: an ONNX file of {made:.40}, without matpac's description; use matpac export"
         )
@@ -167,23 +151,27 @@ def _description(model: Any, file: str) -> Description:
     description = read_description(data, file)
     if description.kind != "encoder":
         raise CheckpointError(f"{file}: describes a {description.kind}, not an encoder")
-    if description.encoder.mels != description.logmel.mels:
-        mels = description.logmel.mels, description.encoder.mels
-        raise CheckpointError(f"{file}: {mels[0]} mel bands for an encoder of {mels[1]}")
+    mels, expected = description.logmel.mels, description.encoder.mels
+    if mels != expected:
+        raise CheckpointError(f"{file}: {mels} mel bands for an encoder of {expected}")
     return description
 
 
 def _check_graph(model: Any, file: str) -> None:
-    """That it is one plain graph, and all of it is here."""
-    onnx, graph = onnx_library(), model.graph
+    """Check that it is one plain graph, and that all of it is in the file."""
+    graph = model.graph
     foreign = sorted({node.domain for node in graph.node if node.domain not in ("", "ai.onnx")})
     if foreign or model.functions:
         named = ", ".join(foreign) or "functions of its own"
         raise CheckpointError(f"{file}: needs operators that are not ONNX's own ({named:.80}); it was not opened")
-    for what, fields in (("graphs", ("g", "graphs")), ("sparse tensors", ("sparse_tensor", "sparse_tensors"))):
-        if nested := [node.op_type for node in graph.node if _has_attribute(node, fields)]:
-            raise CheckpointError(f"{file}: has {what} inside its graph ({nested[0]:.40}), which no encoder has")
-    outside = [tensor.name for tensor in _tensors(graph) if onnx.external_data_helper.uses_external_data(tensor)]
+    tensors = list(graph.initializer)
+    for node, attribute in [(node, attribute) for node in graph.node for attribute in node.attribute]:
+        # whatever type the attribute claims
+        if nested := [NESTED[field.name] for field, _ in attribute.ListFields() if field.name in NESTED]:
+            raise CheckpointError(f"{file}: no encoder has a {nested[0]} inside its graph ({node.op_type:.40})")
+        tensors += [attribute.t, *attribute.tensors]
+    uses_external_data = library("onnx").external_data_helper.uses_external_data
+    outside = [tensor.name for tensor in tensors if uses_external_data(tensor)]
     if outside or graph.sparse_initializer:
         raise CheckpointError(
             f"{file}: {len(outside)} tensors lie in other files or are sparse ({', '.join(outside[:3]):.80}); a "
@@ -191,49 +179,33 @@ def _check_graph(model: Any, file: str) -> None:
         )
 
 
-def _has_attribute(node: Any, fields: Iterable[str]) -> bool:
-    """Whether an attribute holds one of protobuf's fields, whatever type it says it has."""
-    return any(field.name in fields for attribute in node.attribute for field, _ in attribute.ListFields())
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield attribute.t
-            yield from attribute.tensors
-
-
-def _check_names(graph: Any, description: Description, file: str) -> None:
-    outputs = [SCENE, FRAMES] + [LOGITS] * (description.head is not None)
-    for what, found, wanted in (("inputs", graph.input, [WAVEFORM, LENGTHS]), ("outputs", graph.output, outputs)):
-        names = [value.name for value in found]
+def _check_tensors(graph: Any, description: Description, file: str) -> SceneProbe | None:
+    """Check inputs, outputs and the tensors that decide sizes, so that nobody allocates more; returns the head."""
+    config, size, onnx = description.encoder, description.head, library("onnx")
+    outputs = [SCENE, FRAMES] + [LOGITS] * (size is not None)
+    for what, values, wanted in (("inputs", graph.input, [WAVEFORM, LENGTHS]), ("outputs", graph.output, outputs)):
+        names = [value.name for value in values]
         if names != wanted:
             raise CheckpointError(f"{file}: {what} {', '.join(names):.80} instead of {', '.join(wanted)}")
-
-
-def _check_weights(
-    graph: Any, description: Description, file: str
-) -> tuple[Float32[np.ndarray, "scene class"], Float32[np.ndarray, " class"]] | None:
-    """That the tensors whose sizes decide are as described, so that nobody asks for more; gives the head."""
-    config, size, onnx = description.encoder, description.head, onnx_library()
     found = {tensor.name: tensor for tensor in graph.initializer}
     scene = config.bands * config.width
-    wanted = {POSITIONS: [config.bands, config.steps, config.width]}
+    shapes = {POSITIONS: [config.bands, config.steps, config.width]}
     if size is not None:
-        wanted |= {HEAD_WEIGHT: [scene, size.classes], HEAD_BIAS: [size.classes]}
-        if isinstance(size, SceneProbeSize) and size.scene != scene:
-            raise CheckpointError(
-                f"{file}: a head on scenes of {size.scene} numbers, and its encoder's have {scene}"
-            )
-    for name, shape in wanted.items():
+        shapes |= {HEAD_WEIGHT: [scene, size.classes], HEAD_BIAS: [size.classes]}
+    if isinstance(size, SceneProbeSize) and size.scene != scene:
+        raise CheckpointError(f"{file}: a head on scenes of {size.scene} numbers, and its encoder's have {scene}")
+    for name, shape in shapes.items():
         real = list(found[name].dims) if name in found else None
         if real != shape or found[name].data_type != onnx.TensorProto.FLOAT:
             raise CheckpointError(f"{file}: {name} has the shape {real}, and its description says {shape}")
     if size is None:
         return None
     try:
-        matrix, bias = (onnx.numpy_helper.to_array(found[name]) for name in (HEAD_WEIGHT, HEAD_BIAS))
+        weight, bias = (np.array(onnx.numpy_helper.to_array(found[name])) for name in (HEAD_WEIGHT, HEAD_BIAS))
     except ValueError as error:
         raise CheckpointError(f"{file}: its head is damaged ({error})") from error
-    return matrix, bias
+    with torch.device("meta"):
+        head = SceneProbe(*weight.shape)
+    state = {"linear.weight": torch.from_numpy(weight).T.contiguous(), "linear.bias": torch.from_numpy(bias)}
+    head.load_state_dict(state, assign=True)
+    return head

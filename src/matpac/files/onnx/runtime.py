@@ -10,11 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matpac.files.checkpoint.published import CheckpointError
-from matpac.files.onnx.files import OnnxFile, read_model, runtime_library
+from matpac.files.onnx.files import OnnxFile, library, read_model
 from matpac.files.onnx.graph import FRAMES, LENGTHS, SCENE, WAVEFORM
 from matpac.model.chunks import Chunk
 from matpac.model.embedder import Embedder
-from matpac.model.heads import SceneProbe
 from matpac.model.network import padded, weights_digest
 from matpac.model.vit import EncoderConfig
 
@@ -84,11 +83,11 @@ def load_onnx(path: str | Path, device: str | torch.device = "cpu") -> Embedder:
     file = read_model(Path(path))
     # by its path: ONNX Runtime needs half the memory that it needs for bytes
     network = OnnxNetwork(file, _session(str(path), torch.device(device)), str(path))
-    return Embedder(network, file.description.logmel, _head(file), file.description.card)
+    return Embedder(network, file.description.logmel, file.head, file.description.card)
 
 
 def _session(name: str, device: torch.device) -> Any:
-    runtime = runtime_library()
+    runtime = library("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = QUIET
@@ -104,17 +103,6 @@ def _session(name: str, device: torch.device) -> Any:
         return runtime.InferenceSession(name, options, providers=providers, enable_fallback=0)
     except Exception as error:  # its errors share no class below this one
         raise CheckpointError(f"{name}: ONNX Runtime {runtime.__version__} refuses it ({_line(error)})") from error
-
-
-def _head(file: OnnxFile) -> SceneProbe | None:
-    """The head as a matrix on the scene, which every head is in an ONNX file."""
-    if file.head is None:
-        return None
-    matrix, bias = (torch.from_numpy(np.array(part)) for part in file.head)
-    with torch.device("meta"):
-        head = SceneProbe(*matrix.shape)
-    head.load_state_dict({"linear.weight": matrix.T.contiguous(), "linear.bias": bias}, assign=True)
-    return head
 
 
 def _line(error: Exception) -> str:
