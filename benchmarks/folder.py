@@ -29,8 +29,7 @@ from torch.nn import functional as F
 
 from matpac.audio import find_audio, read
 from matpac.files.loading import load
-from matpac.files.onnx.checking import made_up_sounds
-from matpac.files.onnx.export import export_onnx
+from matpac.files.onnx.export import export_onnx, synthetic_sounds
 from matpac.model import linear
 from matpac.model.embedder import Embedder
 from matpac.model.vit import SIZES, Encoder
@@ -140,8 +139,8 @@ def main() -> None:
         (root / "sounds").mkdir()
         seconds = make_folder(root / "sounds", options.files)
         encoder = Embedder(Encoder(SIZES[options.size]))
-        sounds = made_up_sounds([97_600] * 16, RATE)
-        exported = load(export_onnx(encoder, root / "encoder.onnx", int8="dynamic", sounds=sounds).path)
+        sounds = synthetic_sounds([97_600] * 16, RATE)
+        exported = load(export_onnx(encoder, root / "encoder.onnx", int8=True, sounds=sounds).path)
         ways = {
             "plain loop": (plain_loop, encoder),
             "the loop, oneDNN's layers": (loop, encoder),

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from rates import machine
 
+from matpac import audio
+from matpac.data.files import list_clips
 from matpac.files.loading import load
-from matpac.files.onnx.checking import made_up_sounds
-from matpac.files.onnx.export import export_onnx
-from matpac.interop.export_command import draw_sounds
+from matpac.files.onnx.export import export_onnx, synthetic_sounds
 from matpac.model.embedder import Embedder
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import SIZES, Encoder
@@ -32,19 +32,13 @@ CALIBRATION = 48
 """Sounds that variants are calibrated with; the rest is compared on."""
 
 
-def variants(
-    encoder: Embedder, sounds: list[np.ndarray], folder: Path, partly: bool
-) -> dict[str, tuple[Embedder, float]]:
+def variants(encoder: Embedder, sounds: list[np.ndarray], folder: Path) -> dict[str, tuple[Embedder, float]]:
     """Every way to run it, with the megabytes of its file."""
     ways: dict[str, dict] = {
         "ONNX float32": {},
-        "int8 dynamic": {"int8": "dynamic"},
-        "int8 dynamic, smoothed": {"int8": "dynamic", "sounds": sounds},
-        "int8 static, smoothed": {"int8": "static", "sounds": sounds},
+        "int8, synthetic sounds": {"int8": True},
+        "int8, smoothed by these sounds": {"int8": True, "sounds": sounds},
     }
-    if partly:
-        for layer in ("patch_embed", "qkv", "proj", "fc1", "fc2"):
-            ways[f"int8 dynamic, {layer} float32"] = {"int8": "dynamic", "keep_float": [f"*{layer}"]}
     found = {"PyTorch float32": (encoder, float("nan"))}
     for number, (name, how) in enumerate(ways.items()):
         path = folder / f"{number}.onnx"
@@ -71,29 +65,32 @@ def speed(size: str, rounds: int) -> None:
     rng = np.random.default_rng(0)
     lengths = {"8 clips of 10 s": [160_000] * 8, "12 clips of 0.5–12 s": list(rng.integers(8_000, 192_000, 12))}
     with TemporaryDirectory() as folder:
-        found = variants(encoder, made_up_sounds([97_600] * 16, 16_000), Path(folder), partly=False)
+        found = variants(encoder, synthetic_sounds([97_600] * 16, 16_000), Path(folder))
         for case, samples in lengths.items():
-            clips = made_up_sounds(samples, 16_000)
+            clips = synthetic_sounds(samples, 16_000)
             taken = measure_speed(
                 {name: partial(one.scene, clips, 16_000) for name, (one, _) in found.items()}, rounds
             )
             medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
             print(f"\n{size}, {case}; medians of {rounds} rounds, {torch.get_num_threads()} threads")
-            print(f"{'':26} {'MB':>7} {'audio s/s':>10} {'× PyTorch':>10} {'× ONNX float32':>15}")
+            print(f"{'':32} {'MB':>7} {'audio s/s':>10} {'× PyTorch':>10} {'× ONNX float32':>15}")
             for name, seconds in medians.items():
                 rate = sum(samples) / 16_000 / seconds
                 shares = medians["PyTorch float32"] / seconds, medians["ONNX float32"] / seconds
-                print(f"{name:26} {found[name][1]:7.1f} {rate:10.1f} {shares[0]:10.2f} {shares[1]:15.2f}")
+                print(f"{name:32} {found[name][1]:7.1f} {rate:10.1f} {shares[0]:10.2f} {shares[1]:15.2f}")
 
 
 def cost(encoder: Embedder, source: str) -> None:
     """The table of cosines."""
-    sounds, _ = draw_sounds(encoder, source, clips=4 * CALIBRATION)
+    samples = encoder.logmel.config.samples(encoder.config.frames)
+    clips = list_clips(source).clips
+    drawn = [clips[number] for number in np.random.default_rng(0).permutation(len(clips))[: 4 * CALIBRATION]]
+    sounds = [audio.read_crop(clip.path, 0, samples, encoder.sample_rate) for clip in drawn]
     calibration, rest = sounds[:CALIBRATION], sounds[CALIBRATION:]
     if not rest:
         raise SystemExit(f"{source}: {len(sounds)} sounds are too few; more than {CALIBRATION} are needed")
     with TemporaryDirectory() as folder:
-        found = variants(encoder, calibration, Path(folder), partly=True)
+        found = variants(encoder, calibration, Path(folder))
         print(f"\ncosine to PyTorch float32 on {len(rest)} sounds of {source}: mean, least")
         print(f"{'':34} {'scenes':>17} {'scenes − mean':>17} {'frames':>17} {'frames − mean':>17}")
         wanted = [vectors(encoder, rest), torch.cat(encoder.frames(rest, encoder.sample_rate)[0])]

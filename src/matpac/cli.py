@@ -29,7 +29,7 @@ COMMANDS = {
     "pack": ("write a corpus as shards for large runs", "data.packing.command"),
     "probe": ("evaluate frozen encoders on labelled sounds", "probe.command"),
     "finetune": ("train an encoder and a head on labels: a tagger", "finetune.command"),
-    "export": ("write an encoder as ONNX, in float32 or int8", "interop.export_command"),
+    "export": ("write an encoder as ONNX, in float32 or int8", "interop.command"),
 }
 """What each command is for, and the module below `matpac` that has a function of its name."""
 

@@ -1,4 +1,4 @@
-"""What X-ARES asks of an encoder (its README and its `check_audio_encoder`), point by point."""
+"""What X-ARES requires of an encoder (its README and its `check_audio_encoder`), point by point."""
 
 import re
 import sys
@@ -21,33 +21,22 @@ def weights(tmp_path_factory) -> Path:
     return save(tiny(), tmp_path_factory.mktemp("xares") / "x.safetensors")
 
 
-def test_the_attributes(weights: Path) -> None:
-    encoder = MatpacEncoder(str(weights))
-    assert isinstance(encoder, nn.Module)
-    assert type(encoder).__name__.endswith("Encoder")
-    assert (encoder.sampling_rate, encoder.output_dim, encoder.hop_size_in_ms) == (16_000, 16, 160)
-
-
-@pytest.mark.parametrize("samples", [400, 9_000, 50_000, 160_000])
+@pytest.mark.parametrize("samples", [400, 9_000, 50_000])
 def test_frames_of_a_batch(weights: Path, samples: int) -> None:
-    encoder = MatpacEncoder(str(weights))
-    audio = torch.randn(2, samples)
+    encoder, audio = MatpacEncoder(str(weights)), torch.randn(2, samples)
+    assert isinstance(encoder, nn.Module)
+    assert (encoder.sampling_rate, encoder.output_dim, encoder.hop_size_in_ms) == (16_000, 16, 160)
     frames = encoder(audio)
-    assert isinstance(frames, torch.Tensor)
     assert frames.dtype == torch.float32
-    assert frames.device == audio.device
     assert frames.shape == (2, frames.shape[1], encoder.output_dim)
-    duration = 1000 * samples / encoder.sampling_rate
-    assert abs(frames.shape[1] - duration / encoder.hop_size_in_ms) <= 1
+    assert abs(frames.shape[1] - 1000 * samples / encoder.sampling_rate / encoder.hop_size_in_ms) <= 1
     torch.testing.assert_close(frames, encoder.embedder.frames(audio, 16_000)[0])
     assert torch.equal(encoder(audio[0]), encoder(audio[:1]))
     assert not frames.requires_grad
 
 
-def test_a_file_of_ones_own_has_one_encoder_and_needs_no_argument(
-    weights: Path, tmp_path: Path, monkeypatch
-) -> None:
-    """As the module's first lines show it; X-ARES takes the one name of the file that ends on Encoder."""
+def test_an_own_file_has_one_encoder_that_needs_no_argument(weights: Path, tmp_path: Path, monkeypatch) -> None:
+    """As the module's docstring shows it; X-ARES takes the one name of the file that ends on Encoder."""
     shown = re.search(r"\n *# my_encoder.py\n(.+?)\n *\$", xares.__doc__ or "", re.DOTALL)
     assert shown
     code = textwrap.dedent(shown[1]).replace("runs/mine", str(weights))
@@ -64,7 +53,7 @@ def test_a_file_of_ones_own_has_one_encoder_and_needs_no_argument(
     assert [name for name in dir(xares) if name.endswith("Encoder")] == ["MatpacEncoder"]
 
 
-def test_the_encoder_where_none_is_named(monkeypatch) -> None:
+def test_the_default_encoder(monkeypatch) -> None:
     loaded = []
     monkeypatch.setattr("matpac.files.loading.load", lambda source: loaded.append(source) or tiny())
     MatpacEncoder()

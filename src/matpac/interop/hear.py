@@ -1,10 +1,10 @@
-"""MATPAC by the HEAR interface (hearbenchmark.com/hear-api.html), for HEAR's own kit and whatever else speaks it.
+"""MATPAC by the HEAR interface (hearbenchmark.com/hear-api.html), for HEAR's own kit and other programs.
 
     hear-validator matpac.interop.hear --model runs/mine
     python -m heareval.embeddings.runner matpac.interop.hear --model runs/mine
 
-Frames come every 160 ms (of tiny 320), which is coarser than the 50 ms that HEAR suggests for transcribing
-notes; the papers' encoders have no finer ones.
+Frames come every `encoder.hop` (160 ms with the papers' front-end), coarser than the 50 ms that HEAR suggests for
+transcribing notes.
 """
 
 import torch
@@ -19,26 +19,13 @@ DEFAULT = "matpac++"
 
 
 class HearModel(nn.Module):
-    """An encoder with the attributes that HEAR asks of a model."""
+    """An encoder with the attributes that HEAR requires of a model; calling it gives scenes."""
 
     def __init__(self, encoder: Embedder):
         super().__init__()
         self.encoder = encoder
-
-    @property
-    def sample_rate(self) -> int:
-        """Of the audio that it takes, in Hz."""
-        return self.encoder.sample_rate
-
-    @property
-    def scene_embedding_size(self) -> int:
-        """Width of a scene."""
-        return self.encoder.width
-
-    @property
-    def timestamp_embedding_size(self) -> int:
-        """Width of a frame: the same."""
-        return self.encoder.width
+        self.sample_rate = encoder.sample_rate  # Hz
+        self.scene_embedding_size = self.timestamp_embedding_size = encoder.width
 
     def forward(self, audio: Float[Tensor, "sound samples"]) -> Float[Tensor, "sound width"]:
         """As `get_scene_embeddings`."""
@@ -58,14 +45,14 @@ def load_model(model_file_path: str = "") -> HearModel:
 
 
 def get_scene_embeddings(audio: Float[Tensor, "sound samples"], model: HearModel) -> Float[Tensor, "sound width"]:
-    """One vector a sound, on the audio's device.
+    """One vector per sound, on the audio's device.
 
     Args:
         audio: mono in [-1, 1], at the model's rate.
         model: as `load_model` gave it.
 
     Raises:
-        AudioError: the sounds are shorter than 25 ms, or not finite.
+        AudioError: the sounds are shorter than a window, or not finite.
     """
     return model.encoder.scene(audio, model.sample_rate).to(audio.device)
 
@@ -73,11 +60,8 @@ def get_scene_embeddings(audio: Float[Tensor, "sound samples"], model: HearModel
 def get_timestamp_embeddings(
     audio: Float[Tensor, "sound samples"], model: HearModel
 ) -> tuple[Float[Tensor, "sound time width"], Float[Tensor, "sound time"]]:
-    """Vectors over time, and the times of their centres in milliseconds: 87.5, 247.5, …
-
-    Args and Raises as `get_scene_embeddings`.
-    """
+    """Vectors over time, and the times of their centres in milliseconds; otherwise as `get_scene_embeddings`."""
     frames, times = model.encoder.frames(audio, model.sample_rate)
     milliseconds = (1000 * times).expand(len(audio), -1)
-    # multiples of half a millisecond: float32 has them exactly for the first two hours
+    # multiples of half a millisecond, which float32 holds exactly for the first two hours
     return frames.to(audio.device), milliseconds.to(audio.device, torch.float32)

@@ -8,7 +8,7 @@
 
     $ python -m xares.run my_encoder.py src/tasks/esc50_task.py
 
-X-ARES takes the one name of that file that ends on Encoder.
+X-ARES takes the one name in that file that ends on Encoder.
 """
 
 from typing import ClassVar
@@ -21,7 +21,7 @@ from matpac.files import loading
 
 
 class MatpacEncoder(nn.Module):
-    """Frames every 160 ms (of tiny 320), [batch, T, width].
+    """Frames with the attributes that X-ARES requires of an encoder.
 
     Args:
         source: whatever `matpac.load` takes; without it the class's.
@@ -35,21 +35,9 @@ class MatpacEncoder(nn.Module):
     def __init__(self, source: str | None = None):
         super().__init__()
         self.embedder = loading.load(source or self.source)
-
-    @property
-    def sampling_rate(self) -> int:
-        """Of the audio that it takes, in Hz."""
-        return self.embedder.sample_rate
-
-    @property
-    def output_dim(self) -> int:
-        """Width of a frame."""
-        return self.embedder.width
-
-    @property
-    def hop_size_in_ms(self) -> int:
-        """From one frame to the next: 160."""
-        return round(1000 * self.embedder.hop)
+        self.sampling_rate = self.embedder.sample_rate  # Hz
+        self.output_dim = self.embedder.width
+        self.hop_size_in_ms = round(1000 * self.embedder.hop)
 
     @torch.inference_mode()
     def forward(
@@ -58,6 +46,6 @@ class MatpacEncoder(nn.Module):
         """Frames of mono waveforms in [-1, 1], on the audio's device.
 
         Raises:
-            AudioError: shorter than 25 ms, or not finite.
+            AudioError: shorter than a window, or not finite.
         """
         return self.embedder.frames(audio, self.sampling_rate)[0].to(audio.device)

@@ -26,8 +26,8 @@ value where that is above 1; default: a tenth of what 16-bit numbers would cost 
 LEAST_COSINE = 0.99
 """Mean cosine of 8-bit scenes to float32's below which a file is refused; default: neighbours would change."""
 
-MADE_UP_SOUNDS = 16
-"""Sounds made up for 8 bits where none are given; default: more change neither scales nor cosines."""
+SOUNDS_FOR_INT8 = 16
+"""Synthetic sounds where none are given; default: smoothed by them, `tiny` is as exact as by other sounds."""
 
 
 class ExportError(MatpacError):
@@ -79,7 +79,7 @@ def export_onnx(
         path: of the file, `.onnx`.
         int8: 8-bit matrices, with ranges of activations that follow the sound.
         sounds: for 8 bits, at the encoder's rate, like those to be embedded: three of four are used to smooth
-            outliers, the others to compare vectors on. Without them, made-up ones.
+            outliers, the others to compare vectors on. Without them, synthetic ones.
 
     Raises:
         ExportError: the file would not compute what the encoder does.
@@ -120,7 +120,7 @@ def _check_call(encoder: Embedder, path: Path, int8: bool, sounds: Sequence[np.n
     if not path.parent.is_dir():
         raise MatpacError(f"{path}: the folder {path.parent} does not exist; create it first")
     if sounds and not int8:
-        raise MatpacError(f"{path}: sounds to calibrate with are for 8-bit files; add --int8")
+        raise MatpacError(f"{path}: sounds to smooth outliers with are for 8-bit files; add int8=True")
 
 
 def check_lengths(embedder: Embedder) -> list[int]:
@@ -131,7 +131,7 @@ def check_lengths(embedder: Embedder) -> list[int]:
     return [config.samples(count) + config.hop // 2 for count in sorted(edge for edge in edges if edge > 0)]
 
 
-def made_up_sounds(lengths: Sequence[int], sample_rate: int) -> list[Float32[np.ndarray, " _"]]:
+def synthetic_sounds(lengths: Sequence[int], sample_rate: int) -> list[Float32[np.ndarray, " _"]]:
     """Sounds of given lengths (samples): gliding tones and noise that swell, from loud to nearly silent."""
     random = np.random.default_rng(0)
     sounds = []
@@ -148,10 +148,10 @@ def made_up_sounds(lengths: Sequence[int], sample_rate: int) -> list[Float32[np.
 
 
 def _sounds_for_int8(encoder: Embedder) -> list[np.ndarray]:
-    """Made-up sounds shorter and longer than a chunk, loud and quiet ones among those compared on too."""
+    """Synthetic sounds shorter and longer than a chunk, loud and quiet ones among those compared on too."""
     span = encoder.logmel.config.samples(encoder.config.frames)
-    sounds = made_up_sounds([span * (2 + number) // 4 for number in range(MADE_UP_SOUNDS)], encoder.sample_rate)
-    return [sounds[number] for number in np.random.default_rng(0).permutation(MADE_UP_SOUNDS)]
+    sounds = synthetic_sounds([span * (2 + n) // 4 for n in range(SOUNDS_FOR_INT8)], encoder.sample_rate)
+    return [sounds[n] for n in np.random.default_rng(0).permutation(SOUNDS_FOR_INT8)]
 
 
 def check_agreement(reference: Embedder, exported: Embedder, lengths: Sequence[int]) -> float:
@@ -164,7 +164,7 @@ def check_agreement(reference: Embedder, exported: Embedder, lengths: Sequence[i
         ExportError: they differ by more than `CLOSE`.
     """
     rate, worst = reference.sample_rate, 0.0
-    sounds = made_up_sounds(lengths, rate)
+    sounds = synthetic_sounds(lengths, rate)
     for clips in [*([sound] for sound in sounds), sounds]:
         pairs = [(reference.scene(clips, rate), exported.scene(clips, rate))]
         pairs += zip(reference.frames(clips, rate)[0], exported.frames(clips, rate)[0], strict=True)
@@ -193,12 +193,12 @@ def check_cosines(
     Raises:
         ExportError: their mean cosine is below `least`.
     """
-    scenes = [embedder.scene(list(sounds), reference.sample_rate).double() for embedder in (reference, exported)]
-    cosines = torch.cosine_similarity(*scenes)
+    one, other = (embedder.scene(list(sounds), reference.sample_rate) for embedder in (reference, exported))
+    cosines = torch.cosine_similarity(one.double(), other.double())
     found = Cosines(float(cosines.mean()), float(cosines.min()), len(sounds))
     if not found.mean >= least:
         raise ExportError(
             f"{reference.card.name}: 8 bits change its scenes too much (mean cosine {found.mean:.4f}, at least "
-            f"{least:g} is required); nothing was written. Give sounds like yours (--calibrate), or export float32"
+            f"{least:g} is required); nothing was written. Give sounds like yours, or export float32"
         )
     return found

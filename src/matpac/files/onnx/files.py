@@ -165,11 +165,14 @@ def _check_graph(model: Any, file: str) -> None:
         named = ", ".join(foreign) or "functions of its own"
         raise CheckpointError(f"{file}: needs operators that are not ONNX's own ({named:.80}); it was not opened")
     tensors = list(graph.initializer)
-    for node, attribute in [(node, attribute) for node in graph.node for attribute in node.attribute]:
-        # whatever type the attribute claims
-        if nested := [NESTED[field.name] for field, _ in attribute.ListFields() if field.name in NESTED]:
-            raise CheckpointError(f"{file}: no encoder has a {nested[0]} inside its graph ({node.op_type:.40})")
-        tensors += [attribute.t, *attribute.tensors]
+    for node in graph.node:
+        for attribute in node.attribute:
+            # whatever type the attribute claims
+            if nested := [NESTED[field.name] for field, _ in attribute.ListFields() if field.name in NESTED]:
+                raise CheckpointError(
+                    f"{file}: no encoder has a {nested[0]} inside its graph ({node.op_type:.40})"
+                )
+            tensors += [attribute.t, *attribute.tensors]
     uses_external_data = library("onnx").external_data_helper.uses_external_data
     outside = [tensor.name for tensor in tensors if uses_external_data(tensor)]
     if outside or graph.sparse_initializer:

@@ -1,6 +1,6 @@
 """8-bit matrices for the network's linear layers: smoothed, then rounded by ONNX Runtime's quantiser.
 
-Weights are rounded per output channel (signed), activations to 0 … 255 with one scale per tensor, that of
+Weights are rounded per output channel (signed), activations to 0 … 255 with one scale per tensor, from the sound
 at hand. Everything else stays float32: front-end, norms, attention's own products, GELU, head.
 
 A token's activations share one scale, so a channel a hundred times louder than the others leaves them few levels.
