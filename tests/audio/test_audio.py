@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from helpers.sound_files import GOOD, make_mixed_folder, make_sound, write_sound
 from matpac import audio
+from matpac.audio import files
 
 RATES = (8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000)
 LOSSY = {"album/stereo_22k.ogg", "album/mono_16k.mp3", "album/deep/stereo_48k.OPUS"}
@@ -159,15 +160,15 @@ def test_any_error_of_a_library_names_the_file(
     def fail(path: Path) -> None:
         raise raised
 
-    monkeypatch.setattr(audio, "open_decoder", fail)
+    monkeypatch.setattr(files, "open_decoder", fail)
     raised: BaseException = AttributeError("no such thing")
-    with pytest.raises(audio.AudioError, match=r"8000\.wav: .*AttributeError: no such thing.*FLAC") as told:
+    with pytest.raises(audio.AudioError, match=r"8000\.wav: .*AttributeError: no such thing.*FLAC") as caught:
         read(waves[8_000])
-    assert told.value.__cause__ is raised
-    for raised in (MemoryError(), PermissionError(), KeyboardInterrupt(), audio.AudioError("x.wav: told")):
-        with pytest.raises(type(raised)) as told:
+    assert caught.value.__cause__ is raised
+    for raised in (MemoryError(), PermissionError(), KeyboardInterrupt(), audio.AudioError("x.wav: bad")):
+        with pytest.raises(type(raised)) as caught:
             read(waves[8_000])
-        assert told.value is raised
+        assert caught.value is raised
 
 
 def test_samples_that_are_too_large_to_be_sound(tmp_path: Path) -> None:
@@ -188,14 +189,6 @@ def test_unusable_samples_by_place_and_kind() -> None:
 
 
 # --- arrays ------------------------------------------------------------------------------------------------
-
-
-def test_to_mono() -> None:
-    both = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, -1.0]])
-    np.testing.assert_array_equal(audio.to_mono(both), np.array([2, 2, 1], np.float32))
-    assert audio.to_mono(both[0]).dtype == np.float32
-    with pytest.raises(ValueError, match=r"not \[16000, 2\]; transpose"):
-        audio.to_mono(np.zeros((16_000, 2)))
 
 
 @settings(deadline=None, max_examples=30)

@@ -83,7 +83,7 @@ def test_no_sound_file_is_opened(tmp_path, monkeypatch):
     """Readers know metadata alone."""
     for name, make in corpora.MAKERS.items():
         make(tmp_path / name)
-    monkeypatch.setattr("matpac.audio.decoders.open_decoder", None)
+    monkeypatch.setattr("matpac.audio.files.open_decoder", None)
     monkeypatch.setattr("soundfile.SoundFile", None)
     for name in corpora.MAKERS:
         read_task(name, tmp_path / name)

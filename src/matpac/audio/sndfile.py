@@ -4,8 +4,7 @@ What this does beyond calling the library follows from how libsndfile 1.2.2 beha
 
 - a FLAC cut short raises in the middle of a read; an MP3 cut short, and an Ogg file with a damaged page, just
   end early, without an error: the frames that the header promised are compared with those that came;
-- an Ogg file cut short, and a WAV, AIFF or AU file cut short, says itself how much is left: it reads as a
-  shorter, whole file;
+- an Ogg, WAV, AIFF or AU file cut short still shows how much is left: it reads as a shorter, whole file;
 - an MP3 without a Xing, Info or VBRI header has an estimated length, and libsndfile never reads past it;
 - of several Ogg files or MP3s joined in one, only the first is read, without an error;
 - a seek into the last page of an Ogg Vorbis file lands up to one block away from where it should;
@@ -25,35 +24,35 @@ import numpy as np
 import soundfile
 from jaxtyping import Float32
 
-from matpac.audio.decoders.base import AudioError, AudioInfo, Source, ended_early
+from matpac.audio.decoder import AudioError, AudioInfo, Source, ended_early
 
-# Frames decoded before a place in an MP3. MPEG frames borrow up to 511 bytes from earlier ones (ISO 11172-3,
-# main_data_begin) and lap over one frame; two were enough in every file tried (16 kbit/s up), eight are cheap.
+# Frames decoded before a position in an MP3. MPEG frames borrow up to 511 bytes from earlier ones (ISO 11172-3,
+# main_data_begin) and overlap by one frame; two were enough in every file tried (16 kbit/s up), eight are cheap.
 MP3_PREROLL_FRAMES = 8 * 1152
-# Seconds decoded before a place in Opus. RFC 7845 §4.6 asks for 80 ms; speech mode converges more slowly: in a
+# Seconds decoded before a position in Opus. RFC 7845 §4.6 asks for 80 ms; speech mode converges more slowly: in a
 # file at 16 kHz the largest error was 0.074 of full scale without, 0.046 with 80 ms, 0.016 with half a second,
 # 0.005 with two. In music mode there is none.
 OPUS_PREROLL_SECONDS = 0.5
-# An MP3's length header gives whole MPEG frames; encoders and decoders differ by up to two of them about the
+# An MP3's length header counts whole MPEG frames; encoders and decoders differ by up to two of them in the
 # silence at both ends.
 MP3_TOLERANCE_FRAMES = 2 * 1152
 # Share of the bytes of an MP3 that may stay unread though they look like sound: an estimate from a constant bit
 # rate is right to 1 %.
 MP3_UNREAD_SHARE = 0.1
-# How frames of layers II and III begin (ISO 11172-3, 13818-3, version 2.5 too): all of a file alike, each at most
-# 1729 bytes after the last. In a tag or picture behind the sound each of these is there by chance alone, every
-# 65 536 bytes if at random.
+# How frames of layers II and III begin (ISO 11172-3, 13818-3, version 2.5 too): the same in all of a file, each at
+# most 1729 bytes after the last. In a tag or picture behind the sound, each of these occurs only at random, every
+# 65 536 bytes.
 MP3_SYNC = re.compile(rb"\xff[\xe2-\xe5\xf2-\xf5\xfa-\xfd]")
 MP3_SYNC_BYTES = 3000
-MP3_LOOK_BYTES = 2**24  # that much of what is unread is looked at: pictures are smaller
+MP3_LOOK_BYTES = 2**24  # that much of what is unread is checked: pictures are smaller
 # Two Ogg pages at their largest (RFC 3533 §6: 27 + 255 + 255·255 bytes), so that the last but one is found.
 OGG_TAIL_BYTES = 2 * 65_307
 
 
 class _Stream(soundfile.SoundFile):
-    """A file read straight on: soundfile seeks after every read of a file that it takes for seekable.
+    """A file read without seeks: soundfile seeks after every read of a file that it takes for seekable.
 
-    Such a seek starts the decoder anew, which at the seams of blocks gave errors up to full scale (libsndfile
+    Such a seek restarts the decoder, which at the seams of blocks gave errors up to full scale (libsndfile
     1.2.2, soundfile 0.14; MP3 at low bit rates, Opus).
     """
 
@@ -62,14 +61,16 @@ class _Stream(soundfile.SoundFile):
 
 
 class SndfileDecoder:
-    """A file that libsndfile reads; raises soundfile.LibsndfileError where it can't be opened."""
+    """A file that libsndfile reads; raises soundfile.LibsndfileError where it cannot be opened."""
 
     def __init__(self, path: Source) -> None:
         self._path = path
         self._position = 0
-        self._bytes = None  # a stream that libsndfile reads; of an MP3 always, since it shows how far decoding got
+        self._bytes = (
+            None  # a stream that libsndfile reads; always for an MP3, since it shows how far decoding got
+        )
         if isinstance(path, Path):
-            # bytes, since names of files need not be UTF-8, and soundfile takes only such text
+            # bytes: names of files need not be UTF-8, and soundfile accepts only such text
             name = os.fsencode(path) if os.name == "posix" else str(path)
             self._sound = _Stream(name)  # pyright: ignore[reportArgumentType]
         else:
@@ -131,10 +132,10 @@ class SndfileDecoder:
             return
         if self._position < self.info.frames:
             raise ended_early(self.info, self._position, "the file ends before its header says")
-        if self._sound.format == "OGG" and _begins_anew(self._path):
+        if self._sound.format == "OGG" and _has_second_stream(self._path):
             raise AudioError(
                 f"{self.info.path}: several Ogg files joined in one, of which only the first "
-                f"{self.info.duration:.2f} s can be read; write it anew: ffmpeg -i OLD.ogg NEW.flac"
+                f"{self.info.duration:.2f} s can be read; convert it: ffmpeg -i OLD.ogg NEW.flac"
             )
 
     def _check_end_of_mp3(self) -> None:
@@ -152,7 +153,7 @@ class SndfileDecoder:
             raise AudioError(
                 f"{self.info.path}: {reason}: {left:.0%} of the file lies after the "
                 f"{self._position / self.info.sample_rate:.2f} s that can be read; "
-                "write it anew: ffmpeg -i OLD.mp3 NEW.flac"
+                "convert it: ffmpeg -i OLD.mp3 NEW.flac"
             )
 
 
@@ -178,7 +179,7 @@ def _has_length_header(path: Source) -> bool:
 
 
 def _sound_left(path: Source, place: int) -> int:
-    """Bytes of an MP3 after a place, 0 where they hold no sound but tags, pictures or padding."""
+    """Bytes of an MP3 after a position, 0 where they hold no sound but tags, pictures or padding."""
     with _open(path) as file:
         file.seek(place)
         rest = file.read(MP3_LOOK_BYTES)
@@ -186,8 +187,8 @@ def _sound_left(path: Source, place: int) -> int:
     return _size(path) - place if frames * MP3_SYNC_BYTES > len(rest) else 0
 
 
-def _begins_anew(path: Source) -> bool:
-    """Whether streams begin in the middle of an Ogg file, after the pages that begin the first ones.
+def _has_second_stream(path: Source) -> bool:
+    """Whether streams begin in the middle of an Ogg file, after the pages with which the first ones begin.
 
     RFC 3533 §4: the first pages of streams that run side by side, as in a video, all come before any other page.
     """
@@ -203,7 +204,7 @@ def _begins_anew(path: Source) -> bool:
 
 
 def _last_page_start(path: Source) -> int:
-    """Frames that end before the last page of an Ogg file, 0 where that isn't found."""
+    """Frames that end before the last page of an Ogg file, 0 where that is not found."""
     with _open(path) as file:
         file.seek(max(0, _size(path) - OGG_TAIL_BYTES))
         tail = file.read()

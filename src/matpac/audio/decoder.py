@@ -1,4 +1,4 @@
-"""What every decoder of sound files offers, what they read from, and the error they share."""
+"""What every decoder of sound files offers, what it reads from, and the error of a file that cannot be used."""
 
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -12,12 +12,12 @@ from matpac.errors import MatpacError
 
 
 class AudioError(MatpacError):
-    """A sound file that can't be used; the message begins with its path and tells the way out."""
+    """A sound file that cannot be used; the message begins with its path and says what to do."""
 
 
 @runtime_checkable
 class SoundBytes(Protocol):
-    """A sound that is no file of its own: a member of an archive, bytes in memory. `str` names it."""
+    """A sound that is not a file of its own: a member of an archive, bytes in memory. `str` names it."""
 
     @property
     def size(self) -> int:
@@ -25,7 +25,7 @@ class SoundBytes(Protocol):
         ...
 
     def open(self) -> BufferedIOBase:
-        """Its bytes from the first on, in a stream that can seek; whoever opens it closes it."""
+        """Its bytes from the first on, in a stream that can seek; the caller closes it."""
         ...
 
 
@@ -34,7 +34,14 @@ Source = Path | SoundBytes
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a sound file's header says: rate in Hz, number of channels, length in frames at that rate."""
+    """The header of a sound file.
+
+    Args:
+        path: of the file.
+        sample_rate: in Hz.
+        channels: how many.
+        frames: length at that rate.
+    """
 
     path: str
     sample_rate: int
@@ -54,7 +61,7 @@ class Decoder(Protocol):
     info: AudioInfo
 
     def seek(self, frame: int) -> None:
-        """Makes `frame` the first one of the next read."""
+        """Make `frame` the first one of the next read."""
         ...
 
     def read(self, frames: int) -> Float32[np.ndarray, "frames channels"]:
@@ -62,7 +69,7 @@ class Decoder(Protocol):
         ...
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         ...
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from matpac.audio.decoders.base import AudioError, AudioInfo, ended_early
+from matpac.audio.decoder import AudioError, AudioInfo, ended_early
 
 AV_SUFFIXES = frozenset(
     {".m4a", ".m4b", ".mp4", ".mov", ".aac", ".webm", ".mkv", ".mka", ".wma", ".amr", ".3gp", ".avi", ".ac3"}
 )
-# Seconds decoded before a place, since decoders need some past: Opus 80 ms (RFC 7845 §4.6), more in speech
+# Seconds decoded before a position, since decoders need some past: Opus 80 ms (RFC 7845 §4.6), more in speech
 # mode (see sndfile.py), AAC one block.
 PREROLL_SECONDS = 0.5
 # Containers round their durations, and the last block of AAC is padded.
@@ -20,7 +20,7 @@ LENGTH_TOLERANCE_SECONDS = 0.1
 
 
 def import_av() -> Any | None:
-    """PyAV, or None where it isn't installed (it is optional and slow to import)."""
+    """PyAV, or None where it is not installed (it is optional and slow to import)."""
     try:
         import av  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
@@ -31,8 +31,8 @@ def import_av() -> Any | None:
 class AvDecoder:
     """A file that only FFmpeg reads.
 
-    Places after a seek are as exact as the container's clock: to the frame in m4a and mp4, to 1 ms in WebM. AAC
-    files made with noise substitution differ a little at each decoding: the decoder draws that noise.
+    Positions after a seek are as exact as the container's clock: to the frame in m4a and mp4, to 1 ms in WebM. AAC
+    files made with noise substitution differ a little at each decoding: the decoder draws that noise at random.
     """
 
     def __init__(self, path: Path, av: Any) -> None:
@@ -50,7 +50,7 @@ class AvDecoder:
         if codec is None or not codec.sample_rate or not codec.layout.nb_channels:
             self._container.close()
             raise _no_sound(path, "no decoder for its codec")
-        try:  # FFmpeg takes any few bytes for some format, and finds out when it looks for packets
+        try:  # FFmpeg takes any few bytes for some format, and notices when it looks for packets
             self._rate = int(codec.sample_rate)
             channels = int(codec.layout.nb_channels)
             self._rest = np.zeros((0, channels), np.float32)
@@ -95,7 +95,7 @@ class AvDecoder:
         return self._stream.start_time or 0
 
     def _fill(self, frames: int) -> int | None:
-        """Decodes until `frames` frames wait; returns the number of the first one decoded now, if any."""
+        """Decode until `frames` frames wait; returns the number of the first one decoded now, if any."""
         parts, have, first = [self._rest], len(self._rest), None
         try:
             while have < frames and (frame := next(self._decoded, None)) is not None:
@@ -113,13 +113,13 @@ class AvDecoder:
         return first if first is None else max(first, 0)
 
     def _check_kind(self, frame: Any, position: int) -> None:
-        """Raises AudioError where the sound goes on at another rate or with other channels: joined files."""
+        """Raise AudioError where the sound continues at another rate or with other channels: joined files."""
         kind = (self.info.sample_rate, self.info.channels)
         now = (frame.sample_rate, frame.layout.nb_channels)
         if now != kind:
             raise AudioError(
                 f"{self.info.path}: {kind[0]} Hz × {kind[1]} channels become {now[0]} Hz × {now[1]} at about "
-                f"{position / self._rate:.2f} s; write it anew: ffmpeg -i OLD NEW.flac"
+                f"{position / self._rate:.2f} s; convert it: ffmpeg -i OLD NEW.flac"
             )
 
     def _length(self) -> int:
