@@ -18,7 +18,7 @@ from helpers.packed_corpus import BAD, SIZE, files_of, packed
 from helpers.sound_files import write_sound
 from matpac.data.packing import encode, shard_files
 from matpac.data.packing import pack as pack_module
-from matpac.data.packing.plan import PackError
+from matpac.data.packing.pool import PackError
 from matpac.data.shards.listing import list_shards
 from matpac.errors import MatpacError
 
@@ -65,28 +65,19 @@ def _dying(function, calls, kill: int):
     return call
 
 
-PROGRAM = "import sys; from matpac.data.packing.command import run_pack; sys.exit(run_pack(sys.argv[1:]))"
+PROGRAM = "if __name__ == '__main__':\n    import sys; from matpac import cli; sys.exit(cli.main())\n"
 
 
 def start(source: Path, output: Path, guard: Path) -> "subprocess.Popen[str]":
-    guard.write_text(f"if __name__ == '__main__':\n    {PROGRAM}\n")
-    arguments = [
-        str(source),
-        "--output",
-        str(output),
-        "--format",
-        "pcm16",
-        "--shard-size",
-        str(SIZE),
-        "--workers",
-        "2",
-    ]
+    guard.write_text(PROGRAM)
+    options = ["--output", str(output), "--format", "pcm16", "--shard_size", str(SIZE), "--workers", "2"]
     return subprocess.Popen(
-        [sys.executable, str(guard), *arguments],
+        [sys.executable, str(guard), "pack", str(source), *options],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_program_takes_its_processes_with_it(
     number: signal.Signals, source: Path, whole: Path, tmp_path: Path
@@ -157,7 +148,7 @@ def test_a_shard_that_comes_out_as_another_is_not_left_there(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(encode, "FULL_SCALE", 30_000)  # as another version of a library: the sizes stay
-        with pytest.raises(PackError, match=r"000000\.tar: made again it is not what index\.json says .*copy"):
+        with pytest.raises(PackError, match=r"000000\.tar: written again it is not what index\.json says .*copy"):
             packed(source, damaged)
     assert not (damaged / "000000.tar").exists()
     packed(source, damaged)

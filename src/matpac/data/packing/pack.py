@@ -2,30 +2,27 @@
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock, Timeout
 
 from matpac import audio
-from matpac.atomic import written_whole
-from matpac.data.packing.plan import PackError, Settings, SourceFile, agree, plan_table
-from matpac.data.packing.pool import work_on
-from matpac.data.packing.progress import ClipProgress
+from matpac.atomic import write_text, written_whole
+from matpac.data.packing.plan import Settings, SourceFile, agree, plan_table
+from matpac.data.packing.pool import ClipProgress, PackError, work_on
 from matpac.data.packing.shard_files import Packed, ShardDone, ShardTask, shard_name, write_shard
 from matpac.data.shards.index import INDEX, TABLE, UNFINISHED, Index, read_index, write_index
 from matpac.errors import MatpacError, Skipped
 
 LEFT_OUT = "left_out.jsonl"
-LEAST_SHARD = 2**16
-"""Bytes; ours: less holds no clip."""
+LEAST_SHARD = 2**16  # bytes; a smaller shard holds no clip
 
 
 @dataclass(frozen=True)
@@ -37,19 +34,19 @@ class PackOptions:
         output: the folder of the shards.
         encoding: flac, or pcm16: larger, and quicker to decode.
         shard_size: planned bytes of a shard.
-        workers: processes; auto takes one a core.
+        workers: processes; one per core if None.
     """
 
     source: str
     output: str
     encoding: Literal["flac", "pcm16"] = "flac"
     shard_size: int = 10**9
-    workers: int | Literal["auto"] = "auto"
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         if self.shard_size < LEAST_SHARD:
             raise MatpacError(f"a shard of {self.shard_size} bytes holds nothing; give at least {LEAST_SHARD}")
-        if self.workers != "auto" and self.workers < 1:
+        if self.workers is not None and self.workers < 1:
             raise MatpacError(f"workers must be at least 1, not {self.workers}")
 
 
@@ -59,7 +56,7 @@ class PackResult:
 
     Args:
         index: of the shards.
-        left_out: files of the source that aren't in them.
+        skipped: files of the source that aren't in the shards.
         written: shards that this call wrote.
         seconds: that it took.
     """
@@ -70,20 +67,13 @@ class PackResult:
     seconds: float
 
 
-def count_workers(wanted: int | Literal["auto"]) -> int:
-    """Processes that pack: as many as this one may use cores."""
-    if wanted != "auto":
-        return wanted
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def pack(options: PackOptions) -> PackResult:
     """Writes the shards that aren't there yet, then the index. Can be killed at any time and called again.
 
     Where the index is there, shards that are gone, or of another size than it says, are written again.
 
     Raises:
-        PackError: the folder can't be used or gone on with, or not be written, or a shard not be made again.
+        PackError: the folder can't be used, resumed or written, or a shard can't be written again.
         DataError: no file of the source can be packed.
     """
     began = time.monotonic()
@@ -117,7 +107,7 @@ def _writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise PackError(
             f"{folder}: can't be written ({error.strerror or error}); make room or check its rights, and run the "
-            "same command again: it goes on"
+            "same command again to resume"
         ) from error
 
 
@@ -126,8 +116,7 @@ def _write_missing(folder: Path, plan: Sequence[SourceFile], options: PackOption
     count = _count(plan)
     missing = [number for number in range(count) if _done(folder, number) is None]
     for done in _written(folder, missing, count, plan, options):
-        with written_whole(_note(folder, int(Path(done.shard.name).stem))) as draft:
-            draft.write_text(done.to_json())
+        write_text(_note(folder, int(Path(done.shard.name).stem)), done.to_json())
     return len(missing)
 
 
@@ -144,9 +133,9 @@ def _write_again(folder: Path, index: Index, plan: Sequence[SourceFile], options
             if done.shard not in index.shards:
                 (folder / done.shard.name).unlink()
                 raise PackError(
-                    f"{folder / done.shard.name}: made again it is not what {INDEX} says (other versions of the "
-                    f"libraries that decode and encode?); copy it from where it is whole, or remove {folder} and "
-                    "pack again"
+                    f"{folder / done.shard.name}: written again it is not what {INDEX} says (other versions of "
+                    f"the libraries that decode and encode?); copy it from where it is whole, or remove {folder} "
+                    "and pack again"
                 )
     return len(missing)
 
@@ -159,24 +148,23 @@ def _count(plan: Sequence[SourceFile]) -> int:
 def _written(
     folder: Path, missing: Sequence[int], count: int, plan: Sequence[SourceFile], options: PackOptions
 ) -> Iterator[ShardDone]:
-    """The missing ones of `count` shards, as they become whole."""
+    """The missing ones of `count` shards, each when it is whole."""
     files: dict[int, list[SourceFile]] = defaultdict(list)
     for file in plan:
         files[file.shard].append(file)
     tasks = [ShardTask(str(folder), number, files[number], options.encoding) for number in missing]
     if not tasks:
         return
-    workers = min(count_workers(options.workers), len(tasks))
     with ClipProgress("packing", sum(len(task.files) for task in tasks)) as progress:
         if len(tasks) < count:
-            progress.say(f"going on: {count - len(tasks)} of {count} shards are there")
-        for done in work_on(tasks, write_shard, workers, progress.at):
+            progress.say(f"resuming: {count - len(tasks)} of {count} shards are there")
+        for done in work_on(tasks, write_shard, options.workers, progress):
             yield done
             progress.say(f"{done.shard.name}: {done.shard.clips:,} clips, {done.shard.bytes / 1e6:,.1f} MB")
 
 
 def _note(folder: Path, number: int) -> Path:
-    """What is said of a shard that is whole; written after it."""
+    """The note about a shard that is whole; written after it."""
     return folder / UNFINISHED / f"{number:06d}.json"
 
 
@@ -189,13 +177,13 @@ def _done(folder: Path, number: int) -> ShardDone | None:
 
 
 def _finish(folder: Path, plan: Sequence[SourceFile], settings: Settings) -> tuple[Index, list[Skipped]]:
-    """The table, the files left out and the index; then what was needed for going on is removed."""
+    """The table, the skipped files and the index; then what was needed to resume is removed."""
     shards, packed = [], {}
     for number in range(_count(plan)):
         done = _done(folder, number)
         if done is None:
             raise PackError(
-                f"{folder / shard_name(number)}: has gone while others were packed; run the command again"
+                f"{folder / shard_name(number)}: disappeared while others were packed; run the command again"
             )
         shards.append(done.shard)
         packed |= {clip.number: clip for clip in done.clips}
@@ -203,8 +191,8 @@ def _finish(folder: Path, plan: Sequence[SourceFile], settings: Settings) -> tup
     left_out = [
         Skipped(file.source, reason) for file in plan if (reason := file.reason or packed[file.number].reason)
     ]
-    with written_whole(folder / LEFT_OUT) as draft:
-        draft.write_text("".join(json.dumps({"path": f.path, "reason": f.reason}) + "\n" for f in left_out))
+    lines = (json.dumps(asdict(file)) + "\n" for file in left_out)
+    write_text(folder / LEFT_OUT, "".join(lines))
     digest = hashlib.sha256((folder / TABLE).read_bytes()).hexdigest()
     index = Index(settings.encoding, audio.SAMPLE_RATE, settings.shard_size, len(left_out), digest, shards)
     write_index(folder, index)

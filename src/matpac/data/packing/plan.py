@@ -1,4 +1,4 @@
-"""Which file of a source goes into which shard: decided from headers, kept, and compared when packing goes on."""
+"""Which file of a source goes into which shard: decided from headers, kept, and compared when packing resumes."""
 
 import json
 import os
@@ -10,33 +10,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matpac import audio
-from matpac.atomic import written_whole
+from matpac.atomic import write_text, written_whole
 from matpac.data.files import list_clips
 from matpac.data.packing.encode import planned_bytes
+from matpac.data.packing.pool import PackError
 from matpac.data.shards.index import INDEX, TABLE, UNFINISHED, read_index
 from matpac.data.shards.tar import BLOCK, MOST_MEMBER_BYTES
 from matpac.data.tables import is_label, is_table, read_table
-from matpac.errors import MatpacError
 
 if TYPE_CHECKING:  # it is slow to import
     import pyarrow as pa
 
 PLAN, SETTINGS, DURATIONS = "plan.parquet", "settings.json", "durations.parquet"
-
-AROUND_BYTES = 3 * BLOCK
-"""Of a tar, with each clip: the headers of sound and JSON, and the JSON, which mostly fits a block."""
-
-LONGEST_SECONDS = MOST_MEMBER_BYTES / (2 * audio.SAMPLE_RATE) - 1
-"""A longer recording would be a member that isn't read; 9.3 hours."""
-
-
-class PackError(MatpacError):
-    """Packing can't be done, or not gone on with; the message tells why and the way out."""
+COLUMNS = ("source", "seconds", "bytes", "modified", "labels", "shard", "reason")
+AROUND_BYTES = 3 * BLOCK  # in a tar, with each clip: headers of sound and JSON, and the JSON, mostly one block
+LONGEST_SECONDS = MOST_MEMBER_BYTES / (2 * audio.SAMPLE_RATE) - 1  # 9.3 hours; a longer one would not be read
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides how a clip lies in the shards: `flac` or `pcm16`, and the planned bytes of a shard."""
+    """What decides the bytes of the shards.
+
+    Args:
+        encoding: flac or pcm16.
+        shard_size: planned bytes of a shard.
+    """
 
     encoding: str
     shard_size: int
@@ -49,13 +47,13 @@ class SourceFile:
     Args:
         number: in the order of the source.
         path: absolute.
-        source: its name as told: relative to the source's folder where it lies in it.
+        source: its name for messages and the table: relative to the source's folder where it lies in it.
         seconds: by its header.
-        bytes: of the file.
+        bytes: size of the file; -1 where there is none.
         modified: time of its last change, in ns.
         labels: by the table; empty without.
-        shard: number of its shard; −1 for one left out.
-        reason: for which it is left out; empty for the others.
+        shard: number of its shard; -1 for a skipped file.
+        reason: why it is skipped; empty for the others.
     """
 
     number: int
@@ -70,7 +68,7 @@ class SourceFile:
 
     @property
     def key(self) -> str:
-        """Of its members in the tar: WebDataset's key."""
+        """WebDataset's key: the stem of its members in the tar."""
         return f"{self.number:09d}"
 
 
@@ -87,28 +85,17 @@ def make_plan(source: str, settings: Settings, cache: Path | None) -> list[Sourc
     listed = list_clips(source, cache)
     labels = read_table(source, also=is_label).labels_by_path() if is_table(Path(source)) else {}
     root = os.path.abspath(source if Path(source).is_dir() else Path(source).parent)  # noqa: PTH100 (as list_clips)
+    seconds = {clip.path: clip.duration for clip in listed.clips}
+    reasons = {skipped.path: skipped.reason for skipped in listed.skipped}
     longest = f"longer than {LONGEST_SECONDS / 3600:.1f} h; cut it into parts"
-    clips = {clip.path: clip.duration for clip in listed.clips}
-    reasons = {left.path: left.reason for left in listed.skipped}
-    reasons |= {path: longest for path, seconds in clips.items() if seconds > LONGEST_SECONDS}
-    shards = _assign({path: seconds for path, seconds in clips.items() if path not in reasons}, settings)
+    reasons |= {clip.path: longest for clip in listed.clips if clip.duration > LONGEST_SECONDS}
+    shards = _assign({path: length for path, length in seconds.items() if path not in reasons}, settings)
     plan = []
-    for number, path in enumerate(sorted(clips | reasons)):
-        size, modified = _state(path)
+    for number, path in enumerate(sorted(seconds | reasons)):
         name = os.path.relpath(path, root) if path.startswith(root + os.sep) else path
-        plan.append(
-            SourceFile(
-                number,
-                path,
-                _text(name),
-                clips.get(path, 0.0),
-                size,
-                modified,
-                labels.get(path, []),
-                shards.get(path, -1),
-                reasons.get(path, ""),
-            )
-        )
+        name = os.fsencode(name).decode("utf-8", "backslashreplace")  # file names need not be UTF-8
+        about = seconds.get(path, 0.0), *_state(path), labels.get(path, [])
+        plan.append(SourceFile(number, path, name, *about, shards.get(path, -1), reasons.get(path, "")))
     return plan
 
 
@@ -117,12 +104,11 @@ def _assign(clips: dict[str, float], settings: Settings) -> dict[str, int]:
     shards: dict[str, int] = {}
     shard, filled = 0, 0
     for place in np.random.default_rng(0).permutation(len(paths)):
-        path = paths[place]
-        content = planned_bytes(clips[path], settings.encoding)
+        content = planned_bytes(clips[paths[place]], settings.encoding)
         size = content + -content % BLOCK + AROUND_BYTES
         if filled and filled + size > settings.shard_size:
             shard, filled = shard + 1, 0
-        shards[path] = shard
+        shards[paths[place]] = shard
         filled += size
     return shards
 
@@ -131,22 +117,15 @@ def _state(path: str) -> tuple[int, int]:
     try:
         state = os.stat(path)  # noqa: PTH116 (millions of files)
     except OSError:
-        return -1, -1  # it is among those left out, with its reason
+        return -1, -1  # it is among the skipped ones, with its reason
     return state.st_size, state.st_mtime_ns
-
-
-def _text(name: str) -> str:
-    """A name as text that any file can hold: names of files need not be UTF-8."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 # --- kept, and compared ------------------------------------------------------------------------------------
 
-COLUMNS = ("source", "seconds", "bytes", "modified", "labels", "shard", "reason")
-
 
 def plan_table(plan: Sequence[SourceFile]) -> "pa.Table":
-    """The plan as a pyarrow table, a row a file in their order."""
+    """The plan as a pyarrow table, one row per file in their order."""
     import pyarrow as pa
 
     kinds = (pa.string(), pa.float64(), pa.int64(), pa.int64(), pa.list_(pa.string()), pa.int32(), pa.string())
@@ -155,7 +134,7 @@ def plan_table(plan: Sequence[SourceFile]) -> "pa.Table":
 
 
 def agree(folder: Path, source: str, settings: Settings) -> list[SourceFile]:
-    """The plan for a folder of shards: a new one, or the one that it was begun with, or made from.
+    """The plan for a folder of shards: a new one, or the one with which its packing began.
 
     Raises:
         PackError: the folder holds something else, or was begun with other settings, or from other files.
@@ -164,8 +143,7 @@ def agree(folder: Path, source: str, settings: Settings) -> list[SourceFile]:
     work = folder / UNFINISHED
     if (folder / INDEX).exists():
         index = read_index(folder)
-        before = Settings(index.encoding, index.shard_size)
-        _compare_settings(folder, before, settings)
+        _compare_settings(folder, Settings(index.encoding, index.shard_size), settings)
         return _compare(folder, folder / TABLE, make_plan(source, settings, None))
     if (work / SETTINGS).exists():
         _compare_settings(folder, Settings(**json.loads((work / SETTINGS).read_text())), settings)
@@ -180,18 +158,13 @@ def agree(folder: Path, source: str, settings: Settings) -> list[SourceFile]:
 
     with written_whole(work / PLAN) as draft:
         pq.write_table(plan_table(plan), draft)
-    with written_whole(work / SETTINGS) as draft:  # written last: it says that a plan is there
-        draft.write_text(json.dumps(asdict(settings)) + "\n")
+    write_text(work / SETTINGS, json.dumps(asdict(settings)) + "\n")  # last: it shows that a plan is there
     return plan
 
 
 def _compare_settings(folder: Path, before: Settings, now: Settings) -> None:
-    names = {"encoding": "--format", "shard_size": "--shard-size"}
-    changed = [
-        f"{option} {getattr(before, name)} → {getattr(now, name)}"
-        for name, option in names.items()
-        if getattr(before, name) != getattr(now, name)
-    ]
+    options = (("--format", before.encoding, now.encoding), ("--shard_size", before.shard_size, now.shard_size))
+    changed = [f"{name} {old} → {new}" for name, old, new in options if old != new]
     if changed:
         raise PackError(
             f"{folder}: its packing began with other settings: {', '.join(changed)}; give the same, or another "
@@ -200,36 +173,29 @@ def _compare_settings(folder: Path, before: Settings, now: Settings) -> None:
 
 
 def _compare(folder: Path, kept: Path, plan: list[SourceFile]) -> list[SourceFile]:
-    """The plan with the shards that were kept."""
+    """The plan with the seconds, shards and reasons that were kept."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(kept, columns=list(COLUMNS))
-        rows = list(zip(*(table[name].to_pylist() for name in COLUMNS), strict=True))
+        rows = pq.read_table(kept, columns=list(COLUMNS)).to_pylist()
+        before = {row["source"]: row for row in rows}
     except (pa.ArrowException, KeyError, OSError) as error:
         raise PackError(f"{kept}: can't be read ({error}); remove {folder} and pack again") from error
-    before = {row[0]: row for row in rows}
     now = {file.source: file for file in plan}
-    gone = [f"{name} is gone" for name in before if name not in now]
-    new = [f"{name} is new" for name in now if name not in before]
     changed = [
-        f"{name} has changed" for name, file in now.items() if name in before and not _same(before[name], file)
+        name
+        for name, file in now.items()
+        if name in before and any(before[name][field] != getattr(file, field) for field in COLUMNS[2:5])
     ]
-    differences = [*gone, *changed, *new]
+    differences = [f"{name} is gone" for name in before if name not in now]
+    differences += [f"{name} has changed" for name in changed]
+    differences += [f"{name} is new" for name in now if name not in before]
     if differences:
         more = f", and {len(differences) - 1} more differences" if len(differences) > 1 else ""
         raise PackError(
-            f"{folder}: the source is not the one that its packing began with: {differences[0]}{more}; put it "
-            "back, or give another --output"
+            f"{folder}: the source is not the one with which its packing began: {differences[0]}{more}; restore "
+            "it, or give another --output"
         )
-    return [_as_planned(file, before[file.source]) for file in plan]
-
-
-def _as_planned(file: SourceFile, row: tuple) -> SourceFile:
-    seconds, shard, reason = row[1], row[5], row[6]
-    return replace(file, seconds=seconds, shard=shard, reason=reason)
-
-
-def _same(row: tuple, file: SourceFile) -> bool:
-    return row[2:5] == (file.bytes, file.modified, file.labels)
+    kept_fields = ("seconds", "shard", "reason")
+    return [replace(file, **{name: before[file.source][name] for name in kept_fields}) for file in plan]

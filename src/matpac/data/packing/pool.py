@@ -3,7 +3,9 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -12,14 +14,19 @@ from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from typing import TypeVar
 
-from matpac.data.packing.plan import PackError
-from matpac.data.packing.shard_files import Tick
+from matpac.console import work_bar
+from matpac.errors import MatpacError
+from matpac.machine import cores
 
 T = TypeVar("T")
 R = TypeVar("R")
+Tick = Callable[[], None]  # called when a clip is done; may raise to end the work
 
-LOOK_SECONDS = 0.2
-"""Between two looks at how far the processes are; ours."""
+LOOK_SECONDS = 0.2  # between two looks at how far the processes are; default
+
+
+class PackError(MatpacError):
+    """Packing can't be done or resumed; the message gives the reason and the way out."""
 
 
 class _Stopped(Exception):
@@ -30,29 +37,25 @@ _shared: tuple["Synchronized[int]", Event] | None = None
 
 
 def work_on(
-    tasks: Sequence[T], work: Callable[[T, Tick], R], workers: int, ticked: Callable[[int], None]
+    tasks: Sequence[T], work: Callable[[T, Tick], R], workers: int | None, progress: "ClipProgress"
 ) -> Iterator[R]:
-    """What `work` gives for each task, as they come to their end.
+    """Results of the tasks, as they are done. An error, or leaving early, ends the others where they are.
 
     Args:
         tasks: picklable where there are several workers.
         work: a function of a module; gets a task, and what to call after each clip.
-        workers: processes; with one all is done in this one.
-        ticked: called now and then, with the number of clips done.
+        workers: processes, one per core if None; with one all is done in this process.
+        progress: shows the clips done.
 
     Raises:
-        PackError: a process died. Whatever `work` raises ends all.
+        PackError: a process died; a number of workers below one. Whatever `work` raises ends all.
     """
-    if workers == 1:
-        done = 0
-
-        def tick() -> None:
-            nonlocal done
-            done += 1
-            ticked(done)
-
+    if workers is not None and workers < 1:
+        raise PackError(f"workers must be at least 1, not {workers}")
+    workers = min(workers or cores(), len(tasks))
+    if workers <= 1:
         for task in tasks:
-            yield work(task, tick)
+            yield work(task, lambda: progress.at(progress.done + 1))
         return
     # not forked: threads of this process hold locks that nobody would free in a fork
     context = multiprocessing.get_context("spawn")
@@ -62,13 +65,12 @@ def work_on(
         try:
             while pending:
                 ready, pending = wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
-                ticked(counter.value)
+                progress.at(counter.value)
                 for future in ready:
                     yield future.result()
         except BrokenProcessPool as error:
             raise PackError(
-                "a process died at its work, perhaps for want of memory; run the same command again, with fewer "
-                "--workers"
+                "a process died, perhaps for lack of memory; run the same command again, with fewer --workers"
             ) from error
         finally:  # nothing is left to stop when all went well
             stop.set()
@@ -76,7 +78,7 @@ def work_on(
 
 
 def _set_up(counter: "Synchronized[int]", stop: Event) -> None:
-    """In each process: Ctrl-C is the first one's to handle, and no process outlives it."""
+    """In each process: Ctrl-C is handled by the first one, and no process outlives it."""
     global _shared
     _shared = counter, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -101,3 +103,39 @@ def _tick() -> None:
         counter.value += 1
     if stop.is_set():
         raise _Stopped
+
+
+class ClipProgress:
+    """How far the work is: a bar with rate and time left on a terminal, one line per shard elsewhere.
+
+    Args:
+        what: the work, in one word.
+        total: clips to do.
+    """
+
+    def __init__(self, what: str, total: int) -> None:
+        self.done, self._total, self._began = 0, total, time.monotonic()
+        self._bar = work_bar()
+        self._task = self._bar.add_task(what, total=total, state="")
+
+    def __enter__(self) -> "ClipProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def at(self, done: int) -> None:
+        """So many clips are done."""
+        self.done = done
+        self._bar.update(self._task, completed=done, state=f"{self._rate():.0f} clips/s")
+
+    def say(self, text: str) -> None:
+        """Prints a line where there is no bar."""
+        if self._bar.disable:
+            left = (self._total - self.done) / self._rate() / 60 if self.done else 0.0
+            far = f"{self.done:,}/{self._total:,} clips, {self._rate():.0f} clips/s, {left:.1f} min left"
+            print(f"{text}; {far}", file=sys.stderr)
+
+    def _rate(self) -> float:
+        return self.done / max(time.monotonic() - self._began, 1e-9)

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -16,15 +16,13 @@ from matpac.audio import AudioError
 from matpac.data.files import SHORTEST_SECONDS
 from matpac.data.packing.encode import SUFFIXES, encode
 from matpac.data.packing.plan import SourceFile
+from matpac.data.packing.pool import Tick
 from matpac.data.shards.index import Shard
 from matpac.data.shards.tar import BLOCK, MOST_MEMBER_BYTES, ByteStream
 from matpac.errors import reason_of
 
+# An encoded clip up to this size waits in memory for its place in the tar, a longer one in a file; default.
 SPOOLED_BYTES = 2**26
-"""An encoded clip up to this size waits in memory for its place in the tar, a longer one in a file; ours."""
-
-Tick = Callable[[], None]
-"""Called when a clip is done; may raise to end the work."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +34,15 @@ class ShardTask:
     files: Sequence[SourceFile]
     encoding: str
 
-    @property
-    def name(self) -> str:
-        """Of the tar."""
-        return shard_name(self.number)
-
 
 def shard_name(number: int) -> str:
-    """Of a tar by its number: names sort as the numbers do up to a million."""
+    """The file name of a tar: names sort as the numbers do up to a million."""
     return f"{number:06d}.tar"
 
 
 @dataclass(frozen=True)
 class Packed:
-    """What became of one clip: the place of its sound in the tar and its samples, or why it was left out."""
+    """What became of one clip: the place of its sound in the tar and its samples, or why it was skipped."""
 
     number: int
     name: str = ""
@@ -67,12 +60,12 @@ class ShardDone:
     clips: list[Packed]
 
     def to_json(self) -> str:
-        """As text that `from_json` reads."""
+        """Text that `from_json` reads."""
         return json.dumps(asdict(self))
 
     @staticmethod
     def from_json(text: str) -> "ShardDone":
-        """As it was written."""
+        """The object from its text."""
         said = json.loads(text)
         return ShardDone(Shard(**said["shard"]), [Packed(**clip) for clip in said["clips"]])
 
@@ -95,17 +88,17 @@ class _Hashed:
 def write_shard(task: ShardTask, tick: Tick) -> ShardDone:
     """Writes the tar and gives what is in it. The same task gives the same bytes.
 
-    A file that can't be decoded is left out, with its reason. Raises OSError where the disk refuses.
+    A file that can't be decoded is skipped, with its reason. Raises OSError where the disk refuses.
     """
     clips = []
-    with written_whole(Path(task.folder) / task.name) as draft, draft.open("wb") as file:
+    with written_whole(Path(task.folder) / shard_name(task.number)) as draft, draft.open("wb") as file:
         hashed = _Hashed(file)
         with tarfile.open(fileobj=cast(IO[bytes], hashed), mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for source in task.files:
                 clips.append(_add(tar, source, task))
                 tick()
     samples = [clip.samples for clip in clips if not clip.reason]
-    shard = Shard(task.name, len(samples), sum(samples), hashed.bytes, hashed.hash.hexdigest())
+    shard = Shard(shard_name(task.number), len(samples), sum(samples), hashed.bytes, hashed.hash.hexdigest())
     return ShardDone(shard, clips)
 
 

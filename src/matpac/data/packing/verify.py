@@ -1,15 +1,14 @@
-"""Are shards whole? Every hash computed again, every member read, every sound decoded to its last sample."""
+"""Verify shards: every hash computed again, every member read, every sound decoded to its last sample."""
 
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from matpac import audio
-from matpac.data.packing.pool import work_on
-from matpac.data.packing.progress import ClipProgress
-from matpac.data.packing.shard_files import Tick
+from matpac.data.packing.pool import ClipProgress, Tick, work_on
 from matpac.data.shards.index import INDEX, MOST_INDEX_BYTES, TABLE, Index, Shard, read_index, read_table
 from matpac.data.shards.members import HeldSound
 from matpac.data.shards.tar import ByteStream, Member, ShardError, TarReader
@@ -31,7 +30,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class VerifyTask:
-    """A shard to look at, and the clips that it should have."""
+    """A shard to check, and the clips that it should have."""
 
     folder: str
     shard: Shard
@@ -39,16 +38,15 @@ class VerifyTask:
     clips: Sequence[Expected]
 
 
-@dataclass(frozen=True)
-class Verified:
-    """What was found: the index, and a line for each thing that isn't as it says."""
+class Verified(NamedTuple):
+    """The index, and a line for each thing that differs from it."""
 
     index: Index
     problems: list[str]
 
 
-def verify(folder: Path, workers: int) -> Verified:
-    """Looks at every byte of a folder of shards.
+def verify(folder: Path, workers: int | None) -> Verified:
+    """Checks every byte of a folder of shards, by so many processes (one per core if None).
 
     Raises:
         ShardError: it has no index, or one that can't be read.
@@ -59,17 +57,12 @@ def verify(folder: Path, workers: int) -> Verified:
         VerifyTask(str(folder), shard, index.sample_rate, clips[number])
         for number, shard in enumerate(index.shards)
     ]
-    problems = [
-        f"{path}: not in {INDEX}" for path in sorted(folder.glob("*.tar")) if path.name not in _names(index)
-    ]
+    names = {shard.name for shard in index.shards}
+    problems = [f"{path}: not in {INDEX}" for path in sorted(folder.glob("*.tar")) if path.name not in names]
     with ClipProgress("verifying", index.clips) as progress:
-        for found in work_on(tasks, verify_shard, max(1, min(workers, len(tasks))), progress.at):
+        for found in work_on(tasks, verify_shard, workers, progress):
             problems += found
     return Verified(index, sorted(problems))
-
-
-def _names(index: Index) -> set[str]:
-    return {shard.name for shard in index.shards}
 
 
 def _expected(folder: Path, index: Index) -> list[list[Expected]]:
