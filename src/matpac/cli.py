@@ -148,6 +148,8 @@ def _add(parser: Any, parameter: inspect.Parameter, hint: Any, text: str) -> Non
     else:
         about |= {"type": hint}
     if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+        if not required and "nargs" not in about:
+            about |= {"nargs": "?"}
         parser.add_argument(parameter.name, **about)
         return
     if "nargs" in about:

@@ -79,7 +79,8 @@ def parse_size(text: str) -> int:
 def _verify(folder: Path, workers: int | None) -> int:
     from matpac.data.packing.verify import verify
 
-    index, problems = verify(folder, workers)
+    found = verify(folder, workers)
+    index, problems = found.index, found.problems
     for problem in problems:
         print(f"damaged: {problem}", file=sys.stderr)
     if problems:

@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from matpac import audio
 from matpac.data.packing.pool import ClipProgress, Tick, work_on
@@ -38,7 +37,8 @@ class VerifyTask:
     clips: Sequence[Expected]
 
 
-class Verified(NamedTuple):
+@dataclass(frozen=True)
+class Verified:
     """The index, and a line for each thing that differs from it."""
 
     index: Index
