@@ -10,7 +10,7 @@ import pytest
 from helpers.sound_files import write_sound
 from matpac import AudioError, read
 from matpac.audio import read_ahead
-from matpac.audio.read_ahead import Clips, in_background, read_unit
+from matpac.audio.read_ahead import Clips, in_background
 
 RATE = 16_000
 
@@ -21,58 +21,43 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [write_sound(root / f"{number:02}.wav", RATE, 0.5, seed=number) for number in range(12)]
 
 
-def test_clips_come_in_order_whole_or_cut(sounds: list[Path]) -> None:
-    for threads in (1, 3):
-        with ThreadPoolExecutor(threads) as pool:
-            for path, blocks in zip(sounds, Clips(sounds, RATE, pool), strict=True):
-                assert np.array_equal(np.concatenate(list(blocks)), read(path))
-            for samples in (3_000, 9_000):
-                for path, blocks in zip(sounds, Clips(sounds, RATE, pool, samples), strict=True):
-                    whole = np.zeros(samples, np.float32)
-                    whole[:8_000] = read(path)[:samples]
-                    assert np.array_equal(np.concatenate(list(blocks)), whole)
-
-
-def test_a_unit_is_the_beginning_with_zeros_behind(sounds: list[Path]) -> None:
-    unit = read_unit(sounds[0], RATE, 8_100)
-    assert np.array_equal(unit[:8_000], read(sounds[0]))
-    assert not unit[8_000:].any()
-
-
-def test_long_clips_are_the_same_by_blocks(sounds: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    real = read_ahead.blocks
-    monkeypatch.setattr(read_ahead, "LONG_SECONDS", 0.4)
-    monkeypatch.setattr(read_ahead, "blocks", lambda path, sample_rate: real(path, 0.13, sample_rate))
-    with ThreadPoolExecutor(2) as pool:
-        for path, blocks in zip(sounds, Clips(sounds, RATE, pool), strict=True):
-            pieces = list(blocks)
-            assert len(pieces) == 4
-            assert np.array_equal(np.concatenate(pieces), read(path))
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("samples", [None, 3_000, 9_000])
+@pytest.mark.parametrize("long_seconds", [0.4, 120.0])
+def test_clips_come_in_order_whole_cut_padded_or_by_blocks(
+    threads: int, samples: int | None, long_seconds: float, sounds: list[Path]
+) -> None:
+    with ThreadPoolExecutor(threads) as pool:
+        clips = list(Clips(sounds, RATE, pool, samples, long_seconds=long_seconds))
+        for path, blocks in zip(sounds, clips, strict=True):
+            expected = read(path)
+            if samples is not None:
+                expected = np.pad(expected[:samples], (0, max(0, samples - len(expected))))
+            assert np.array_equal(np.concatenate(list(blocks)), expected)
 
 
 def test_an_error_comes_with_its_own_blocks(sounds: list[Path], tmp_path: Path) -> None:
-    paths = [sounds[0], tmp_path / "missing.wav", sounds[1]]
+    given = [sounds[0], tmp_path / "missing.wav", [np.ones(3, np.float32)], sounds[1]]
     with ThreadPoolExecutor(2) as pool:
-        clips = list(Clips(paths, RATE, pool))
-        assert len(list(clips[2])) == 1
-        with pytest.raises(AudioError, match=r"missing\.wav: no such file"):
+        clips = list(Clips(given, RATE, pool))
+        assert len(list(clips[3])) == 1
+        assert [len(block) for block in clips[2]] == [3]
+        with pytest.raises(AudioError, match=r"missing\.wav"):
             list(clips[1])
 
 
-def test_reading_ahead_is_bounded(sounds: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("limits", "most"), [({"ahead_seconds": 2.0}, 5), ({"ahead_clips": 2}, 3)])
+def test_reading_ahead_is_bounded(
+    limits: dict[str, int], most: int, sounds: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun: list[str] = []
-    monkeypatch.setattr(read_ahead, "AHEAD_SECONDS", 2.0)
     monkeypatch.setattr(read_ahead, "read", lambda path, rate: (begun.append(path.name), read(path, rate))[1])
     with ThreadPoolExecutor(1) as pool:
-        for number, blocks in enumerate(Clips(sounds, RATE, pool)):
+        for number, blocks in enumerate(Clips(sounds, RATE, pool, **limits)):
             pool.submit(int).result()  # all that was handed to the pool is done
-            assert len(begun) <= number + 5
-            assert sum(len(block) for block in blocks) == 8000
-        monkeypatch.setattr(read_ahead, "AHEAD_CLIPS", 2)
-        begun.clear()
-        next(iter(Clips(sounds, RATE, pool)))
-        pool.submit(int).result()
-        assert len(begun) == 3
+            assert len(begun) <= number + most
+            assert sum(len(block) for block in blocks) == 8_000
+    assert begun == [path.name for path in sounds]
 
 
 def test_background_reading_ends_with_its_reader() -> None:
@@ -86,6 +71,10 @@ def test_background_reading_ends_with_its_reader() -> None:
         finally:
             open_now[0] = False
 
+    def fails() -> Iterator[np.ndarray]:
+        yield np.zeros(3, np.float32)
+        raise AudioError("x.wav: damaged")
+
     with ThreadPoolExecutor(1) as pool:
         blocks = in_background(source(), pool)
         assert not made  # nothing is read before the first is wanted
@@ -93,11 +82,6 @@ def test_background_reading_ends_with_its_reader() -> None:
         blocks.close()
         assert len(made) <= 3  # one ahead
         assert open_now == [False]
-
-        def fails() -> Iterator[np.ndarray]:
-            yield np.zeros(3, np.float32)
-            raise AudioError("x.wav: damaged")
-
         blocks = in_background(fails(), pool)
         next(blocks)
         with pytest.raises(AudioError, match="damaged"):

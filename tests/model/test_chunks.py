@@ -15,7 +15,7 @@ BUDGET = FULL * BATCH
 
 
 def chunk(number: int, steps: int) -> Chunk:
-    return Chunk(number, 0, np.zeros(1, np.float32), steps * PATCH)
+    return Chunk(number, 0, 0, np.zeros(1, np.float32), steps * PATCH)
 
 
 @settings(deadline=None, max_examples=50)

@@ -1,6 +1,6 @@
-"""What is gathered of chunks: whatever their order, in the clips' order, and let go of where a clip fails."""
+"""What is gathered of chunks: whatever their order, in the clips' order, and released where a clip fails."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,9 @@ from torch import Tensor
 
 from matpac import AudioError
 from matpac.model.chunks import Chunk, Cutter
-from matpac.model.gather import Frames, Gathering, Mean
+from matpac.model.gather import Frames, Gathered, Mean, gather
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import PATCH
-from matpac.vectors import frame_spool
 from matpac.vectors.frame_spool import FrameSpool
 
 FULL = 3
@@ -23,27 +22,24 @@ SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 4))
 
 
 def chunks_of(steps: int) -> list[Chunk]:
-    """Of a clip of so many steps."""
+    """Chunks of a clip of so many steps."""
     sizes = [FULL] * (steps // FULL) + ([steps % FULL] if steps % FULL else [])
-    return [Chunk(0, index, np.zeros(1, np.float32), size * PATCH) for index, size in enumerate(sizes)]
+    return [
+        Chunk(0, index, FULL * index, np.zeros(1, np.float32), size * PATCH) for index, size in enumerate(sizes)
+    ]
 
 
 @settings(deadline=None, max_examples=60)
-@given(
-    steps=st.integers(1, 40), shape=SHAPES, seed=st.integers(0, 99), spool_bytes=st.sampled_from([1, 100, 10**6])
-)
+@given(steps=st.integers(1, 40), shape=SHAPES, seed=st.integers(0, 99), most=st.sampled_from([1, 100, 10**6]))
 def test_chunks_in_any_order_are_one_clip(
-    steps: int, shape: tuple[int, int], seed: int, spool_bytes: int, tmp_path_factory: pytest.TempPathFactory
+    steps: int, shape: tuple[int, int], seed: int, most: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     layers, width = shape
     random = np.random.default_rng(seed)
     whole = torch.from_numpy(random.normal(size=(layers, steps, width)).astype(np.float32))
     chunks = chunks_of(steps)
     folder = tmp_path_factory.mktemp("spool")
-    mean, frames = Mean(), Frames(FULL)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frame_spool, "SPOOL_BYTES", spool_bytes)
-        spool = FrameSpool(folder)
+    mean, frames, spool = Mean(), Frames(), FrameSpool(folder, most)
     for place in random.permutation(len(chunks)).tolist():
         part = whole[:, place * FULL : place * FULL + chunks[place].steps]
         mean.add(chunks[place], part.sum(1))
@@ -52,10 +48,10 @@ def test_chunks_in_any_order_are_one_clip(
     assert torch.equal(frames.result(), whole)
     np.testing.assert_allclose(mean.result(), whole.double().mean(1), atol=1e-6)
     with spool.result() as found:
-        assert found.layers == layers
+        assert (found.layers, found.nbytes, found.is_finite) == (layers, whole.nbytes, True)
         for layer in range(layers):
             parts = list(found.parts(layer))
-            assert [start for start, _ in parts] == [chunk.index * FULL for chunk in chunks]
+            assert [start for start, _ in parts] == [chunk.first for chunk in chunks]
             assert np.array_equal(np.concatenate([part for _, part in parts]), whole[layer].numpy())
     assert not list(folder.iterdir())
 
@@ -64,7 +60,8 @@ def test_a_mean_of_many_chunks_stays_exact() -> None:
     """In float32 the sum of ten hours would be 1e-4 off."""
     mean = Mean()
     for index in range(6_000):
-        mean.add(Chunk(0, index, np.zeros(1, np.float32), PATCH * FULL), torch.full((1, 2), 3 * 0.7))
+        chunk = Chunk(0, index, FULL * index, np.zeros(1, np.float32), PATCH * FULL)
+        mean.add(chunk, torch.full((1, 2), 3 * 0.7))
     np.testing.assert_allclose(mean.result(), 0.7, rtol=1e-7)
 
 
@@ -85,10 +82,7 @@ class Counted(Mean):
 
 CONFIG = LogMelConfig()
 CHUNK = CONFIG.samples(PATCH)
-
-
-def gathering(failed=None) -> Gathering[Tensor]:
-    return Gathering(lambda number: Cutter(CONFIG, PATCH, number), Counted, failed)
+Group = Callable[[Iterator[Chunk]], Iterator[list[Chunk]]]
 
 
 def one_by_one(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
@@ -109,14 +103,8 @@ def clip(value: float, chunks: int) -> list[np.ndarray]:
     return [np.full(CHUNK + (chunks - 1) * PATCH * CONFIG.hop, value, np.float32)]
 
 
-@pytest.mark.parametrize("group", [one_by_one, last_first])
-def test_results_come_in_the_clips_order(group) -> None:
-    clips = [clip(0.1, 3), clip(0.2, 1), clip(0.3, 2)]
-    found = list(gathering().run(clips, group, loudness))
-    np.testing.assert_allclose(
-        np.array([result.item() for result in found if result is not None]), [0.1, 0.2, 0.3]
-    )
-    assert Counted.open == 0
+def gathered(clips: list, group: Group = one_by_one) -> Generator[Gathered[Tensor], None, None]:
+    return gather(clips, lambda number: Cutter(CONFIG, PATCH, number), group, loudness, Counted)
 
 
 def fails_late() -> Iterator[np.ndarray]:
@@ -124,30 +112,31 @@ def fails_late() -> Iterator[np.ndarray]:
     raise AudioError("late.wav: damaged")
 
 
-def test_a_clip_that_fails_late_is_let_go_of() -> None:
-    told: list[tuple[int, str]] = []
-    clips = [clip(0.1, 1), fails_late(), [np.zeros(10, np.float32)], clip(0.3, 1)]
-    run = gathering(lambda number, error: told.append((number, str(error)))).run(clips, one_by_one, loudness)
-    assert [None if result is None else round(result.item(), 3) for result in run] == [0.1, None, None, 0.3]
-    assert Counted.open == 0
-    assert [number for number, _ in told] == [1, 2]
-    assert "damaged" in told[0][1]
-    assert "clip 2: 0.6 ms of sound is shorter" in told[1][1]
-
-
-def test_what_nobody_wants_any_more_is_let_go_of() -> None:
-    run = gathering().run([clip(0.1, 1), clip(0.2, 3), clip(0.3, 3)], one_by_one, loudness)
-    next(run)
-    run.close()
-    assert Counted.open == 0
-    with pytest.raises(AudioError, match="late"):
-        list(gathering().run([clip(0.1, 1), fails_late()], one_by_one, loudness))
+@pytest.mark.parametrize("group", [one_by_one, last_first])
+def test_results_come_in_the_clips_order_and_failed_clips_give_their_error(group: Group) -> None:
+    clips = [clip(0.1, 3), clip(0.2, 1), fails_late(), [np.zeros(10, np.float32)], clip(0.3, 2)]
+    found = list(gathered(clips, group))
+    values = [None if one.result is None else round(one.result.item(), 4) for one in found]
+    assert values == [0.1, 0.2, None, None, 0.3]
+    assert [one.error is None for one in found] == [True, True, False, False, True]
+    assert "late.wav" in str(found[2].error)
+    assert "clip 3: " in str(found[3].error)
+    assert [one.samples for one in found] == [len(clip(0, count)[0]) for count in (3, 1, 4)] + [
+        10,
+        len(clip(0, 2)[0]),
+    ]
     assert Counted.open == 0
 
 
-def test_many_frames_lie_on_the_disk_and_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_spool, "SPOOL_BYTES", 1_000)
-    spool = FrameSpool(tmp_path)
+def test_what_is_no_longer_wanted_is_released() -> None:
+    found = gathered([clip(0.1, 1), clip(0.2, 3), clip(0.3, 3)])
+    next(found)
+    found.close()
+    assert Counted.open == 0
+
+
+def test_many_frames_lie_on_disk_and_vanish(tmp_path: Path) -> None:
+    spool = FrameSpool(tmp_path, 1_000)
     for chunk in chunks_of(9):
         spool.add(chunk, torch.ones(1, chunk.steps, 50))
     assert spool._file._rolled  # type: ignore[attr-defined]

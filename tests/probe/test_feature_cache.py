@@ -27,12 +27,13 @@ from helpers.made_task import (
 )
 from helpers.tiny_encoder import tiny
 from matpac import MatpacError
-from matpac.probe import feature_cache, features, streaming
+from matpac.probe import feature_cache, features
 from matpac.probe.encoders import (
     named_embedder,
 )
 from matpac.probe.features import embed_task
 from matpac.probe.token_features import embed_tokens
+from matpac.vectors import road
 
 
 def test_a_second_time_nothing_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +89,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     task = task_of(tmp_path / "sounds", lengths)
     Path(task.paths[1]).write_bytes(b"no sound")
     monkeypatch.setattr(feature_cache, "BLOCK_ROWS", 4)
-    monkeypatch.setattr(streaming, "BATCH_CLIPS", 1)
+    monkeypatch.setattr(road, "LIST_CLIPS", 1)
 
     class Killed(Mean):
         def one(self, clip: np.ndarray) -> Tensor:
@@ -113,8 +114,9 @@ def test_a_process_killed_hard_goes_on(tmp_path: Path) -> None:
         from pathlib import Path
         sys.path.insert(0, sys.argv[1])
         from helpers import made_task as here
-        from matpac.probe import feature_cache, features, streaming
-        feature_cache.BLOCK_ROWS, streaming.BATCH_CLIPS = 2, 1
+        from matpac.probe import feature_cache, features
+        from matpac.vectors import road
+        feature_cache.BLOCK_ROWS, road.LIST_CLIPS = 2, 1
         class Killed(here.Mean):
             def one(self, clip):
                 if len(self.asked) == 6:

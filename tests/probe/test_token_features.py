@@ -5,18 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.made_task import EMBEDDER, LOGMEL, RATE, TINY, task_of, write
-from matpac import MatpacError, read
-from matpac.probe import feature_cache, token_batches, token_features
+from matpac import read
+from matpac.model.gather import Frames
+from matpac.probe import feature_cache, token_features
 from matpac.probe.encoders import EncoderError
 from matpac.probe.linear_probe import ProbeConfig
-from matpac.probe.token_batches import StoredTokens
-from matpac.probe.token_features import BudgetError, ReadThrough, embed_tokens, frame_count, open_tokens
-from matpac.probe.tokens import attention_probe, prototype_probe
+from matpac.probe.token_features import BudgetError, embed_tokens, frame_count, open_tokens
+from matpac.probe.tokens import attention_probe
 from matpac.tasks import Task
 from matpac.tasks.splits import Split
 from matpac.tasks.task import make_task
@@ -26,8 +25,8 @@ from matpac.tasks.task import make_task
 @given(samples=st.integers(0, 5 * RATE))
 def test_frame_count_is_what_the_embedder_gives(samples: int) -> None:
     clip = np.zeros(samples, np.float32)
-    (found,) = EMBEDDER.frame_sequences([[clip]], failed=lambda number, error: None)
-    assert frame_count(samples, EMBEDDER) == (0 if found is None else len(found))
+    (found,) = EMBEDDER.gather([[clip]], Frames)
+    assert frame_count(samples, EMBEDDER) == (0 if found.result is None else found.result.shape[1])
 
 
 @pytest.mark.parametrize("unit", [None, 0.5])
@@ -91,68 +90,23 @@ def two_classes(root: Path, unit_seconds: float | None = None) -> Task:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("unit", [None, 0.5])
-def test_read_through_scores_as_the_cache_does(
-    unit: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(token_batches, "BYTES_AT_ONCE", 2**14)  # a few clips at once
-    task, told = two_classes(tmp_path / "sounds", unit), []
-    config = ProbeConfig(learning_rates=(1e-2, 1e-1), seeds=(1, 2), batch_size=4, max_epochs=4)
-    cached, usable = open_tokens(task, TINY, tmp_path / "cache", told.append, layers=True)
-    assert told == []
-    through, same = open_tokens(task, TINY, tmp_path / "cache", told.append, layers=True, budget_bytes=0)
-    assert isinstance(cached, StoredTokens)
-    assert isinstance(through, ReadThrough)
-    assert usable.paths == same.paths
-    assert len(usable.paths) == 23
-    assert len(told) == 1
-    assert told[0].startswith("two, tiny: 24 clips × 2 layers × ")
-    assert "computed anew in every epoch" in told[0]
-    rows = torch.tensor([5, 0, 22])
-    for one, other in zip(cached.read(rows), through.read(rows), strict=True):
-        torch.testing.assert_close(one, other, atol=4e-3, rtol=1e-3)
-    first, second = (
-        prototype_probe(source, usable.labels, usable.splits, config=config) for source in (cached, through)
-    )
-    np.testing.assert_array_equal(first.result.scores, second.result.scores)
-    np.testing.assert_allclose(first.result.predictions[0], second.result.predictions[0], atol=1e-2)
-    np.testing.assert_allclose(first.layers, second.layers, atol=1e-2)
-    assert first.layers.shape == (2, 1, 2, 2)
-
-
 def test_what_is_kept_follows_the_budget(tmp_path: Path) -> None:
-    task, told = task_of(tmp_path / "sounds", [0.3] * 6, 0.5), []
+    task = task_of(tmp_path / "sounds", [0.3] * 6, 0.5)
     last = 6 * frame_count(8_000, EMBEDDER) * EMBEDDER.width * 2
-    cache = tmp_path / "cache"
-
-    def kept(budget: int, layers: bool) -> tuple[int, bool, list[str]]:
-        source, _ = open_tokens(task, TINY, cache, told.append, layers=layers, budget_bytes=budget)
-        files = sorted({path.name.split("-")[2] for path in cache.glob("*.npy")})
-        return source.layers, isinstance(source, ReadThrough), files
-
-    assert kept(last - 1, False) == (1, True, ["scenes"])
-    assert kept(last, True) == (2, True, ["scenes"])
-    assert len(told) == 2
-    assert kept(last, False) == (1, False, ["scenes", "tokens"])
-    assert kept(2 * last, True) == (2, False, ["layer_tokens", "scenes", "tokens"])
-    assert kept(2 * last, False) == (1, False, ["layer_tokens", "scenes", "tokens"])
-    assert len(told) == 2
+    for budget, layers in ((last - 1, False), (last, True)):
+        with pytest.raises(BudgetError, match="token_budget"):
+            open_tokens(task, TINY, tmp_path / "cache", layers=layers, budget_bytes=budget)
+    for budget, layers in ((last, False), (2 * last, True), (2 * last, False)):
+        source, _ = open_tokens(task, TINY, tmp_path / "cache", layers=layers, budget_bytes=budget)
+        assert source.layers == 1 + layers
 
 
 def test_attention_over_a_view_of_all_layers_is_that_over_the_last(tmp_path: Path) -> None:
     task = two_classes(tmp_path / "sounds")
     alone = embed_tokens(task, TINY, tmp_path / "cache")
-    view, usable = open_tokens(task, TINY, tmp_path / "cache", print)
+    view, usable = open_tokens(task, TINY, tmp_path / "cache")
     assert view.layers == 1
     config = ProbeConfig(learning_rates=(1e-2,), seeds=(1,), max_epochs=3)
     first = attention_probe(alone.frames, usable.labels, usable.splits, alone.lengths, config)
     second = attention_probe(view, usable.labels, usable.splits, config=config)
     np.testing.assert_array_equal(first.predictions[0], second.predictions[0])
-
-
-def test_a_clip_that_is_gone_while_it_is_probed_is_named(tmp_path: Path) -> None:
-    task = task_of(tmp_path / "sounds", [0.3] * 3)
-    source, _ = open_tokens(task, TINY, tmp_path / "cache", print, budget_bytes=0)
-    Path(task.paths[1]).write_bytes(b"")
-    with pytest.raises(MatpacError, match=r"001\.wav: could be used before and now can't \(empty file"):
-        source.read(torch.tensor([0, 1]))

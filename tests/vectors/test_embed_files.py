@@ -1,8 +1,6 @@
 """`embed_files` on real small files: equal to one file at a time, bounded, and open about what it left out."""
 
 import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +11,8 @@ from pyarrow import parquet
 import matpac
 from helpers.sound_files import GOOD, make_mixed_folder, write_sound
 from helpers.tiny_encoder import tiny
-from matpac import AudioError, MatpacError, read
-from matpac.audio import read_ahead
+from matpac import MatpacError, read
 from matpac.vectors import embed_files as module
-from matpac.vectors import frame_spool
 
 ENCODER = tiny()
 RATE = ENCODER.sample_rate
@@ -133,76 +129,6 @@ def test_the_file_says_what_made_it(folder: Path, tmp_path: Path) -> None:
     assert about["hop_seconds"] == pytest.approx(0.16)
 
 
-def test_long_files_come_by_blocks_and_equal_whole_ones(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    embed([folder], tmp_path / "whole.parquet", frames=True)
-    whole, streamed = [], []
-    real = read_ahead.blocks
-
-    def in_short_blocks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
-        streamed.append(path.name)
-        return real(path, seconds=0.3, sample_rate=sample_rate)
-
-    def whole_file(path: Path, sample_rate: int) -> np.ndarray:
-        whole.append(path.name)
-        return read(path, sample_rate)
-
-    monkeypatch.setattr(read_ahead, "LONG_SECONDS", 1.0)
-    monkeypatch.setattr(read_ahead, "blocks", in_short_blocks)
-    monkeypatch.setattr(read_ahead, "read", whole_file)
-    result = embed([folder], tmp_path / "blocks.parquet", frames=True)
-    assert "stereo_44k.wav" in streamed
-    assert "short_8k.aiff" in whole
-    assert {Path(path).name for path, _ in result.skipped} == BAD_NAMES
-    one, other = rows_of(tmp_path / "whole.parquet"), rows_of(tmp_path / "blocks.parquet")
-    assert [row["path"] for row in one] == [row["path"] for row in other]
-    for left, right in zip(one, other, strict=True):
-        assert left["duration"] == right["duration"]
-        assert left["vector"] == pytest.approx(right["vector"], abs=1e-5)
-
-
-def test_a_long_file_that_breaks_in_the_middle_is_left_out_alone(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = read_ahead.blocks
-
-    def breaks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
-        for number, block in enumerate(real(path, seconds=0.3, sample_rate=sample_rate)):
-            if path.name == "stereo_44k.wav" and number == 4:
-                raise AudioError(f"{path}: damaged at 1.20 s")
-            yield block
-
-    monkeypatch.setattr(read_ahead, "LONG_SECONDS", 1.0)
-    monkeypatch.setattr(read_ahead, "blocks", breaks)
-    result = embed([folder], tmp_path / "v.parquet")
-    assert (str(folder / "stereo_44k.wav"), f"{folder / 'stereo_44k.wav'}: damaged at 1.20 s") in result.skipped
-    assert {Path(row["path"]).name for row in rows_of(tmp_path / "v.parquet")} == {
-        Path(name).name for name in GOOD_NAMES - {"stereo_44k.wav"}
-    }
-
-
-@pytest.mark.parametrize("seconds", [1.0, 120.0])
-def test_no_thread_and_no_file_is_left(
-    seconds: float, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(read_ahead, "LONG_SECONDS", seconds)
-    before = threading.active_count()
-
-    def stops(*arguments: object, **options: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_write", stops)
-        with pytest.raises(KeyboardInterrupt):
-            embed([folder], tmp_path / "v.parquet", batch_size=1)
-    assert threading.active_count() == before
-    assert not list(tmp_path.iterdir())
-    embed([folder], tmp_path / "v.parquet")
-    assert threading.active_count() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["v.parquet"]
-
-
 def test_nothing_to_embed(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(MatpacError, match=r"not one of 2 files could be embedded; the first: .*empty"):
         embed([folder / "empty.wav", folder / "text.wav"], tmp_path / "v.parquet")
@@ -223,29 +149,3 @@ def test_names_that_are_not_utf8(folder: Path, tmp_path: Path) -> None:
     odd.write_bytes((folder / "short_8k.wav").read_bytes())
     embed([odd], tmp_path / "v.parquet")
     assert rows_of(tmp_path / "v.parquet")[0]["path"] == str(tmp_path / "s\ufffdound.wav")
-
-
-def test_frames_of_a_long_file_lie_on_the_disk_until_it_ends(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where the file breaks in the middle: nothing of it is in the table, and nothing beside it is left."""
-    embed([folder / "album"], tmp_path / "one.parquet", frames=True, layers=True)
-    write_sound(tmp_path / "long.wav", 16_000, 3.0)
-    monkeypatch.setattr(frame_spool, "SPOOL_BYTES", 1)
-    monkeypatch.setattr(read_ahead, "LONG_SECONDS", 2.5)
-    real = read_ahead.blocks
-
-    def breaks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
-        for number, block in enumerate(real(path, seconds=0.3, sample_rate=sample_rate)):
-            if path.name == "long.wav" and number == 7:
-                raise AudioError(f"{path}: damaged at 2.10 s")
-            yield block
-
-    monkeypatch.setattr(read_ahead, "blocks", breaks)
-    result = embed([tmp_path / "long.wav", folder / "album"], tmp_path / "two.parquet", frames=True, layers=True)
-    assert [reason for _, reason in result.skipped] == [f"{tmp_path / 'long.wav'}: damaged at 2.10 s"]
-    one, two = (parquet.read_table(tmp_path / f"{name}.parquet") for name in ("one", "two"))
-    assert two.drop_columns("vector").equals(one.drop_columns("vector"))
-    vectors = [np.stack(table["vector"].to_numpy()) for table in (one, two)]
-    np.testing.assert_allclose(vectors[1], vectors[0], atol=1e-5)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["long.wav", "one.parquet", "two.parquet"]

@@ -2,9 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -111,33 +108,6 @@ def test_a_second_call_does_only_what_is_missing(
     assert set(read_again) == BAD_NAMES  # they may have been mended
 
 
-def test_a_killed_run_goes_on(folder: Path, encoder_file: str, tmp_path: Path) -> None:
-    """Killed while a part is open: what it held comes again, what stood in whole parts does not."""
-    embed([folder], tmp_path / "one.parquet", batch_size=1)
-    code = (
-        "import os, sys\n"
-        "from matpac.vectors import embed_files as module, load, vector_files, vector_parts\n"
-        "vector_parts.PART_SECONDS = 0.0\n"
-        "vector_files.ROW_GROUP_BYTES = 1\n"
-        "real, count = module._write, [0]\n"
-        "def write(*arguments):\n"
-        "    real(*arguments)\n"
-        "    count[0] += 1\n"
-        "    if count[0] == 4: os.kill(os.getpid(), 9)\n"
-        "module._write = write\n"
-        "module.embed_files([sys.argv[1]], load(sys.argv[2]), module.EmbedOptions(sys.argv[3], batch_size=1))\n"
-    )
-    given = [str(folder), encoder_file, str(tmp_path / "parts")]
-    process = subprocess.run([sys.executable, "-c", code, *given], timeout=120, check=False)
-    assert process.returncode == -signal.SIGKILL
-    assert len(list((tmp_path / "parts").glob("part-0-*.parquet"))) == 3
-    assert list((tmp_path / "parts").glob(".part-0-*.parquet"))
-    result = embed([folder], tmp_path / "parts")
-    assert (result.found, result.files) == (3, len(GOOD_NAMES) - 3)
-    assert not list((tmp_path / "parts").glob(".part-0-*.parquet"))
-    assert_same(tmp_path / "parts", tmp_path / "one.parquet")
-
-
 def test_parts_of_another_encoder_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
     embed([folder / "album"], tmp_path / "parts")
     how = module.EmbedOptions(str(tmp_path / "parts"))
@@ -224,7 +194,7 @@ def test_the_command_goes_on(
     said = capsys.readouterr()
     album = sum(name.startswith("album/") for name in GOOD_NAMES)
     assert f"{len(GOOD_NAMES) - album} files, " in said.out
-    assert said.out.endswith(f"{album} were there already; 4 files left out\n")
+    assert said.out.endswith(f"{album} were there already; 4 files skipped\n")
     assert dataset.dataset(tmp_path / "vectors").count_rows() == len(GOOD_NAMES)
 
 
@@ -242,5 +212,5 @@ def test_one_command_of_several_ends_with_0(
         given = ["embed", str(folder), "--encoder", encoder_file, "--output", str(tmp_path / "vectors")]
         assert main(given) == 0
         assert f"(process {rank} of 2): " in (said := capsys.readouterr()).out
-        assert "left out: " in said.err
+        assert "skipped: " in said.err
     assert dataset.dataset(tmp_path / "vectors").count_rows() == len(GOOD_NAMES)

@@ -2,66 +2,68 @@
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 
 from matpac.audio import AudioError, blocks, info, read, read_crop
 
 LONG_SECONDS = 120.0
-"""Longer clips that are not cut are read block by block, so that memory does not grow with them; ours."""
+"""Clips longer than this are read block by block; default; memory must not grow with their length."""
 
 AHEAD_SECONDS = 600.0
-"""Sound that may be decoded ahead of the network: 38 MB at 16 kHz; ours."""
-
-READERS = 2
-"""Threads that decode and resample beside the network: two keep up with it on a machine of two cores; ours."""
+"""Sound that may be decoded ahead of the network; default; 38 MB at 16 kHz."""
 
 AHEAD_CLIPS = 64
-"""Clips that may be decoded ahead, however short; ours."""
+"""Clips that may be decoded ahead, however short; default; keeps lists of waiting work small."""
 
+READERS = 2
+"""Threads that decode and resample; default; two keep up with the network on two cores (benchmarks/folder.py)."""
 
-def read_unit(path: Path, sample_rate: int, samples: int) -> Float32[np.ndarray, " samples"]:
-    """The first `samples` samples (at `sample_rate`, Hz), zeros at the end where the file is shorter.
-
-    What lies behind is not decoded. Raises AudioError as `matpac.audio.read_crop`.
-    """
-    sound = read_crop(path, 0.0, samples, sample_rate)
-    return np.pad(sound, (0, samples - len(sound)))
+Clip = str | os.PathLike[str] | Iterable[np.ndarray]
+"""A sound file, or blocks of float32 samples at the wanted rate."""
 
 
 class Clips:
-    """Clips in order, each as an iterable of blocks; read ahead once iterated.
+    """Clips in order, each as an iterable of blocks, read ahead while they are iterated over.
 
-    A file that can't be used raises its AudioError when its blocks are asked for, and not before.
+    A file that can't be used raises its AudioError when its blocks are asked for, not earlier.
 
     Args:
-        paths: the sound files.
+        clips: sound files; a clip that comes as blocks is passed on as it is.
         sample_rate: of the blocks, in Hz.
-        pool: whose threads read; the caller ends it.
-        samples: length that every clip is cut or zero-padded to (`read_unit`); None leaves them as they are.
+        pool: its threads read; the caller shuts it down.
+        samples: every clip is cut or zero-padded to this length, and what lies behind is not decoded; None leaves
+            clips as they are.
+        long_seconds: clips of this length and longer are read block by block.
+        ahead_seconds: sound that may be decoded ahead.
+        ahead_clips: clips that may be decoded ahead.
     """
 
     def __init__(
         self,
-        paths: Sequence[str | os.PathLike[str]],
+        clips: Iterable[Clip],
         sample_rate: int,
         pool: ThreadPoolExecutor,
         samples: int | None = None,
+        *,
+        long_seconds: float = LONG_SECONDS,
+        ahead_seconds: float = AHEAD_SECONDS,
+        ahead_clips: int = AHEAD_CLIPS,
     ):
-        self.paths, self.sample_rate, self.pool, self.samples = paths, sample_rate, pool, samples
+        self.clips, self.sample_rate, self.pool, self.samples = clips, sample_rate, pool, samples
+        self.long_seconds, self.ahead_seconds, self.ahead_clips = long_seconds, ahead_seconds, ahead_clips
 
     def __iter__(self) -> Iterator[Iterable[np.ndarray]]:
         waiting: deque[tuple[float, Future[Iterable[np.ndarray]]]] = deque()
         ahead = 0.0
-        for path in map(Path, self.paths):
-            seconds = self._seconds(path)
-            waiting.append((seconds, self.pool.submit(self._start, path, seconds)))
+        for clip in self.clips:
+            seconds = self._seconds_in_memory(clip)
+            waiting.append((seconds, self.pool.submit(self._start, clip, seconds)))
             ahead += seconds
-            while ahead > AHEAD_SECONDS or len(waiting) > AHEAD_CLIPS:
+            while ahead > self.ahead_seconds or len(waiting) > self.ahead_clips:
                 seconds, future = waiting.popleft()
                 ahead -= seconds
                 yield _blocks(future)
@@ -69,53 +71,26 @@ class Clips:
         while waiting:
             yield _blocks(waiting.popleft()[1])
 
-    def _seconds(self, path: Path) -> float:
-        """What it will take of memory."""
+    def _seconds_in_memory(self, clip: Clip) -> float:
+        if not isinstance(clip, (str, os.PathLike)):
+            return 0.0
         if self.samples is not None:
             return self.samples / self.sample_rate
         try:
-            return min(info(path).duration, LONG_SECONDS)
+            return min(info(Path(clip)).duration, self.long_seconds)
         except AudioError:
-            return 0.0  # `_start` meets the same error, where it is told
+            return 0.0  # `_start` meets the same error
 
-    def _start(self, path: Path, seconds: float) -> Iterable[np.ndarray]:
+    def _start(self, clip: Clip, seconds: float) -> Iterable[np.ndarray]:
+        if not isinstance(clip, (str, os.PathLike)):
+            return clip
+        path = Path(clip)
         if self.samples is not None:
-            return [read_unit(path, self.sample_rate, self.samples)]
-        if seconds < LONG_SECONDS:
+            sound = read_crop(path, 0.0, self.samples, self.sample_rate)
+            return [np.pad(sound, (0, self.samples - len(sound)))]
+        if seconds < self.long_seconds:
             return [read(path, self.sample_rate)]
         return in_background(blocks(path, sample_rate=self.sample_rate), self.pool)
-
-
-class MeasuredClips:
-    """Clips as they come; remembers how long each one was until it is asked for."""
-
-    def __init__(self, clips: Clips):
-        self.clips = clips
-        self._samples: dict[int, int] = {}
-
-    def __iter__(self) -> Iterator[Iterable[np.ndarray]]:
-        for number, clip in enumerate(self.clips):
-            yield self._measure(number, clip)
-
-    def _measure(self, number: int, clip: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        samples = 0
-        for block in clip:
-            samples += len(block)
-            yield block
-        self._samples[number] = samples
-
-    def samples(self, number: int) -> int:
-        """Of a clip that was read to its end; once."""
-        return self._samples.pop(number)
-
-    def duration(self, number: int) -> float:
-        """The same in seconds."""
-        return self.samples(number) / self.clips.sample_rate
-
-    def reason(self, number: int, error: AudioError) -> str:
-        """Why a clip could not be used; its length is forgotten."""
-        self._samples.pop(number, None)
-        return str(error).removeprefix(f"clip {number}: ")
 
 
 def _blocks(future: "Future[Iterable[np.ndarray]]") -> Iterator[np.ndarray]:
@@ -129,7 +104,7 @@ def in_background(source: Iterator[np.ndarray], pool: ThreadPoolExecutor) -> Gen
         while (block := ahead.result()) is not None:
             ahead = pool.submit(next, source, None)
             yield block
-    finally:  # also where the reader of the blocks gives up in between
+    finally:  # also if the consumer stops early
         if not ahead.cancel():
             wait([ahead])
         if isinstance(source, Generator):

@@ -1,7 +1,6 @@
 """The score of an encoder with a head on a part of a task, by the path that `matpac.load` gives."""
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,14 +8,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Integer
 
-from matpac.audio import AudioError
-from matpac.audio.read_ahead import READERS, Clips
-from matpac.errors import Skipped, describe_skipped, reason_of
+from matpac.errors import Skipped, describe_skipped
 from matpac.model.embedder import Embedder
-from matpac.probe.filling import unit_samples
+from matpac.model.gather import Mean
 from matpac.probe.metrics import roc_auc
 from matpac.probe.targets import metric
 from matpac.tasks import Task, TaskError
+from matpac.vectors.road import Road
 
 if TYPE_CHECKING:  # Fabric takes a second to import
     from lightning_fabric import Fabric
@@ -98,18 +96,14 @@ def predict(
     reached = np.zeros(len(rows), np.float32)
     failed: dict[int, str] = {}
 
-    def note(number: int, error: AudioError) -> None:
-        row = int(mine[number])
-        failed[row] = reason_of(error, task.paths[row])
-
-    samples = unit_samples(task.unit_seconds, embedder.sample_rate)
-    with ThreadPoolExecutor(READERS) as pool:
-        clips = Clips([task.paths[row] for row in mine.tolist()], embedder.sample_rate, pool, samples)
-        for number, scene in enumerate(embedder.scenes(clips, failed=note)):
-            if scene is not None:
-                place = rank + number * world
-                logits[place] = embedder.scene_logits(scene[None])[0].numpy()
-                reached[place] = 1
+    road = Road(embedder, Mean, unit_seconds=task.unit_seconds)
+    for number, row in enumerate(road.rows(task.paths[clip] for clip in mine.tolist())):
+        if row.vectors is None:
+            failed[int(mine[number])] = row.error
+        else:
+            place = rank + number * world
+            logits[place] = embedder.scene_logits(row.vectors)[0].numpy()
+            reached[place] = 1
     if fabric is not None and world > 1:
         logits, reached = (_sum(fabric, values) for values in (logits, reached))
         failed = _union(failed)

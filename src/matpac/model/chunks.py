@@ -36,12 +36,14 @@ class Chunk:
     Args:
         clip: number of the clip in the order they came.
         index: number of the chunk in its clip.
+        first: number of its first frame (patch along time) in the clip.
         samples: its waveform, as long as its frames need.
         frames: of log-mel.
     """
 
     clip: int
     index: int
+    first: int
     samples: np.ndarray
     frames: int
 
@@ -87,7 +89,7 @@ class Cutter:
         return self._chunk(samples, self.frames)
 
     def _chunk(self, samples: np.ndarray, frames: int) -> Chunk:
-        chunk = Chunk(self.clip, self.index, samples, frames)
+        chunk = Chunk(self.clip, self.index, self.index * self.frames // PATCH, samples, frames)
         self.index += 1
         return chunk
 

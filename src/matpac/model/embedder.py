@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from matpac.errors import MatpacError
 from matpac.model.chunks import WAITING, Chunk, Cutter, batches, full_batch
-from matpac.model.gather import Failed, Frames, Gatherer, Gathering, Mean
+from matpac.model.gather import Frames, Gathered, Gatherer, Mean, gather
 from matpac.model.heads import NO_HEAD, TOP, Head, Tag, class_names, most_probable
 from matpac.model.heads import Tagger as Tagger  # part of this module's names too
 from matpac.model.logmel import LogMel, LogMelConfig
@@ -158,7 +158,7 @@ class Embedder(nn.Module):
             AudioError: a clip is too short for a frame (25 ms), not mono, or not finite.
         """
         clips, _ = as_clips(waveform, sample_rate, self.sample_rate)
-        scenes = [scene for scene in self.scenes(([c] for c in clips), layers, batch_size) if scene is not None]
+        scenes = list(self.scenes(([c] for c in clips), layers, batch_size))
         if not scenes:
             shape = (0, self.width) if layers is None else (0, len(self.which(layers)), self.width)
             return torch.empty(shape)
@@ -191,9 +191,8 @@ class Embedder(nn.Module):
             AudioError: as `scene`.
         """
         clips, is_list = as_clips(waveform, sample_rate, self.sample_rate)
-        found = [
-            part for part in self.frame_sequences(([c] for c in clips), layers, batch_size) if part is not None
-        ]
+        sequences = self._results(([c] for c in clips), Frames, layers, batch_size)
+        found = [frames[0] if layers is None else frames for frames in sequences]
         times = [self.times(part.shape[-2]) for part in found]
         if is_list:
             return found, times
@@ -214,7 +213,7 @@ class Embedder(nn.Module):
         return self.scene_logits(self.scene(waveform, sample_rate, batch_size=batch_size))
 
     def scene_logits(self, scene: Float[Tensor, "batch width"]) -> Float[Tensor, "batch class"]:
-        """Logits of scenes, or of frames, that were computed already (`scene`, `scenes`, `frame_sequences`).
+        """Logits of scenes, or of frames, that were computed already.
 
         Raises:
             MatpacError: this encoder has no head.
@@ -276,50 +275,15 @@ class Embedder(nn.Module):
         return self.scene(list(clips), self.sample_rate)
 
     def scenes(
-        self,
-        clips: Iterable[Iterable[np.ndarray]],
-        layers: Layers = None,
-        batch_size: int | None = None,
-        failed: Failed | None = None,
-    ) -> Generator[Tensor | None, None, None]:
+        self, clips: Iterable[Iterable[np.ndarray]], layers: Layers = None, batch_size: int | None = None
+    ) -> Generator[Float[Tensor, "*layer width"], None, None]:
         """Scenes of many clips, each given as blocks of float32 samples at `sample_rate`, in order.
 
-        Clips are read as they are needed and memory stays flat, however many and however long they are.
-
-        Args:
-            clips: for every clip, its blocks.
-            layers: see `Layers`.
-            batch_size: full chunks computed at once.
-            failed: is told the number of a clip that cannot be read or is too short, and the error; the clip
-                then gives None. Without it the error is raised.
+        Clips are read as they are needed and memory stays flat, however many and however long they are. `layers`,
+        `batch_size` and errors as for `scene`; the first clip that can't be used ends it.
         """
-        for scene in self._gather(clips, Mean, self.which(layers), batch_size, failed, sums=True):
-            yield scene if scene is None or layers is not None else scene[0]
-
-    def frame_sequences(
-        self,
-        clips: Iterable[Iterable[np.ndarray]],
-        layers: Layers = None,
-        batch_size: int | None = None,
-        failed: Failed | None = None,
-    ) -> Generator[Tensor | None, None, None]:
-        """Frames `[T, width]` or `[layer, T, width]` of many clips; otherwise as `scenes`."""
-        for frames in self.frames_into(lambda: Frames(self.config.steps), clips, layers, batch_size, failed):
-            yield frames if frames is None or layers is not None else frames[0]
-
-    def frames_into(
-        self,
-        gatherer: Callable[[], Gatherer[T]],
-        clips: Iterable[Iterable[np.ndarray]],
-        layers: Layers = None,
-        batch_size: int | None = None,
-        failed: Failed | None = None,
-    ) -> Generator[T | None, None, None]:
-        """What `gatherer()`, a new one for every clip, makes of its frames [layer, T, width]; else as `scenes`.
-
-        For clips whose frames are more than memory holds; there is a layer even where `layers` is None.
-        """
-        yield from self._gather(clips, gatherer, self.which(layers), batch_size, failed, sums=False)
+        for scene in self._results(clips, Mean, layers, batch_size):
+            yield scene[0] if layers is None else scene
 
     def save(self, path: str | Path, half: bool = False) -> Path:
         """Write it into a folder or a `.safetensors` file, `half` in float16."""
@@ -354,21 +318,45 @@ class Embedder(nn.Module):
         """What cuts a clip into this encoder's chunks."""
         return Cutter(self.logmel.config, self.config.frames, clip)
 
-    def _gather(
+    def gather(
         self,
         clips: Iterable[Iterable[np.ndarray]],
         gatherer: Callable[[], Gatherer[T]],
-        which: list[int],
-        batch_size: int | None,
-        failed: Failed | None,
-        sums: bool,
-    ) -> Generator[T | None, None, None]:
-        steps, size = self.config.steps, batch_size or full_batch(self.device)
-        yield from Gathering(self.cutter, gatherer, failed).run(
+        layers: Layers = None,
+        batch_size: int | None = None,
+    ) -> Generator[Gathered[T], None, None]:
+        """What gatherers, one per clip, make of clips that come as blocks of samples at `sample_rate`, in order.
+
+        A clip that can't be used gives its error. `matpac.vectors.road.Road` does the same for files.
+
+        Args:
+            clips: for every clip, its blocks.
+            gatherer: makes one for a clip: `Mean`, `Frames`, or your own.
+            layers: see `Layers`; None gives the gatherer one layer.
+            batch_size: full chunks computed at once; None for what suits the device.
+        """
+        which, steps = self.which(layers), self.config.steps
+        size = batch_size or full_batch(self.device)
+        yield from gather(
             clips,
+            self.cutter,
             lambda chunks: batches(chunks, steps, size, WAITING),
-            lambda chunks: self.chunk_frames(chunks, which, sums),
+            lambda chunks: self.chunk_frames(chunks, which, sums=gatherer is Mean),
+            gatherer,
         )
+
+    def _results(
+        self,
+        clips: Iterable[Iterable[np.ndarray]],
+        gatherer: Callable[[], Gatherer[T]],
+        layers: Layers,
+        batch_size: int | None,
+    ) -> Generator[T, None, None]:
+        """The results alone; raises the error of a clip that has none."""
+        for found in self.gather(clips, gatherer, layers, batch_size):
+            if found.result is None:
+                raise found.error or AssertionError
+            yield found.result
 
     def chunk_frames(
         self, chunks: list[Chunk], which: list[int], sums: bool = False

@@ -1,10 +1,11 @@
 """What is gathered of a clip's chunks as they are computed, in memory that does not grow with what passed by.
 
 Nothing small is allocated for every chunk and kept: between the activations of two batches it would pin the
-heap, and a long file's process grow by megabytes a minute although little is in use (docs/performance.md).
+heap, and a long file's process would grow by megabytes a minute although little is in use (docs/performance.md).
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
@@ -20,31 +21,28 @@ from matpac.model.waveforms import too_short
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-Failed = Callable[[int, AudioError], None]
-"""Is told the number of a clip that has no vectors, and why."""
-
 GROWTH = 1.25
-"""By how much the memory for a clip's frames grows when it is full: a quarter at most is too much; ours."""
+"""Growth factor of the frame buffer; at most 20 % of it is unused."""
 
 
 class Gatherer(Protocol, Generic[T_co]):
-    """What becomes of one clip. Chunks come in any order, each once."""
+    """Reduces one clip's chunks, which come in any order, each once."""
 
     def add(self, chunk: Chunk, computed: Tensor) -> None:
-        """Take what was computed of a chunk."""
+        """Take what was computed of a chunk: its frames [layer, step, width], or for `Mean` their sum."""
         ...
 
     def result(self) -> T_co:
-        """All chunks were added."""
+        """The reduction, once all chunks were added."""
         ...
 
     def discard(self) -> None:
-        """The clip failed, or nobody wants it any more."""
+        """Release what is open: the clip failed, or its result is no longer wanted."""
         ...
 
 
 class Mean:
-    """The mean over time, [layer, width], of chunks' sums; in float64, so that their order is nothing."""
+    """The mean over time, [layer, width], of chunks' sums; in float64, so that their order is irrelevant."""
 
     def __init__(self) -> None:
         self._total: np.ndarray | None = None
@@ -67,28 +65,23 @@ class Mean:
 
 
 class Frames:
-    """All frames, [layer, step, width], in one array that grows in place.
+    """All frames, [layer, step, width], in one array that grows in place."""
 
-    Args:
-        full_steps: steps of every chunk but the last.
-    """
-
-    def __init__(self, full_steps: int):
-        self._full_steps = full_steps
+    def __init__(self) -> None:
         self._frames = np.empty(0, np.float32)
         self._steps = 0
 
     def add(self, chunk: Chunk, computed: Float[Tensor, "layer step width"]) -> None:
         """Put a chunk's frames in their place."""
         layers, steps, width = computed.shape
-        start = chunk.index * self._full_steps
-        if start + steps > len(self._frames):
-            self._resize((max(start + steps, int(GROWTH * len(self._frames))), layers, width))
-        self._frames[start : start + steps] = computed.numpy().transpose(1, 0, 2)
-        self._steps = max(self._steps, start + steps)
+        end = chunk.first + steps
+        if end > len(self._frames):
+            self._resize((max(end, int(GROWTH * len(self._frames))), layers, width))
+        self._frames[chunk.first : end] = computed.numpy().transpose(1, 0, 2)
+        self._steps = max(self._steps, end)
 
     def _resize(self, shape: tuple[int, ...]) -> None:
-        """In place: a copy would need both at once."""
+        """Resize in place, since a copy would need both at once."""
         self._frames.resize(shape, refcheck=False)  # no view of it was given out
 
     def result(self) -> Float[Tensor, "layer step width"]:
@@ -100,81 +93,109 @@ class Frames:
         """Nothing is open."""
 
 
-class Gathering(Generic[T]):
-    """Clips in, one result each out, in order; chunks are cut, and computed in whatever groups `group` makes.
+@dataclass(frozen=True, eq=False)
+class Gathered(Generic[T]):
+    """What became of one clip.
 
     Args:
-        cutter: of the clip with a number.
-        gatherer: a new one for every clip.
-        failed: is told the number of a clip that cannot be read or is too short, and the error; its result is
-            None, and what was computed of it is discarded. Without it the error is raised.
+        samples: how many were read.
+        result: what the gatherer made of it; None with an error.
+        error: why the clip can't be used; None with a result.
     """
 
-    def __init__(
-        self, cutter: Callable[[int], Cutter], gatherer: Callable[[], Gatherer[T]], failed: Failed | None
-    ):
-        self._cutter, self._gatherer, self._failed = cutter, gatherer, failed
-        self._counts: list[int | None] = []  # chunks of every clip that was read to its end; 0 where it failed
-        self._open: dict[int, Gatherer[T]] = {}
-        self._added: dict[int, int] = {}
+    samples: int
+    result: T | None = None
+    error: AudioError | None = None
 
-    def run(
-        self,
-        clips: Iterable[Iterable[np.ndarray]],
-        group: Callable[[Iterator[Chunk]], Iterable[list[Chunk]]],
-        compute: Callable[[list[Chunk]], Iterable[Tensor]],
-    ) -> Generator[T | None, None, None]:
-        """Results in the clips' order, each as soon as those before it are there."""
-        first = 0
-        try:
-            # the empty group: the last clip's end is known only after its last chunk was taken
-            for chunks in chain(group(self._cut(clips)), [[]]):
-                if chunks:
-                    self._add(chunks, compute(chunks))
-                while first < len(self._counts) and self._is_done(first):
-                    yield self._result(first)
-                    first += 1
-            assert first == len(self._counts), f"clip {first} was left over"
-        finally:
-            for gatherer in self._open.values():
-                gatherer.discard()
 
-    def _cut(self, clips: Iterable[Iterable[np.ndarray]]) -> Iterator[Chunk]:
-        """Chunks of all clips."""
+class _Clip(Generic[T]):
+    """A clip under way."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.chunks: int | None = None  # known at its end
+        self.added = 0
+        self.gatherer: Gatherer[T] | None = None
+        self.error: AudioError | None = None
+
+    def add(self, chunk: Chunk, computed: Tensor, make: Callable[[], Gatherer[T]]) -> None:
+        if self.error is None:
+            if self.gatherer is None:
+                self.gatherer = make()
+            self.gatherer.add(chunk, computed)
+            self.added += 1
+
+    def fail(self, error: AudioError) -> None:
+        self.error = error
+        self.discard()
+
+    def discard(self) -> None:
+        if self.gatherer is not None:
+            self.gatherer.discard()
+            self.gatherer = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.error is not None or self.chunks == self.added
+
+    def end(self) -> Gathered[T]:
+        gatherer, self.gatherer = self.gatherer, None  # its memory goes with the result
+        return Gathered(self.samples, None if gatherer is None else gatherer.result(), self.error)
+
+
+def gather(
+    clips: Iterable[Iterable[np.ndarray]],
+    cutter: Callable[[int], Cutter],
+    group: Callable[[Iterator[Chunk]], Iterable[list[Chunk]]],
+    compute: Callable[[list[Chunk]], Iterable[Tensor]],
+    gatherer: Callable[[], Gatherer[T]],
+) -> Generator[Gathered[T], None, None]:
+    """Cut clips into chunks, compute these in groups across clips, and give one result per clip, in order.
+
+    A clip that can't be read or has no frame gives its error; what was computed of it is discarded.
+
+    Args:
+        clips: for every clip, its blocks of samples.
+        cutter: makes the cutter of the clip with a number.
+        group: makes groups of chunks.
+        compute: gives one tensor per chunk of a group.
+        gatherer: makes a gatherer for one clip.
+    """
+    under_way: dict[int, _Clip[T]] = {}
+
+    def cut() -> Iterator[Chunk]:
         for number, blocks in enumerate(clips):
-            cutter = self._cutter(number)
-            self._counts.append(None)
-            samples = 0
+            clip, pieces = _Clip[T](), cutter(number)
+            under_way[number] = clip
             try:
                 for block in blocks:
-                    samples += len(block)
-                    yield from cutter.push(block)
-                last = list(cutter.finish())
-                if not cutter.index:
-                    raise AudioError(f"clip {number}: {too_short(samples, cutter.config)}")
+                    clip.samples += len(block)
+                    yield from pieces.push(block)
+                last = list(pieces.finish())
+                if not pieces.index:
+                    raise AudioError(f"clip {number}: {too_short(clip.samples, pieces.config)}")
             except AudioError as error:
-                if self._failed is None:
-                    raise
-                self._failed(number, error)
-                self._counts[number] = 0
-                if gatherer := self._open.pop(number, None):
-                    gatherer.discard()
+                clip.fail(error)
                 continue
-            self._counts[number] = cutter.index
+            clip.chunks = pieces.index
             yield from last
 
-    def _add(self, chunks: list[Chunk], computed: Iterable[Tensor]) -> None:
-        for chunk, result in zip(chunks, computed, strict=True):
-            if self._counts[chunk.clip] == 0:  # its clip failed meanwhile
-                continue
-            if chunk.clip not in self._open:
-                self._open[chunk.clip] = self._gatherer()
-            self._open[chunk.clip].add(chunk, result)
-            self._added[chunk.clip] = self._added.get(chunk.clip, 0) + 1
+    def add(chunks: list[Chunk], computed: Iterable[Tensor]) -> None:
+        for chunk, part in zip(chunks, computed, strict=True):
+            if clip := under_way.get(chunk.clip):  # absent if it failed
+                clip.add(chunk, part, gatherer)
 
-    def _is_done(self, clip: int) -> bool:
-        return self._counts[clip] in (0, self._added.get(clip))
-
-    def _result(self, clip: int) -> T | None:
-        self._added.pop(clip, None)
-        return self._open.pop(clip).result() if self._counts[clip] else None
+    first = 0
+    try:
+        # the empty group at the end: the last clip's end is known only after its last chunk was taken
+        for chunks in chain(group(cut()), [[]]):
+            if chunks:
+                add(chunks, compute(chunks))
+            while (clip := under_way.get(first)) and clip.is_done:
+                del under_way[first]
+                first += 1
+                yield clip.end()
+        assert not under_way, f"clip {first} was never finished"
+    finally:
+        for clip in under_way.values():
+            clip.discard()

@@ -41,10 +41,7 @@ ALSO_HELP = (
     f"probes beside the linear one, any of {', '.join(OTHERS)}; an encoder that can't (logmel has no layers) "
     "is told and left out"
 )
-BUDGET_HELP = (
-    "GiB of disk for the tokens of one encoder on one task (attention, prototypes); more are computed anew in "
-    "every epoch, which is slow"
-)
+BUDGET_HELP = "GiB of disk for the tokens of one encoder on one task (attention, prototypes); more are an error"
 ROOT_HELP = (
     "where the corpus lies. Given once for each --task, or once for all: then each task is looked for in the "
     "root's folder of its name (root/esc50, …)"

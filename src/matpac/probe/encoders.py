@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -10,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matpac.audio import AudioError
-from matpac.errors import MatpacError
 from matpac.files.loading import load
 from matpac.model.embedder import Embedder
+from matpac.model.encoders import EncoderError, FrozenEncoder, LayeredEncoder
 from matpac.model.logmel import LogMel, LogMelConfig
 from matpac.model.network import settings_key
 from matpac.model.vit import SIZES, Encoder, EncoderConfig
@@ -27,10 +26,6 @@ MOST_SEED_DIGITS = 20
 """So many no longer fit 64 bits, which is what PyTorch takes."""
 
 
-class EncoderError(MatpacError):
-    """An encoder that can't be had, or that gives what is no vector; the message names it."""
-
-
 class NotFiniteError(EncoderError):
     """A vector with NaN or infinity in it."""
 
@@ -41,34 +36,6 @@ class NotFiniteError(EncoderError):
         super().__init__(
             f"{encoder}: NaN or infinity in its vector of {named}; look at this sound, or leave the encoder out"
         )
-
-
-@runtime_checkable
-class FrozenEncoder(Protocol):
-    """The one interface of evaluation, so that comparisons are fair. `Embedder` has it."""
-
-    @property
-    def sample_rate(self) -> int:
-        """In Hz, of the waveforms that `embed` takes."""
-        ...
-
-    def embed(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip width"]:
-        """One vector a clip, float32."""
-        ...
-
-
-@runtime_checkable
-class LayeredEncoder(FrozenEncoder, Protocol):
-    """An encoder that gives vectors of all its layers too, all of one width."""
-
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        ...
-
-    def embed_layers(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip layer width"]:
-        """One vector a clip and layer, float32, the last layer's being what `embed` gives."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -82,6 +49,11 @@ class NamedEncoder:
     """SHA-256 over weights and settings, hexadecimal."""
     layers: int = 0
     """How many it has to choose from; 0 where it gives the last one's vectors alone."""
+
+    @property
+    def sample_rate(self) -> int:
+        """The encoder's, in Hz."""
+        return self.encoder.sample_rate
 
     def embed(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip width"]:
         """One vector a clip, float32, of waveforms at the encoder's rate.

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,19 +10,17 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
 from matpac.audio import may_be_read
 from matpac.audio import readers as decoders
-from matpac.audio.read_ahead import Clips
-from matpac.model.embedder import Failed
+from matpac.model.gather import Mean
 from matpac.probe.encoders import EncoderError, NamedEncoder
 from matpac.probe.feature_cache import FeatureFile
-from matpac.probe.filling import fill, require_rows
+from matpac.probe.filling import fill, require_rows, road_encoder
 from matpac.probe.shared_rows import clip_digests, settings
-from matpac.probe.streaming import vectors_in_order
 from matpac.tasks import Task, without
 from matpac.tasks.task import without_links
+from matpac.vectors.road import Road
 
 Kind = Literal["scenes", "layers", "tokens", "layer_tokens"]
 FORMAT = 1
@@ -75,11 +72,10 @@ def embed_task(
     with file.lock():
         done = file.resume()
         if done < len(task.paths):
-
-            def vectors(clips: Clips, failed: Failed) -> Iterator[Tensor | None]:
-                return vectors_in_order(named, clips, layers, failed)
-
-            fill(file, task, named, done, vectors, readers)
+            which = "all" if layers else None
+            unit, encoder = task.unit_seconds, road_encoder(named)
+            road = Road(encoder, Mean, layers=which, unit_seconds=unit, readers=readers)
+            fill(file, task, named, done, road)
         require_rows(file, task, named)
         found = file.open()
     return TaskFeatures(found, without(task, file.failed), file.state.key)

@@ -2,27 +2,21 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from matpac.audio import AudioError
-from matpac.audio.read_ahead import Clips
-from matpac.errors import MatpacError, reason_of
-from matpac.model.embedder import Failed
+from matpac.errors import MatpacError
+from matpac.model.embedder import Embedder
+from matpac.model.encoders import FrozenEncoder
 from matpac.probe.encoders import EncoderError, NamedEncoder, NotFiniteError
 from matpac.probe.feature_cache import FeatureFile
 from matpac.probe.shared_rows import rows_of_other_tasks
 from matpac.tasks import Task
-
-
-def unit_samples(unit_seconds: float | None, sample_rate: int) -> int | None:
-    """Length of a task's clips in samples; None where they stay as long as they are."""
-    return None if unit_seconds is None else max(1, round(unit_seconds * sample_rate))
+from matpac.vectors.road import NOT_FINITE, Road
 
 
 def fill(
@@ -30,8 +24,7 @@ def fill(
     task: Task,
     named: NamedEncoder,
     first: int,
-    run: Callable[[Clips, Failed], Iterable[Tensor | None]],
-    readers: int,
+    road: Road[Tensor],
     frames: int | None = None,
 ) -> None:
     """Add the clips that are not there yet, from number `first` on, and finish the file.
@@ -43,41 +36,39 @@ def fill(
         task: its clips.
         named: the encoder, for what is told.
         first: number of clips that are done.
-        run: gives a row a clip, or None once its second argument was told.
-        readers: threads that decode and resample.
+        road: gives a row per clip.
         frames: rows are padded to so many along their last dimension but one, and their lengths kept.
 
     Raises:
         EncoderError, MatpacError: as `features.embed_task`.
     """
-    if readers < 1:
-        raise MatpacError(f"{readers} threads read nothing; it takes at least 1")
     known = rows_of_other_tasks(file) if frames is None else {}
-    missing = [number for number in range(first, len(task.paths)) if number not in known]
-    reasons: dict[int, str] = {}
-
-    def failed(place: int, error: AudioError) -> None:
-        reasons[missing[place]] = reason_of(error, task.paths[missing[place]])
-
-    rate = named.encoder.sample_rate
-    with ExitStack() as stack:
-        pool = ThreadPoolExecutor(readers)
-        stack.callback(pool.shutdown, cancel_futures=True)  # what is not begun is not waited for
-        paths = [task.paths[number] for number in missing]
-        computed = iter(run(Clips(paths, rate, pool, unit_samples(task.unit_seconds, rate)), failed))
-        advance = stack.enter_context(_progress(f"{task.name}, {named.name}", first, len(task.paths)))
+    missing = [task.paths[number] for number in range(first, len(task.paths)) if number not in known]
+    with (
+        closing(road.rows(missing)) as computed,
+        _progress(f"{task.name}, {named.name}", first, len(task.paths)) as advance,
+    ):
         for number in range(first, len(task.paths)):
-            vector = None if number in known else next(computed)
             if number in known:
-                array, row = known[number]
-                file.add(array[row])
-            elif vector is None:
-                file.add(None, reasons.pop(number))
+                array, place = known[number]
+                file.add(array[place])
             else:
-                length = None if frames is None else vector.shape[-2]
-                file.add(_row(vector, file, named, task.paths[number], frames), length=length)
+                row = next(computed)
+                if row.vectors is None and row.error == NOT_FINITE:
+                    raise NotFiniteError(named.name, row.path)
+                if row.vectors is None:
+                    file.add(None, row.error)
+                else:
+                    vector = row.vectors if road.layers is not None else row.vectors[0]
+                    length = None if frames is None else vector.shape[-2]
+                    file.add(_row(vector, file, named, row.path, frames), length=length)
             advance()
     file.finish()
+
+
+def road_encoder(named: NamedEncoder) -> Embedder | FrozenEncoder:
+    """What the road embeds with: an embedder, or for any other encoder its name, which checks what it gives."""
+    return named.encoder if isinstance(named.encoder, Embedder) else named
 
 
 def require_rows(file: FeatureFile, task: Task, named: NamedEncoder) -> None:

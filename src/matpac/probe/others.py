@@ -42,7 +42,7 @@ class Subject:
     cache: Path
     config: ProbeConfig
     token_budget: int = TOKEN_BUDGET
-    """Bytes of tokens that are kept on disk; more are computed whenever they are read."""
+    """Bytes of disk that tokens may take."""
 
     @property
     def device(self) -> torch.device:
@@ -201,5 +201,5 @@ def _tokens(subject: Subject, told: Told, layers: bool) -> tuple[TokenSource, Ta
     if not isinstance(subject.named.encoder, Embedder):
         raise LeftOutError("this encoder gives no tokens")
     return open_tokens(
-        subject.task, subject.named, subject.cache, told.say, layers=layers, budget_bytes=subject.token_budget
+        subject.task, subject.named, subject.cache, layers=layers, budget_bytes=subject.token_budget
     )

@@ -108,7 +108,7 @@ def run_probes(
         say: takes a line for every result.
         done: is called after every result, so that nothing is lost when a later one fails.
         also: names of `matpac.probe.others.OTHERS`.
-        token_budget: bytes of disk for the tokens of one encoder on one task; more are read through.
+        token_budget: bytes of disk for the tokens of one encoder on one task.
 
     Raises:
         MatpacError: a task or an encoder that cannot be used; what was done before is kept.

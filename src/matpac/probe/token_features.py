@@ -1,35 +1,28 @@
-"""A task's tokens by a frozen encoder: kept on disk where they fit, else computed whenever they are read."""
+"""A task's tokens by a frozen encoder, kept on disk."""
 
 import math
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float16, Int
-from torch import Tensor
+from jaxtyping import Float16, Int
 
 from matpac.audio import AudioError, info
-from matpac.audio.read_ahead import Clips
-from matpac.errors import MatpacError, reason_of
-from matpac.model.embedder import Embedder, Failed, Layers
+from matpac.errors import MatpacError
+from matpac.model.embedder import Embedder
+from matpac.model.gather import Frames
 from matpac.model.vit import PATCH
 from matpac.probe.encoders import EncoderError, NamedEncoder
-from matpac.probe.features import embed_task, feature_file
-from matpac.probe.filling import fill, require_rows, stored, unit_samples
+from matpac.probe.features import feature_file
+from matpac.probe.filling import fill, require_rows
 from matpac.probe.token_batches import StoredTokens, TokenSource
 from matpac.tasks import Task, without
+from matpac.vectors.road import Road
 
 TOKEN_BUDGET = 8 * 2**30
 """Bytes of disk for the tokens of one encoder on one task: all layers of ViT-B on ESC-50 (5.5 GiB) fit.
 
 They are mapped, not loaded, so memory needn't hold them. Ours."""
-
-CLIPS_AT_ONCE = 4
-"""Clips read through at once, however large, and timed to tell how long it will take: a CPU's batch; ours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +45,6 @@ def open_tokens(
     task: Task,
     named: NamedEncoder,
     cache: Path,
-    say: Callable[[str], None],
     *,
     layers: bool = False,
     budget_bytes: int = TOKEN_BUDGET,
@@ -60,42 +52,29 @@ def open_tokens(
 ) -> tuple[TokenSource, Task]:
     """The tokens of a task, of all layers or of the last alone, for probes; and the task without unusable clips.
 
-    Kept on disk in float16 where they fit the budget: all layers', whose last is a view of them, else the last
-    layer's where it alone is wanted. What does not fit is read through: computed by the encoder at every pass of
-    the probe over the clips, rounded alike, so that scores don't depend on the budget.
+    Kept on disk in float16: all layers', whose last is a view of them, if they fit the budget, else the last
+    layer's if it alone is wanted.
 
     Args:
         task: its clips.
         named: the encoder.
         cache: as `features.embed_task`.
-        say: is told when tokens are read through, and how long that may take.
         layers: all layers instead of the last alone.
         budget_bytes: that tokens may take of the disk.
         readers: threads that decode and resample.
 
     Raises:
-        EncoderError, MatpacError, TaskError: as `embed_tokens`, but for the budget.
+        BudgetError, EncoderError, MatpacError, TaskError: as `embed_tokens`.
     """
-    told = ""
-    for every in (True,) if layers else (True, False):
-        try:
-            found = embed_tokens(task, named, cache, layers=every, budget_bytes=budget_bytes, readers=readers)
-        except BudgetError as error:
-            told = str(error)
-            continue
-        frames = found.frames if every else found.frames[:, None]
-        return StoredTokens(frames if layers else frames[:, -1:], found.lengths), found.task
-    usable = embed_task(task, named, cache, readers=readers).task
-    source = ReadThrough(usable, named, layers, readers)
-    began = time.monotonic()
-    timed = min(CLIPS_AT_ONCE, source.clips)
-    source.read(torch.arange(timed))
-    minutes = (time.monotonic() - began) / timed * source.clips / 60
-    say(
-        f"{told}: they are computed anew in every epoch of every fold and seed, about {minutes:.1f} min each; "
-        "--token-budget raises it"
-    )
-    return source, usable
+    try:
+        found = embed_tokens(task, named, cache, layers=True, budget_bytes=budget_bytes, readers=readers)
+        frames = found.frames if layers else found.frames[:, -1:]
+    except BudgetError:
+        if layers:
+            raise
+        found = embed_tokens(task, named, cache, budget_bytes=budget_bytes, readers=readers)
+        frames = found.frames[:, None]
+    return StoredTokens(frames, found.lengths), found.task
 
 
 def embed_tokens(
@@ -127,57 +106,15 @@ def embed_tokens(
             raise BudgetError(
                 f"{task.name}, {named.name}: {len(task.paths)} clips × {f'{depth} layers × ' if layers else ''}"
                 f"{frames} frames × {embedder.width} numbers in float16 take {size / 2**30:.3g} GiB, and the "
-                f"budget is {budget_bytes / 2**30:.3g} GiB"
+                f"budget is {budget_bytes / 2**30:.3g} GiB; raise it by --token_budget if the disk has room"
             )
         if done < len(task.paths):
-
-            def sequences(clips: Clips, failed: Failed) -> Iterator[Tensor | None]:
-                return embedder.frame_sequences(clips, "all" if layers else None, failed=failed)
-
-            fill(file, task, named, done, sequences, readers, frames)
+            which, unit = "all" if layers else None, task.unit_seconds
+            road = Road(embedder, Frames, layers=which, unit_seconds=unit, readers=readers)
+            fill(file, task, named, done, road, frames)
         require_rows(file, task, named)
         found = file.open()
     return TokenFeatures(found, np.array(file.state.lengths, np.int64), without(task, file.failed), file.state.key)
-
-
-class ReadThrough(TokenSource):
-    """Tokens that the encoder computes whenever they are read; nothing is kept.
-
-    Rounded to float16 as stored ones are. Raises MatpacError where a clip that could be used no longer can.
-    """
-
-    def __init__(self, task: Task, named: NamedEncoder, layers: bool, readers: int = 2) -> None:
-        self.task, self.named, self.readers = task, named, readers
-        self.embedder = _embedder(named)
-        self._which: Layers = "all" if layers else [-1]
-        depth = self.embedder.depth if layers else 1
-        most = _most_frames(task, self.embedder)
-        super().__init__(len(task.paths), depth, most, self.embedder.width, CLIPS_AT_ONCE)
-
-    def read(self, rows: Int[Tensor, "part"]) -> tuple[Float[Tensor, "layer part token dim"], Int[Tensor, "part"]]:
-        """As `TokenSource`."""
-        paths = [self.task.paths[row] for row in rows.tolist()]
-        rate = self.embedder.sample_rate
-
-        def failed(number: int, error: AudioError) -> None:
-            raise MatpacError(
-                f"{paths[number]}: could be used before and now can't ({reason_of(error, paths[number])}); "
-                "leave the files alone while they are probed"
-            ) from error
-
-        with ThreadPoolExecutor(self.readers) as pool:
-            clips = Clips(paths, rate, pool, unit_samples(self.task.unit_seconds, rate))
-            sequences = list(self.embedder.frame_sequences(clips, self._which, failed=failed))
-        found = [
-            torch.from_numpy(stored(frames, "float16", self.named, path))
-            for frames, path in zip(sequences, paths, strict=True)
-            if frames is not None
-        ]
-        lengths = torch.tensor([frames.shape[1] for frames in found])
-        values = torch.zeros(self.layers, len(found), int(lengths.max()), self.dim)
-        for place, frames in enumerate(found):
-            values[:, place, : frames.shape[1]] = frames
-        return values, lengths
 
 
 def frame_count(samples: int, embedder: Embedder) -> int:
@@ -199,8 +136,8 @@ def _most_frames(task: Task, embedder: Embedder) -> int:
 
     Headers may be 2 % + 0.1 s off (`matpac.read`), and so much is added.
     """
-    samples = unit_samples(task.unit_seconds, embedder.sample_rate)
-    if samples is None:
+    samples = round((task.unit_seconds or 0) * embedder.sample_rate)
+    if task.unit_seconds is None:
         longest = max(map(_seconds, task.paths), default=0.0)
         samples = math.ceil((1.02 * longest + 0.1) * embedder.sample_rate)
     return frame_count(samples, embedder)

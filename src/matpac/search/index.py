@@ -18,8 +18,8 @@ from matpac.search.makers import Named, keep_tags, note_maker
 from matpac.search.rows import RowWriter
 from matpac.search.sounds import Sounds
 from matpac.search.tags import HEAD, Tagging, open_tagging
-from matpac.search.windows import Grid
 from matpac.search.writer import DatabaseWriter, writing
+from matpac.vectors.windows import Grid
 
 
 @dataclass(frozen=True)

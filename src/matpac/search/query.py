@@ -123,7 +123,7 @@ class Searcher:
         if isinstance(sound, (str, Path)):
             clips: Iterable[Iterable[np.ndarray]] = [blocks(sound, sample_rate=embedder.sample_rate)]
             try:
-                return next(scene for scene in embedder.scenes(clips) if scene is not None)
+                return next(embedder.scenes(clips))
             except AudioError as error:
                 raise AudioError(f"{sound}: {reason_of(error, str(sound))}") from error
         if sample_rate is None:

@@ -1,19 +1,19 @@
 """Sound files to the vectors that stand in the database: one a sound, or one a window."""
 
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float32, Float64
 from torch import Tensor
 
-from matpac.audio import AudioError
-from matpac.audio.read_ahead import READERS, Clips, MeasuredClips
 from matpac.errors import Skipped
 from matpac.model.embedder import Embedder
-from matpac.search.windows import Grid, WindowMeans
+from matpac.model.gather import Mean
+from matpac.vectors.road import Road, Row
+from matpac.vectors.windows import Grid, WindowMeans
 
 
 @dataclass(frozen=True)
@@ -44,37 +44,19 @@ class Sounds:
         self.left_out: list[Skipped] = []
 
     def __iter__(self) -> Iterator[Sound | None]:
-        with ExitStack() as stack:
-            pool = ThreadPoolExecutor(READERS)
-            stack.callback(pool.shutdown, cancel_futures=True)  # what is not begun is not waited for
-            clips = MeasuredClips(Clips(self.paths, self.embedder.sample_rate, pool))
-            outputs = stack.enter_context(closing(self._embed(clips)))
-            for number, vectors in enumerate(outputs):
-                yield None if vectors is None else self._sound(self.paths[number], clips.samples(number), vectors)
+        reduction = Mean if self.grid is None else partial(WindowMeans, self.grid)
+        with closing(Road(self.embedder, reduction, batch_size=self.batch_size).rows(self.paths)) as rows:
+            for row in rows:
+                if row.vectors is None:
+                    self.left_out.append(Skipped(row.path, row.error))
+                yield self._sound(row)
 
-    def _embed(self, clips: MeasuredClips) -> Generator[Tensor | None, None, None]:
-        def failed(number: int, error: AudioError) -> None:
-            path = self.paths[number]
-            self.left_out.append(Skipped(path, clips.reason(number, error).removeprefix(f"{path}: ")))
-
-        if self.grid is None:
-            for scene in self.embedder.scenes(clips, None, self.batch_size, failed):
-                yield None if scene is None else scene[None]
-            return
-        grid, steps = self.grid, self.embedder.config.steps
-        yield from self.embedder.frames_into(
-            lambda: WindowMeans(grid, steps), clips, None, self.batch_size, failed
-        )
-
-    def _sound(self, path: str, samples: int, vectors: Tensor) -> Sound | None:
-        rows = vectors.numpy()
-        duration = samples / self.embedder.sample_rate
-        if self.grid is None:
-            starts, ends = np.zeros(1), np.array([duration])
-        else:
-            count = min(self.grid.count(samples), len(rows))
-            rows, starts, ends = rows[:count], self.grid.starts(count), self.grid.ends(count, samples)
-        if not np.isfinite(rows).all():
-            self.left_out.append(Skipped(path, "NaN or infinity in its vector; look at this sound"))
+    def _sound(self, row: Row[Tensor]) -> Sound | None:
+        if row.vectors is None:
             return None
-        return Sound(path, duration, starts, ends, rows)
+        if self.grid is None:
+            return Sound(row.path, row.duration, np.zeros(1), np.array([row.duration]), row.vectors.numpy())
+        samples, vectors = round(row.duration * self.grid.sample_rate), row.vectors[0].numpy()
+        count = min(self.grid.count(samples), len(vectors))
+        starts, ends = self.grid.starts(count), self.grid.ends(count, samples)
+        return Sound(row.path, row.duration, starts, ends, vectors[:count])

@@ -1,8 +1,7 @@
 """Sound files to their names: of the whole sound, or over time; read ahead, in memory that does not grow."""
 
 from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,13 +9,13 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from matpac.audio import AudioError
-from matpac.audio.read_ahead import READERS, Clips, MeasuredClips
 from matpac.errors import MatpacError, Skipped
 from matpac.model.chunks import Chunk
-from matpac.model.embedder import Embedder, Failed
+from matpac.model.embedder import Embedder
+from matpac.model.gather import Mean
 from matpac.model.heads import NO_HEAD, TOP, Tag, check_threshold, class_names, most_probable
 from matpac.tag.timeline import Segment, Timeline, TimelineConfig, timeline_for
+from matpac.vectors.road import Road
 
 
 @dataclass(frozen=True)
@@ -80,47 +79,27 @@ class TaggedSounds:
         self.left_out: list[Skipped] = []
 
     def __iter__(self) -> Generator[TaggedSound | None, None, None]:
-        with ExitStack() as stack:
-            pool = ThreadPoolExecutor(READERS)
-            stack.callback(pool.shutdown, cancel_futures=True)  # what is not begun is not waited for
-            clips = MeasuredClips(Clips(self.paths, self.embedder.sample_rate, pool))
-            found = stack.enter_context(
-                closing(self._timelines(clips) if self.options.timeline else self._tags(clips))
-            )
-            yield from found
-
-    def _tags(self, clips: MeasuredClips) -> Generator[TaggedSound | None, None, None]:
-        options = self.options
-        scenes = self.embedder.scenes(clips, batch_size=options.batch_size, failed=self._failed(clips))
-        with closing(scenes):
-            for number, scene in enumerate(scenes):
-                if scene is None:
+        timelines = self.options.timeline is not None
+        road = Road(
+            self.embedder, self._frames_in_order if timelines else Mean, batch_size=self.options.batch_size
+        )
+        with closing(road.rows(self.paths)) as rows:
+            for row in rows:
+                found = row.vectors
+                if found is None:
+                    self.left_out.append(Skipped(row.path, row.error))
                     yield None
-                    continue
-                probabilities = self.embedder.scene_probabilities(scene[None])[0]
-                tags = most_probable(probabilities, self.names, options.top, options.threshold)
-                yield TaggedSound(self.paths[number], clips.duration(number), tags=tags)
+                elif isinstance(found, Timeline):
+                    yield TaggedSound(Path(row.path), row.duration, segments=found.finish(row.duration))
+                else:
+                    yield TaggedSound(Path(row.path), row.duration, tags=self._tags(found))
 
-    def _timelines(self, clips: MeasuredClips) -> Generator[TaggedSound | None, None, None]:
-        options = self.options
-        timelines = self.embedder.frames_into(
-            lambda: _FramesInOrder(self.embedder, timeline_for(self.embedder, options.timeline)),
-            clips, batch_size=options.batch_size, failed=self._failed(clips),
-        )  # fmt: skip
-        with closing(timelines):
-            for number, timeline in enumerate(timelines):
-                if timeline is None:
-                    yield None
-                    continue
-                duration = clips.duration(number)
-                yield TaggedSound(self.paths[number], duration, segments=timeline.finish(duration))
+    def _frames_in_order(self) -> "_FramesInOrder":
+        return _FramesInOrder(self.embedder, timeline_for(self.embedder, self.options.timeline))
 
-    def _failed(self, clips: MeasuredClips) -> Failed:
-        def failed(number: int, error: AudioError) -> None:
-            path = str(self.paths[number])
-            self.left_out.append(Skipped(path, clips.reason(number, error).removeprefix(f"{path}: ")))
-
-        return failed
+    def _tags(self, scene: Float[Tensor, "1 width"]) -> list[Tag]:
+        probabilities = self.embedder.scene_probabilities(scene)[0]
+        return most_probable(probabilities, self.names, self.options.top, self.options.threshold)
 
 
 class _FramesInOrder:

@@ -3,22 +3,24 @@
 import os
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from torch import Tensor
 
 from matpac import __version__
-from matpac.audio import AudioError, find_audio
-from matpac.audio.read_ahead import READERS, Clips, MeasuredClips
+from matpac.audio import find_audio
+from matpac.audio.read_ahead import READERS
 from matpac.console import work_bar
 from matpac.errors import MatpacError
 from matpac.machine import Share, this_share
 from matpac.model.embedder import Embedder, Layers
+from matpac.model.gather import Mean
 from matpac.vectors.frame_spool import FrameSpool
+from matpac.vectors.road import Road
 from matpac.vectors.vector_files import VectorFile, open_vector_file
 from matpac.vectors.vector_parts import WORKING_FOLDER, open_vector_parts, write_left_out
 
@@ -148,29 +150,19 @@ def _embed(
     """The files' rows, in their order."""
     layers: Layers = "all" if options.layers else None
     began = time.monotonic()
-    with work_bar(Console(stderr=True), sys.stderr.isatty()) as progress, ExitStack() as stack:
-        pool = ThreadPoolExecutor(options.readers)
-        stack.callback(pool.shutdown, cancel_futures=True)  # what is not begun is not waited for
+    folder = Path(options.output) if options.is_folder else Path(options.output).parent
+    reduction = partial(FrameSpool, folder) if options.frames else Mean
+    road = Road(embedder, reduction, layers=layers, batch_size=options.batch_size, readers=options.readers)
+    with work_bar(Console(stderr=True), sys.stderr.isatty()) as progress, closing(road.rows(paths)) as rows:
         task = progress.add_task("embed", total=len(paths), state="")
-        clips = MeasuredClips(Clips(paths, embedder.sample_rate, pool))
-
-        def failed(number: int, error: AudioError) -> None:
-            path, reason = str(paths[number]), clips.reason(number, error)
-            result.skipped.append((path, reason if path in reason else f"{path}: {reason}"))
-
-        if options.frames:
-            folder = Path(options.output) if options.is_folder else Path(options.output).parent
-            outputs = embedder.frames_into(lambda: FrameSpool(folder), clips, layers, options.batch_size, failed)
-        else:
-            outputs = embedder.scenes(clips, layers, options.batch_size, failed)
-        stack.enter_context(closing(outputs))
-        for number, vectors in enumerate(outputs):
-            if vectors is not None:
-                duration = clips.duration(number)
-                _write(file, embedder, _text(paths[number]), duration, vectors, options)
+        for path, row in zip(paths, rows, strict=True):
+            if row.vectors is None:
+                result.skipped.append((row.path, f"{row.path}: {row.error}"))
+            else:
+                _write(file, embedder, _text(path), row.duration, row.vectors, options)
                 file.end_clip()
                 result.files += 1
-                result.seconds_of_audio += duration
+                result.seconds_of_audio += row.duration
             speed = result.seconds_of_audio / (time.monotonic() - began)
             progress.update(task, advance=1, state=f"{speed:.0f} s of audio per second")
 
@@ -185,8 +177,7 @@ def _write(
 ) -> None:
     """Rows of one clip: one, or one a frame, for the last layer or for each."""
     if isinstance(vectors, Tensor):
-        scenes = vectors if options.layers else vectors[None]
-        for layer, scene in enumerate(scenes):
+        for layer, scene in enumerate(vectors):
             file.write(path, duration, scene[None].numpy(), layer if options.layers else None, None)
         return
     with vectors as spool:

@@ -1,7 +1,7 @@
-"""The frames of a clip on their way to a table, in memory while they are few and on the disk when they are many.
+"""The frames of a clip on their way to a table, in memory while they are few and on disk when they are many.
 
-A table is written in the clips' order and a clip that turns out damaged has no rows, so that frames wait until
-their clip has ended; ten hours of ViT-B's are 3.5 GB.
+A table is written in the clips' order, and a clip that turns out to be damaged has no rows, so that frames wait
+until their clip has ended; ten hours of ViT-B's are 3.5 GB.
 """
 
 from collections.abc import Iterator
@@ -15,37 +15,38 @@ from torch import Tensor
 from matpac.model.chunks import Chunk
 
 SPOOL_BYTES = 16 * 2**20
-"""A clip's frames above this size (three minutes for ViT-B) go to the disk; ours."""
+"""A clip's frames above this size go to disk; default; three minutes of ViT-B's."""
 
 
 class FrameSpool:
-    """A `matpac.model.gather.Gatherer` of frames. Whoever gets it as a result closes it.
+    """A `matpac.model.gather.Gatherer` of frames; whoever gets it as a result closes it (`with`).
 
     Args:
-        folder: where the file is made, which has no name where the system can do that, and never outlives the
-            process.
+        folder: for the temporary file, which vanishes with the process.
+        most_bytes: that are kept in memory.
     """
 
-    def __init__(self, folder: Path):
-        self._file = SpooledTemporaryFile(max_size=SPOOL_BYTES, dir=str(folder))  # noqa: SIM115 (closed by `discard`)
-        self._places: dict[int, tuple[int, tuple[int, int, int]]] = {}  # of every chunk: offset, shape
-        self._end = 0
+    def __init__(self, folder: Path, most_bytes: int = SPOOL_BYTES):
+        self._file = SpooledTemporaryFile(max_size=most_bytes, dir=str(folder))  # noqa: SIM115 (see `discard`)
+        self._places: dict[int, tuple[int, tuple[int, int, int]]] = {}  # by chunk's first frame: offset, shape
+        self.nbytes = 0
+        self.is_finite = True
 
     def add(self, chunk: Chunk, computed: Float[Tensor, "layer step width"]) -> None:
         """Take a chunk's frames."""
         layers, steps, width = computed.shape
-        self._places[chunk.index] = (self._end, (layers, steps, width))
-        content = computed.contiguous().numpy()
-        self._file.seek(self._end)
-        self._file.write(content.tobytes())
-        self._end += content.nbytes
+        self._places[chunk.first] = (self.nbytes, (layers, steps, width))
+        self.is_finite &= bool(computed.isfinite().all())
+        self._file.seek(self.nbytes)
+        self._file.write(computed.contiguous().numpy().tobytes())
+        self.nbytes += computed.nbytes
 
     def result(self) -> "FrameSpool":
-        """Itself, all chunks being there."""
+        """Itself, since all chunks are there."""
         return self
 
     def discard(self) -> None:
-        """Let go of memory and file."""
+        """Release memory and file."""
         self._file.close()
 
     def __enter__(self) -> "FrameSpool":
@@ -61,10 +62,7 @@ class FrameSpool:
 
     def parts(self, layer: int) -> Iterator[tuple[int, Float32[np.ndarray, "step width"]]]:
         """A layer's frames in order, chunk by chunk, each with the number of its first frame."""
-        start = 0
-        for index in range(len(self._places)):
-            offset, (_, steps, width) = self._places[index]
+        for first, (offset, (_, steps, width)) in sorted(self._places.items()):
             size = 4 * steps * width
             self._file.seek(offset + layer * size)
-            yield start, np.frombuffer(self._file.read(size), np.float32).reshape(steps, width)
-            start += steps
+            yield first, np.frombuffer(self._file.read(size), np.float32).reshape(steps, width)

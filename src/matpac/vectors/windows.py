@@ -4,17 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from matpac.errors import MatpacError
 from matpac.model.chunks import Chunk
 from matpac.model.embedder import Embedder
-from matpac.model.logmel import LogMelConfig
+from matpac.model.gather import GROWTH
 from matpac.model.vit import PATCH
-
-GROWTH = 1.25
-"""By how much the memory for a sound's windows grows when it is full: a quarter at most is too much; ours."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Grid:
     Args:
         window, hop: of the windows.
         sample_rate: in Hz.
-        span: samples that a frame is made of, the first one's from 0 on.
+        span: samples that a frame is made of; the first frame's begin at 0.
         step: samples from one frame to the next.
     """
 
@@ -41,9 +38,9 @@ class Grid:
         """Windows in seconds.
 
         Raises:
-            MatpacError: shorter than a frame, or a hop that leaves sound out.
+            MatpacError: windows shorter than a frame, or a hop that skips sound.
         """
-        config: LogMelConfig = embedder.logmel.config
+        config = embedder.logmel.config
         step = PATCH * config.hop
         grid = cls(
             round(window * config.sample_rate),
@@ -56,7 +53,7 @@ class Grid:
             raise MatpacError(f"a window of {window:g} s holds no frame; {step / config.sample_rate:g} s at least")
         if not 0 < grid.hop <= grid.window:
             raise MatpacError(
-                f"a hop of {hop:g} s: windows of {window:g} s begin at most that far apart, or sound is left out"
+                f"a hop of {hop:g} s skips sound between windows of {window:g} s; give at most {window:g} s"
             )
         return grid
 
@@ -65,11 +62,11 @@ class Grid:
         return 1 + max(0, -(-(samples - self.window) // self.hop))
 
     def starts(self, count: int) -> Float64[np.ndarray, " window"]:
-        """Of the first `count` windows, in seconds."""
+        """Starts of the first `count` windows, in seconds."""
         return np.arange(count) * self.hop / self.sample_rate
 
     def ends(self, count: int, samples: int) -> Float64[np.ndarray, " window"]:
-        """Of the first `count` windows of a sound, in seconds: none ends after it."""
+        """Ends of the first `count` windows of a sound, in seconds: none ends after it."""
         return np.minimum(np.arange(count) * self.hop + self.window, samples) / self.sample_rate
 
     def frames(self, window: int) -> tuple[int, int]:
@@ -88,43 +85,43 @@ class Grid:
 
 
 class WindowMeans:
-    """The means of a sound's windows; chunks come in any order (`matpac.model.gather.Gatherer`).
+    """The means of a sound's windows: a `matpac.model.gather.Gatherer`.
 
     Args:
         grid: of the windows.
-        full_steps: frames of every chunk but the last.
     """
 
-    def __init__(self, grid: Grid, full_steps: int):
-        self._grid, self._full_steps = grid, full_steps
+    def __init__(self, grid: Grid):
+        self._grid = grid
         self._sums = np.empty(0, np.float32)
         self._frames = np.empty(0, np.int64)
         self._count = 0
 
-    def add(self, chunk: Chunk, computed: Float[Tensor, "1 step width"]) -> None:
+    def add(self, chunk: Chunk, computed: Float[Tensor, "layer step width"]) -> None:
         """Add a chunk's frames to the windows that they lie in."""
-        frames = computed[0].numpy()
-        begin = chunk.index * self._full_steps
-        windows = self._grid.windows(begin, begin + len(frames))
-        self._grow(windows.stop, frames.shape[1])
+        layers, steps, width = computed.shape
+        frames, begin = computed.numpy(), chunk.first
+        windows = self._grid.windows(begin, begin + steps)
+        self._grow(windows.stop, layers, width)
         for window in windows:
             first, stop = (max(0, frame - begin) for frame in self._grid.frames(window))
-            part = frames[first:stop]
-            self._sums[window] += part.sum(0)
-            self._frames[window] += len(part)
+            part = frames[:, first:stop]
+            self._sums[window] += part.sum(1)
+            self._frames[window] += part.shape[1]
 
-    def _grow(self, count: int, width: int) -> None:
+    def _grow(self, count: int, layers: int, width: int) -> None:
         if count > len(self._sums):
             size = max(count, int(GROWTH * len(self._sums)))
-            self._sums.resize((size, width), refcheck=False)  # in place, with zeros; no view of it was given out
+            self._sums.resize((size, layers, width), refcheck=False)  # in place; no view of it was given out
             self._frames.resize(size, refcheck=False)
         self._count = max(self._count, count)
 
-    def result(self) -> Float32[Tensor, "window width"]:
+    def result(self) -> Float[Tensor, "layer window width"]:
         """Means of all windows that a frame lies in; those past `Grid.count` are of padding."""
         sums, frames = self._sums[: self._count], self._frames[: self._count]
         held = int((frames > 0).sum())  # the last window may be too short for the centre of a frame
-        return torch.from_numpy(sums[:held] / frames[:held, None].astype(np.float32))
+        means = sums[:held] / frames[:held, None, None].astype(np.float32)
+        return torch.from_numpy(means).transpose(0, 1)
 
     def discard(self) -> None:
         """Nothing is open."""

@@ -1,17 +1,19 @@
 """Windows against a slow reading of their definition."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.sound_files import make_sound, write_sound
+from helpers.sound_files import write_sound
 from helpers.tiny_encoder import tiny
 from matpac import MatpacError, read
 from matpac.model.chunks import Chunk
-from matpac.search.sounds import Sounds
-from matpac.search.windows import Grid, WindowMeans
+from matpac.vectors.road import Road
+from matpac.vectors.windows import Grid, WindowMeans
 
 ENCODER = tiny()
 RATE = ENCODER.sample_rate
@@ -46,13 +48,14 @@ def test_windows_are_the_means_of_the_frames_in_them(samples, window, hop, order
     frames = np.random.default_rng(samples).standard_normal((count, 3)).astype(np.float32)
     grid = Grid.of(ENCODER, window / 100, hop / 100)
     steps = ENCODER.encoder.config.steps
-    means = WindowMeans(grid, steps)
+    means = WindowMeans(grid)
     chunks = [(n, frames[first : first + steps]) for n, first in enumerate(range(0, count, steps))]
     order.shuffle(chunks)
     for number, part in chunks:
-        chunk = Chunk(0, number, np.empty(0, np.float32), 16 * len(part))
-        means.add(chunk, torch.from_numpy(part)[None])
-    result = means.result().numpy()
+        chunk = Chunk(0, number, number * steps, np.empty(0, np.float32), 16 * len(part))
+        means.add(chunk, torch.stack([torch.from_numpy(part), -torch.from_numpy(part)]))
+    result, other = means.result().numpy()
+    np.testing.assert_array_equal(other, -result)  # the second layer
     expected = slow_windows(samples, window / 100, hop / 100, frames)
     count = min(grid.count(samples), len(result))
     assert count == len(expected)
@@ -74,47 +77,22 @@ def test_windows_cover_a_sound_and_none_is_needless(samples, window, hop):
 
 
 @pytest.mark.parametrize(
-    ("window", "hop", "reason"),
-    [(0.1, 0.1, "holds no frame; 0.16 s at least"), (2.0, 2.5, "sound is left out"), (2.0, 0.0, "hop of 0 s")],
+    ("window", "hop", "named"),
+    [(0.1, 0.1, "window of 0.1 s"), (2.0, 2.5, "hop of 2.5 s"), (2.0, 0.0, "hop of 0 s")],
 )
-def test_windows_that_are_none_are_refused(window, hop, reason):
-    with pytest.raises(MatpacError, match=reason):
+def test_windows_that_are_none_are_refused(window, hop, named):
+    with pytest.raises(MatpacError, match=named):
         Grid.of(ENCODER, window, hop)
 
 
 def test_files_in_windows_are_their_frames(tmp_path):
     paths = [write_sound(tmp_path / f"{n}.wav", rate, 1.0 + n, seed=n) for n, rate in enumerate((16_000, 44_100))]
     grid = Grid.of(ENCODER, 0.5, 0.25)
-    found = list(Sounds([str(path) for path in paths], ENCODER, grid))
-    for path, sound in zip(paths, found, strict=True):
+    for path, row in zip(paths, Road(ENCODER, partial(WindowMeans, grid)).rows(paths), strict=True):
         waveform = read(path)
         frames = ENCODER.frames(waveform, RATE)[0][0].numpy()
         expected = slow_windows(len(waveform), 0.5, 0.25, frames)
-        assert sound is not None
-        assert sound.duration == pytest.approx(len(waveform) / RATE)
-        np.testing.assert_allclose(sound.starts, [start for start, _, _ in expected])
-        np.testing.assert_allclose(sound.vectors, [mean for _, _, mean in expected], atol=1e-5)
-
-
-def test_whole_sounds_are_scenes_and_bad_ones_are_named(tmp_path):
-    good = write_sound(tmp_path / "good.wav", 16_000, 1.0)
-    (tmp_path / "bad.wav").write_text("no sound")
-    sounds = Sounds([str(tmp_path / "bad.wav"), str(good)], ENCODER, None)
-    bad, found = list(sounds)
-    assert bad is None
-    assert [item.path for item in sounds.left_out] == [str(tmp_path / "bad.wav")]
-    assert sounds.left_out[0].reason.startswith("not a sound file")
-    assert found is not None
-    scene = ENCODER.scene(make_sound(16_000, 1.0)[:, 0], 16_000).numpy()
-    np.testing.assert_allclose(found.vectors, scene, atol=1e-3)  # 16 bits of the file
-
-
-@pytest.mark.parametrize("windows", [False, True])
-def test_vectors_that_are_not_finite_are_left_out(tmp_path, windows):
-    path = str(write_sound(tmp_path / "sound.wav", 16_000, 1.0))
-    encoder = tiny()
-    next(encoder.encoder.parameters()).fill_(torch.nan)
-    sounds = Sounds([path], encoder, Grid.of(encoder, 0.5, 0.5) if windows else None)
-    assert list(sounds) == [None]
-    assert [item.path for item in sounds.left_out] == [path]
-    assert "NaN or infinity" in sounds.left_out[0].reason
+        assert row.vectors is not None
+        assert row.duration == len(waveform) / RATE
+        found = row.vectors[0, : grid.count(len(waveform))]
+        np.testing.assert_allclose(found, [mean for _, _, mean in expected], atol=1e-5)
