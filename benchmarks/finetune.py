@@ -20,7 +20,7 @@ import numpy as np
 from probe_scores import probe_scores
 
 import matpac
-from matpac.files.checkpoint import save
+from matpac.files.save import save
 from matpac.finetune.job import finetune
 from matpac.finetune.options import FinetuneOptions
 from matpac.finetune.recipes import FinetuneRecipe, small

@@ -28,7 +28,7 @@ from rates import machine
 from torch.nn import functional as F
 
 from matpac.audio import find_audio, read
-from matpac.files.loading import load
+from matpac.files.load import load
 from matpac.files.onnx.export import export_onnx, synthetic_sounds
 from matpac.model import linear
 from matpac.model.embedder import Embedder

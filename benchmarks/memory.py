@@ -135,7 +135,7 @@ def main() -> None:
     if options.case:
         run_case(options.case, options.folder / "weights.safetensors", options.folder / "noise.flac")
         return
-    from matpac.files.checkpoint import save
+    from matpac.files.save import save
     from matpac.model.embedder import Embedder
     from matpac.model.vit import SIZES, Encoder
 

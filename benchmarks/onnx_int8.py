@@ -22,7 +22,7 @@ from rates import machine
 
 from matpac import audio
 from matpac.data.files import list_clips
-from matpac.files.loading import load
+from matpac.files.load import load
 from matpac.files.onnx.export import export_onnx, synthetic_sounds
 from matpac.model.embedder import Embedder
 from matpac.model.logmel import LogMelConfig

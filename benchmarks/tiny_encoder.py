@@ -20,8 +20,8 @@ import torch
 from corpus import PRETRAIN_CLIPS, PRETRAIN_SECONDS, TASKS, UNLABELLED
 
 import matpac
-from matpac.files.checkpoint import save
 from matpac.files.hub import PACKAGED
+from matpac.files.save import save
 from matpac.pretrain.job import pretrain_to_end
 from matpac.pretrain.options import RunOptions
 from matpac.pretrain.recipes import Plan, Recipe, tiny_fine

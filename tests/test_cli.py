@@ -13,7 +13,7 @@ from helpers.tiny_encoder import tiny
 from matpac import cli
 from matpac.cli import COMMANDS, main, parse
 from matpac.errors import MatpacError
-from matpac.files import checkpoint
+from matpac.files.save import save
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(checkpoint.save(tiny(), tmp_path_factory.mktemp("encoder") / "tiny.safetensors"))
+    return str(save(tiny(), tmp_path_factory.mktemp("encoder") / "tiny.safetensors"))
 
 
 # --- help --------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from helpers.named_sounds import knowing, write
 from helpers.sound_files import make_mixed_folder
 from helpers.tiny_encoder import tiny
-from matpac.files.checkpoint import save
+from matpac.files.save import save
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -11,48 +11,76 @@ Imports are late: `import matpac` loads nothing heavy until a name is used.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from matpac.audio import AudioError, read
+    from matpac.audio import AudioError, blocks, find_audio, read
+    from matpac.data.files import list_clips
     from matpac.errors import MatpacError
-    from matpac.files.loading import load
+    from matpac.files.load import load
     from matpac.files.onnx.export import export_onnx
+    from matpac.files.save import save
     from matpac.interop.push import push_to_hub
     from matpac.model.embedder import Embedder
     from matpac.model.stream import stream
+    from matpac.pretrain.options import RunOptions
+    from matpac.pretrain.recipes import RECIPES
+    from matpac.search.index import IndexOptions, index_sounds
+    from matpac.search.query import Searcher
+    from matpac.tag.timeline import TimelineConfig, timeline
 
 __version__ = "0.1.0"
 
+_MODULES = {  # of each public name
+    "load": "files.load",
+    "save": "files.save",
+    "export_onnx": "files.onnx.export",
+    "push_to_hub": "interop.push",
+    "read": "audio",
+    "blocks": "audio",
+    "find_audio": "audio",
+    "list_clips": "data.files",
+    "Embedder": "model.embedder",
+    "stream": "model.stream",
+    "timeline": "tag.timeline",
+    "TimelineConfig": "tag.timeline",
+    "index_sounds": "search.index",
+    "IndexOptions": "search.index",
+    "Searcher": "search.query",
+    "RECIPES": "pretrain.recipes",
+    "RunOptions": "pretrain.options",
+    "MatpacError": "errors",
+    "AudioError": "audio",
+}
+
 __all__ = [
     "load",
-    "read",
-    "stream",
+    "save",
     "export_onnx",
     "push_to_hub",
+    "read",
+    "blocks",
+    "find_audio",
+    "list_clips",
     "Embedder",
+    "stream",
+    "timeline",
+    "TimelineConfig",
+    "index_sounds",
+    "IndexOptions",
+    "Searcher",
+    "RECIPES",
+    "RunOptions",
     "MatpacError",
     "AudioError",
     "__version__",
 ]
 
-_HOMES = {
-    "load": "matpac.files.loading",
-    "export_onnx": "matpac.files.onnx.export",
-    "push_to_hub": "matpac.interop.push",
-    "read": "matpac.audio",
-    "stream": "matpac.model.stream",
-    "Embedder": "matpac.model.embedder",
-    "MatpacError": "matpac.errors",
-    "AudioError": "matpac.audio",
-}
-
 
 def __getattr__(name: str) -> object:
     """A public name, imported when it is first used."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'matpac' has no attribute {name!r}")
-    import importlib
+    from importlib import import_module
 
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
+    value = globals()[name] = getattr(import_module(f"matpac.{_MODULES[name]}"), name)
     return value
 
 

@@ -17,7 +17,7 @@ from matpac.app import collection as app_collection
 from matpac.app.collection import UNTAGGED, draw_map, play
 from matpac.app.command import run_app
 from matpac.errors import MatpacError
-from matpac.files.checkpoint import save
+from matpac.files.save import save
 from matpac.search.index import IndexOptions, index_sounds
 from matpac.search.query import Searcher
 

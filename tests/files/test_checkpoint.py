@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,10 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from helpers.tiny_encoder import MEL16, TINY, tiny
-from matpac.files.checkpoint import (
-    CheckpointError,
-    describe,
-    describe_pretraining,
-    load_file,
-    load_folder,
-    read_tensors,
-    save,
-    write_tensors,
-)
+from matpac.files.description import describe, describe_pretraining
+from matpac.files.load import load_file, load_folder
+from matpac.files.save import save
+from matpac.files.tensor_files import CheckpointError, read_tensors, write_tensors
 from matpac.model.embedder import Card, Embedder, Tagger
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import Encoder, EncoderConfig
@@ -126,7 +120,7 @@ def pretraining(alpha: float = 0.5) -> tuple[Recipe, Objective]:
 def test_the_student_of_a_pretraining_is_the_encoder(tmp_path, alpha):
     recipe, objective = pretraining(alpha)
     path = tmp_path / "model.safetensors"
-    write_tensors(path, objective.state_dict(), describe_pretraining(recipe, step=7))
+    write_tensors(path, objective.state_dict(), describe_pretraining(asdict(recipe), step=7))
     encoder = load_file(path)
     assert encoder.card == Card("pretraining", step=7, source="matpac pretraining")
     assert (encoder.encoder.config, encoder.logmel.config, encoder.head) == (TINY, MEL16, None)
@@ -140,7 +134,7 @@ def test_a_pretraining_without_all_of_its_student(tmp_path):
     recipe, objective = pretraining()
     state = objective.state_dict()
     del state["student.cls_token"]
-    write_tensors(tmp_path / "x.safetensors", state, describe_pretraining(recipe))
+    write_tensors(tmp_path / "x.safetensors", state, describe_pretraining(asdict(recipe)))
     with pytest.raises(CheckpointError, match=r"missing: student\.cls_token$"):
         load_file(tmp_path / "x.safetensors")
 
@@ -153,7 +147,7 @@ def run_folder(folder: Path, steps: list[int]) -> None:
         write_tensors(
             folder / "checkpoints" / f"step-{step:08d}" / "model.safetensors",
             objective.state_dict(),
-            describe_pretraining(recipe, step),
+            describe_pretraining(asdict(recipe), step),
         )
 
 

@@ -1,53 +1,53 @@
-"""Names to files: the cache, what is said without a connection, and a stand-in for the hub."""
+"""Names to files: downloads, the cache, what is reported without a connection, and a stand-in for the hub."""
 
 import re
+import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from helpers.local_server import COMMIT, local_server
+from helpers.local_server import COMMIT, Reply, local_server, use_as_hub
 from matpac.files import hub
-from matpac.files.hub import Published, cache_folder, choose, hub_file, published_file
-from matpac.files.hub.receipts import DownloadError
+from matpac.files.hub import DownloadError, Published, cache_folder, choose, download, hub_file, published_file
 
-WEIGHTS = b"weights"
-
-
-@pytest.fixture(autouse=True)
-def caches(tmp_path, monkeypatch):
-    monkeypatch.setenv("MATPAC_CACHE", str(tmp_path / "matpac"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("matpac.files.hub.downloads.PAUSE", 0.0)
+WEIGHTS = bytes(range(256)) * 5000  # more than one block
 
 
 @pytest.fixture
-def server():
+def nowhere() -> str:
+    """The address of a server that has gone."""
     with local_server() as local:
+        return local.url
+
+
+@pytest.fixture(autouse=True)
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv("MATPAC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with local_server() as local:
+        use_as_hub(monkeypatch, local.url, tmp_path / "hub")
+        local.files["/enc.pt"] = WEIGHTS
         local.repositories["someone/encoder"] = {"README.md": b"hello", "model.safetensors": WEIGHTS}
+        monkeypatch.setitem(hub.PUBLISHED, "matpac", Published("mine.pt", url=f"{local.url}/enc.pt"))
         yield local
 
 
 def test_the_table_is_that_of_the_papers_authors():
-    assert list(hub.PUBLISHED) == [
-        "matpac",
-        "matpac++",
-        "matpac++-music",
-        "matpac++-audioset",
-        "matpac++-audioset-tagger",
-    ]
-    assert hub.PUBLISHED["matpac"].address == (
-        "https://github.com/aurianworld/matpac/releases/download/Initial_release/matpac_10_2048.pt"
-    )
+    assert {name: published.file for name, published in hub.PUBLISHED.items()} == {
+        "matpac": "mine.pt",  # of the fixture
+        "matpac++": "matpac_plus_6s_2048_enconly.pt",
+        "matpac++-music": "matpac_plus_music_6s_2048_enconly.pt",
+        "matpac++-audioset": "matpac_plus_as_48_1_map_enconly.pt",
+        "matpac++-audioset-tagger": "matpac_plus_as_48_1_map_enc_and_head.pt",
+    }
+    assert hub.RELEASE == "https://github.com/aurianworld/matpac/releases/download/Initial_release"
     for name, published in hub.PUBLISHED.items():
         assert bool(published.url) != bool(published.repository), name
-    assert len({published.file for published in hub.PUBLISHED.values()}) == len(hub.PUBLISHED)
 
 
 def test_cache_folder(tmp_path, monkeypatch):
-    assert cache_folder() == tmp_path / "matpac"
+    assert cache_folder() == tmp_path / "cache"
     monkeypatch.setenv("MATPAC_CACHE", "~/weights")
     assert cache_folder() == Path.home() / "weights"
     monkeypatch.delenv("MATPAC_CACHE")
@@ -58,138 +58,162 @@ def test_cache_folder(tmp_path, monkeypatch):
         assert cache_folder() == Path.home() / ".cache" / "matpac"
 
 
-def test_a_published_name_is_downloaded_once(server, tmp_path, monkeypatch):
-    server.files["/enc.pt"] = WEIGHTS
-    monkeypatch.setitem(hub.PUBLISHED, "matpac", Published("mine.pt", url=f"{server.url}/enc.pt"))
-    assert published_file("matpac") == tmp_path / "matpac" / "mine.pt"
+def test_a_published_file_is_downloaded_once(server, tmp_path, capsys):
+    assert published_file("matpac") == tmp_path / "cache" / "mine.pt"
     assert published_file("matpac").read_bytes() == WEIGHTS
+    assert len(server.log) == 1
+    assert {path.name for path in (tmp_path / "cache").iterdir()} - {"mine.pt.lock"} == {"mine.pt"}
+    assert capsys.readouterr() == ("", "")
+
+
+def test_two_at_once_download_once(server):
+    found: list[Path] = []
+    threads = [threading.Thread(target=lambda: found.append(published_file("matpac"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [path.read_bytes() == WEIGHTS for path in found] == [True] * 4
     assert len(server.log) == 1
 
 
-def test_a_changed_file_is_noticed(server, tmp_path, monkeypatch):
-    server.files["/enc.pt"] = WEIGHTS
-    monkeypatch.setitem(hub.PUBLISHED, "matpac", Published("mine.pt", url=f"{server.url}/enc.pt"))
-    published_file("matpac").write_bytes(WEIGHTS[::-1])
-    published_file("matpac")
-    with pytest.raises(DownloadError, match="delete it"):
-        published_file("matpac", hashed=True)
-    (tmp_path / "matpac/mine.pt").write_bytes(WEIGHTS[:-1])
-    with pytest.raises(DownloadError, match="delete it"):
+@pytest.mark.parametrize("reply", [Reply(status=503), Reply(cut=1000), Reply(length=len(WEIGHTS) + 10)])
+def test_passing_failures_are_tried_again(server, reply):
+    server.replies = [reply, reply]
+    assert published_file("matpac").read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (Reply(status=404), "404"),
+        (Reply(cut=1000), "IncompleteRead|broken"),
+        (Reply(length=len(WEIGHTS) + 10), "IncompleteRead|broken"),
+        (Reply(length=-1), "unknown number of bytes"),
+        (Reply(length=2**40), f"{2**40} bytes"),
+        (Reply(location="http://localhost:{port}/enc.pt"), "only https"),
+    ],
+)
+def test_what_is_not_the_file_is_refused(server, tmp_path, reply, reason):
+    reply.location = reply.location.format(port=server.url.rpartition(":")[2])
+    server.replies = [reply] + [Reply(status=reply.status, cut=reply.cut, length=reply.length)] * 9
+    if reply.location:
+        server.replies = [reply]
+    with pytest.raises(DownloadError, match=reason) as caught:
+        published_file("matpac")
+    assert str(tmp_path / "cache" / "mine.pt") in str(caught.value)
+    assert {path.name for path in (tmp_path / "cache").iterdir()} <= {"mine.pt.lock"}
+
+
+def test_redirection(server):
+    server.replies = [Reply(location="/enc.pt")]
+    assert published_file("matpac").read_bytes() == WEIGHTS
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(DownloadError, match=re.escape(str(tmp_path / "cache"))):
         published_file("matpac")
 
 
-@pytest.fixture
-def nowhere() -> str:
-    """The address of a server that has gone."""
-    with local_server() as local:
-        return local.url
-
-
-def test_without_a_connection_it_says_where_to_put_the_file(tmp_path, monkeypatch, nowhere):
-    url = f"{nowhere}/enc.pt"
-    monkeypatch.setitem(hub.PUBLISHED, "matpac", Published("mine.pt", url=url))
+@pytest.mark.parametrize("name", ["matpac", "matpac++"])
+def test_without_a_connection_it_says_where_to_put_the_file(tmp_path, monkeypatch, nowhere, name):
+    use_as_hub(monkeypatch, nowhere, tmp_path / "hub")
+    monkeypatch.setitem(hub.PUBLISHED, "matpac", Published("mine.pt", url=f"{nowhere}/enc.pt"))
+    place = tmp_path / "cache" / hub.PUBLISHED[name].file
+    address = {
+        "matpac": f"{nowhere}/enc.pt",
+        "matpac++": "https://huggingface.co/auriankelen/matpac_general_audio",
+    }
     with pytest.raises(DownloadError) as caught:
-        published_file("matpac")
-    place = tmp_path / "matpac" / "mine.pt"
-    assert str(caught.value).startswith("matpac: ")
-    assert str(caught.value).endswith(f"fetch mine.pt from {url} and put it there: {place}")
-    place.write_bytes(b"by hand")
-    assert published_file("matpac") == place
-
-
-def test_without_a_connection_to_the_hub_too(tmp_path, nowhere):
-    with pytest.raises(DownloadError) as caught:
-        published_file("matpac++", endpoint=nowhere)
-    place = tmp_path / "matpac" / "matpac_plus_6s_2048_enconly.pt"
+        published_file(name)
     message = str(caught.value)
-    assert message.startswith("matpac++: ")
-    assert "no connection to the hub" in message
-    assert message.endswith(
-        f"from https://huggingface.co/auriankelen/matpac_general_audio and put it there: {place}"
-    )
-    place.parent.mkdir()
+    assert address[name] in message
+    assert message.endswith(f"put it there: {place}")
+    place.parent.mkdir(exist_ok=True)
     place.write_bytes(b"by hand")
-    assert published_file("matpac++", endpoint=nowhere) == place
+    assert published_file(name) == place
 
 
 def test_published_through_the_hub_once(server):
     server.repositories["auriankelen/matpac_music"] = {"weights.pt": WEIGHTS}
-    assert published_file("matpac++-music", endpoint=server.url).read_bytes() == WEIGHTS
+    assert published_file("matpac++-music").read_bytes() == WEIGHTS
     asked = len(server.log)
-    assert published_file("matpac++-music", endpoint=server.url).read_bytes() == WEIGHTS
+    assert published_file("matpac++-music").read_bytes() == WEIGHTS
     assert len(server.log) == asked
 
 
 def test_a_repository_is_asked_for_a_newer_file(server):
-    hub_file("someone/encoder", server.url)
+    hub_file("someone/encoder")
     server.repositories["someone/encoder"]["model.safetensors"] = b"newer"
     server.commit = COMMIT[::-1]
-    assert hub_file("someone/encoder", server.url).read_bytes() == b"newer"
+    assert hub_file("someone/encoder").read_bytes() == b"newer"
 
 
 @pytest.mark.parametrize("revision", ["", "@v1", f"@{COMMIT}"])
-def test_a_repository(server, revision):
-    assert hub_file(f"someone/encoder{revision}", server.url).read_bytes() == WEIGHTS
+def test_a_revision(server, revision):
+    assert hub_file(f"someone/encoder{revision}").read_bytes() == WEIGHTS
     wanted = revision.removeprefix("@") or "main"
     assert ("HEAD", f"/someone/encoder/resolve/{wanted}/model.safetensors", None) in server.log
 
 
-@pytest.mark.parametrize("file", ["enc.safetensors", "folder/weights.pt", "pytorch_model.bin", "a.pth"])
-def test_a_repository_with_another_name_for_its_file(server, file):
+@pytest.mark.parametrize("file", ["model.safetensors", "enc.safetensors", "folder/weights.pt"])
+@pytest.mark.parametrize("offline", [False, True])
+def test_what_was_fetched_once_is_there_without_a_connection(
+    server, nowhere, tmp_path, monkeypatch, file, offline
+):
     server.repositories["someone/encoder"] = {"README.md": b"hello", file: WEIGHTS}
-    path = hub_file("someone/encoder", server.url)
-    assert path.read_bytes() == WEIGHTS
-    assert path.as_posix().endswith(file)
-
-
-@pytest.mark.parametrize("file", ["model.safetensors", "weights.pt"])
-def test_what_was_fetched_once_is_there_without_a_connection(server, nowhere, file):
-    server.repositories["someone/encoder"] = {"README.md": b"hello", file: WEIGHTS}
-    hub_file("someone/encoder", server.url)
-    assert hub_file("someone/encoder", nowhere).read_bytes() == WEIGHTS
+    assert hub_file("someone/encoder").as_posix().endswith(file)
+    asked = len(server.log)
+    if offline:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    else:
+        use_as_hub(monkeypatch, nowhere, tmp_path / "hub")
+    assert hub_file("someone/encoder").read_bytes() == WEIGHTS
+    assert len(server.log) == asked
+    with pytest.raises(DownloadError, match="hub:someone/other: no connection"):
+        hub_file("someone/other")
 
 
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
         ("someone/nothing", "no such repository, or a private one"),
-        ("someone/encoder@v2", "no revision v2"),
+        ("someone/encoder@v2", "no such revision"),
         ("encoder", "hub:owner/name"),
         ("a/b/c", "hub:owner/name"),
         ("../../etc/passwd", "hub:owner/name"),
         ("someone/en..coder", "hub:someone/en..coder: "),
     ],
 )
-def test_errors_in_one_line(server, reference, message):
+def test_errors_in_one_line(reference, message):
     with pytest.raises(DownloadError, match=re.escape(message)) as caught:
-        hub_file(reference, server.url)
+        hub_file(reference)
     assert "\n" not in str(caught.value)
 
 
-def test_which_file_is_meant():
-    assert choose(["x.safetensors", "model.safetensors", "a.pt"], "a/b") == "model.safetensors"
-    assert choose(["x.safetensors", "a.pt", "b.bin"], "a/b") == "x.safetensors"
-    assert choose(["README.md", "a.pt"], "a/b") == "a.pt"
-
-
-def test_several_files_or_none(server):
-    server.repositories["someone/encoder"] = {"a.pt": WEIGHTS, "b.bin": WEIGHTS}
-    with pytest.raises(DownloadError, match=r"several files of weights \(a\.pt, b\.bin\)"):
-        hub_file("someone/encoder", server.url)
-    server.repositories["someone/encoder"] = {"README.md": b"hello"}
-    with pytest.raises(DownloadError, match="no file of weights among 1"):
-        hub_file("someone/encoder", server.url)
-
-
-@settings(deadline=None, max_examples=50)
-@given(
-    st.lists(st.sampled_from(["a.pt", "b.bin", "c.pth", "d.safetensors", "e.safetensors", "README"]), unique=True)
+@pytest.mark.parametrize("order", [list, reversed])
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["model.safetensors", "a.pt", "x.safetensors"], "model.safetensors"),
+        (["a.pt", "b.bin", "x.safetensors"], "x.safetensors"),
+        (["README.md", "a.pt", "x.onnx"], "a.pt"),
+        (["README.md", "x.onnx"], "x.onnx"),
+        (["a.pt", "b.bin"], r"several files of weights \(a\.pt, b\.bin\)"),
+        (["x.onnx", "y.onnx"], r"several files of weights \(x\.onnx, y\.onnx\)"),
+        (["README.md"], "no file of weights among 1"),
+    ],
 )
-def test_the_order_of_files_does_not_matter(files):
-    def outcome(files: list[str]) -> str:
-        try:
-            return choose(files, "a/b")
-        except DownloadError as error:
-            return str(error)
+def test_which_file_is_meant(files, expected, order):
+    find = partial(choose, list(order(files)), "a/b")
+    if expected in files:
+        assert find() == expected
+    else:
+        with pytest.raises(DownloadError, match=f"hub:a/b: {expected}"):
+            find()
 
-    assert outcome(files) == outcome(files[::-1])
+
+def test_a_file_put_there_by_hand_is_taken(tmp_path):
+    (tmp_path / "enc.pt").write_bytes(b"mine")
+    assert download("https://example.org/enc.pt", tmp_path / "enc.pt").read_bytes() == b"mine"

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import matpac
-from helpers.local_server import local_server
+from helpers.local_server import local_server, use_as_hub
 from helpers.published_files import published_state
 from matpac.files import hub
-from matpac.files.checkpoint import CheckpointError, load_file, save
 from matpac.files.hub import Published
-from matpac.files.loading import load
+from matpac.files.load import load, load_file
+from matpac.files.save import save
+from matpac.files.tensor_files import CheckpointError
 
 
 @pytest.fixture
@@ -91,16 +92,10 @@ def test_a_published_name_is_not_a_folder(tmp_path, monkeypatch, official):
 
 def test_from_the_hub(official, tmp_path, monkeypatch):
     with local_server() as server:
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        use_as_hub(monkeypatch, server.url, tmp_path)
         saved = save(load(official), tmp_path / "enc")
         server.repositories["me/own"] = {"model.safetensors": saved.read_bytes(), "config.json": b"{}"}
         server.repositories["me/theirs"] = {"weights.pt": official.read_bytes()}
-        monkeypatch.setattr(
-            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
-            server.url + "/{repo_id}/resolve/{revision}/{filename}",
-        )
         for source, kind in (("hub:me/own", "matpac encoder"), ("hub:me/theirs@v1", "published")):
             encoder = load(source)
             assert (encoder.card.name, encoder.card.source) == (source, kind)

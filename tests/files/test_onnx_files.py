@@ -15,9 +15,10 @@ from onnx.external_data_helper import set_external_data
 
 import matpac
 from helpers.tiny_encoder import TINY, tiny
-from matpac.files.checkpoint import CheckpointError, save
 from matpac.files.onnx.export import export_onnx
 from matpac.files.onnx.files import is_onnx, read_model
+from matpac.files.save import save
+from matpac.files.tensor_files import CheckpointError
 
 Edit = Callable[[onnx.ModelProto], object]
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import matpac
 from helpers.tiny_encoder import tiny
-from matpac.files.checkpoint import save
 from matpac.files.onnx.export import export_onnx
 from matpac.files.onnx.runtime import OnnxNetwork
+from matpac.files.save import save
 from matpac.model.embedder import Embedder
 
 LABELS = ("cat", "dog", "rain")

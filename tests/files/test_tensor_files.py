@@ -18,14 +18,9 @@ from safetensors.torch import save_file
 
 from helpers.published_files import published_state
 from helpers.tiny_encoder import tiny
-from matpac.files.checkpoint import (
-    CheckpointError,
-    load_file,
-    read_tensors,
-    read_torch_file,
-    save,
-    write_tensors,
-)
+from matpac.files.load import load_file
+from matpac.files.save import save
+from matpac.files.tensor_files import CheckpointError, read_tensors, write_tensors
 from matpac.model.vit import EncoderConfig
 
 
@@ -146,7 +141,7 @@ def test_tensors_of_other_kinds(tmp_path, kind):
         }[kind]()
         torch.save({"weight": odd}, tmp_path / "odd.pt")
         with pytest.raises(CheckpointError, match=r"odd\.pt: "):
-            read_torch_file(tmp_path / "odd.pt")
+            load_file(tmp_path / "odd.pt")
 
 
 def test_what_unpacks_to_more_than_it_is(tmp_path):
@@ -158,9 +153,9 @@ def test_what_unpacks_to_more_than_it_is(tmp_path):
             for member, content in members.items():
                 file.writestr(member, b"a" * (2**24 + 1) if member.endswith("data.pkl") else content)
     with pytest.raises(CheckpointError, match=r"packed\.pt: \S+ is compressed"):
-        read_torch_file(tmp_path / "packed.pt")
+        load_file(tmp_path / "packed.pt")
     with pytest.raises(CheckpointError, match=r"long\.pt: \S+ has 16777217 bytes"):
-        read_torch_file(tmp_path / "long.pt")
+        load_file(tmp_path / "long.pt")
 
 
 def test_published_tensors_as_safetensors(tmp_path):

@@ -13,7 +13,7 @@ import torch
 import matpac
 from helpers.tagging_corpora import PITCHES, class_folders, encoder_file, tone_table
 from matpac.errors import MatpacError
-from matpac.files.checkpoint.tensor_files import read_tensors
+from matpac.files.tensor_files import read_tensors
 from matpac.finetune.augmentations import AugmentationConfig
 from matpac.finetune.clips import read_labelled
 from matpac.finetune.evaluation import Prediction, score

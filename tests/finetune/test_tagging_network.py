@@ -11,8 +11,8 @@ from torch import nn
 
 import matpac
 from helpers.tagging_corpora import ENCODER, PITCHES, class_folders, encoder_file
-from matpac.files.checkpoint import save
 from matpac.files.onnx.export import export_onnx
+from matpac.files.save import save
 from matpac.finetune.clips import LabelledClips, read_labelled
 from matpac.finetune.network import DropPath, HeadError, Start, TaggingNetwork, as_embedder, open_network
 from matpac.finetune.options import FinetuneOptions

@@ -1,5 +1,6 @@
-"""A web server on this machine that can break off, lie and fail, and one that speaks like the hub."""
+"""A web server on this machine that can break off, lie and fail, and that stands in for the Hugging Face hub."""
 
+import base64
 import json
 import re
 import threading
@@ -8,19 +9,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @dataclass
 class Reply:
-    """How to answer one request; the default is as a good server does.
+    """How to answer one request for a file; the default is as a good server does.
 
     Args:
         status: of an error.
         cut: the connection is closed after that many bytes.
         length: a wrong Content-Length; -1 for none at all.
-        location: send there.
+        location: redirect there.
     """
 
     status: int = 200
@@ -31,15 +35,31 @@ class Reply:
 
 @dataclass
 class Local:
-    """Files by their path, with what was asked for and what to answer next."""
+    """What the server has, was asked for, and answers next.
+
+    Args:
+        url: its address.
+        files: by their path.
+        replies: to the next requests for files.
+        etag: of every file.
+        log: command, path and range of every request.
+        repositories: of the hub: files by repository.
+        commit: of every repository.
+        created: what every new repository was asked to be.
+        messages: of commits.
+        upload_status: the answer to every upload.
+    """
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
-    etag: str | None = '"one"'
     replies: list[Reply] = field(default_factory=list)
+    etag: str = '"one"'
     log: list[tuple[str, str, str | None]] = field(default_factory=list)
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     commit: str = COMMIT
+    created: list[dict] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    upload_status: int = 200
 
 
 def _handler(local: Local) -> type[BaseHTTPRequestHandler]:
@@ -55,7 +75,6 @@ def _handler(local: Local) -> type[BaseHTTPRequestHandler]:
         do_HEAD = do_GET
 
         def _file(self, content: bytes, reply: Reply) -> None:
-            start = 0
             wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
             if reply.location:
                 self.send_response(302)
@@ -65,25 +84,24 @@ def _handler(local: Local) -> type[BaseHTTPRequestHandler]:
                 self.send_response(reply.status)
                 content = b"sorry"
             elif wanted and self.headers.get("If-Range") == local.etag:
-                start = int(wanted[1])
                 self.send_response(206)
+                start = int(wanted[1])
                 self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                content = content[start:]
             else:
                 self.send_response(200)
-            if local.etag:
-                self.send_header("ETag", local.etag)
-            body = content[start:]
+            self.send_header("ETag", local.etag)
             if reply.length != -1:
-                self.send_header("Content-Length", str(len(body) if reply.length is None else reply.length))
+                self.send_header("Content-Length", str(len(content) if reply.length is None else reply.length))
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(body[: reply.cut])
+                self.wfile.write(content[: reply.cut])
             self.close_connection = True
 
         def _hub(self, path: str) -> None:
-            """The two requests that huggingface_hub makes: a list of files, and a file."""
+            """The two requests that huggingface_hub makes to load: a list of files, and a file."""
             for name, files in local.repositories.items():
-                if found := re.fullmatch(rf"/api/models/{name}/tree/(main|v1)", path):
+                if re.fullmatch(rf"/api/models/{name}/tree/(main|v1)", path):
                     tree = [{"type": "file", "oid": "0", "size": len(b), "path": f} for f, b in files.items()]
                     return self._answer(200, json.dumps(tree).encode())
                 if found := re.fullmatch(rf"/{name}/resolve/(main|v1|{COMMIT})/(.+)", path):
@@ -94,15 +112,44 @@ def _handler(local: Local) -> type[BaseHTTPRequestHandler]:
                     return self._answer(404, b"", "RevisionNotFound")
             return self._answer(404, b"no such file", "RepoNotFound" if "/resolve/" in path else "")
 
+        def do_POST(self) -> None:
+            """What huggingface_hub sends to create a repository and to commit files."""
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            path, answer = self.path.partition("?")[0], {}
+            if local.upload_status != 200:
+                return self._answer(local.upload_status, b'{"error": "not for you"}')
+            if path == "/api/validate-yaml":
+                answer = {"errors": [], "warnings": []}
+            elif path == "/api/repos/create":
+                asked = json.loads(body)
+                name = f"{asked.get('organization', 'me')}/{asked['name']}"
+                local.created.append(asked)
+                local.repositories.setdefault(name, {})
+                answer = {"url": f"{local.url}/{name}", "name": name}
+            elif re.fullmatch(r"/api/models/(.+)/preupload/main", path):
+                plan = {"uploadMode": "regular", "shouldIgnore": False, "oid": None}
+                answer = {"files": [{"path": file["path"], **plan} for file in json.loads(body)["files"]]}
+            elif found := re.fullmatch(r"/api/models/(.+)/commit/main", path):
+                for line in map(json.loads, body.splitlines()):
+                    if line["key"] == "header":
+                        local.messages.append(line["value"]["summary"])
+                    else:
+                        content = base64.b64decode(line["value"]["content"])
+                        local.repositories[found[1]][line["value"]["path"]] = content
+                address = f"{local.url}/{found[1]}/commit/{local.commit}"
+                answer = {"commitUrl": address, "commitOid": local.commit, "pullRequestUrl": None}
+            return self._answer(200 if answer else 404, json.dumps(answer).encode())
+
         def _answer(self, status: int, body: bytes, code: str = "") -> None:
             self.send_response(status)
             self.send_header("ETag", f'"{sha256(body).hexdigest()}"')
             self.send_header("X-Repo-Commit", local.commit)
             self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Type", "application/json")
             if code:
                 self.send_header("X-Error-Code", code)
             self.end_headers()
-            if self.command == "GET":
+            if self.command != "HEAD":
                 self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
@@ -113,7 +160,7 @@ def _handler(local: Local) -> type[BaseHTTPRequestHandler]:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that has seen enough hangs up; the test says whether it should have."""
+        """A client that has seen enough hangs up; the test decides whether it should have."""
 
 
 @contextmanager
@@ -129,3 +176,12 @@ def local_server() -> Iterator[Local]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def use_as_hub(monkeypatch: pytest.MonkeyPatch, url: str, cache: Path) -> None:
+    """Let huggingface_hub take a server for the hub, and a folder for its cache."""
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)

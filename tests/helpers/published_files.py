@@ -1,7 +1,48 @@
-"""State dicts under the published key names, with random weights."""
+"""State dicts under the published key names, with random weights, and training checkpoints' translated."""
+
+import re
 
 import torch
 from torch import Tensor
+
+from matpac.files.published import rename, translate
+
+PREDICTOR = [
+    (r"decoder\.mask_token", "predictor.mask_token"),
+    (r"decoder\.decoder_pos_embed", "predictor.positions"),
+    (r"decoder\.decoder_embed\.(weight|bias)", r"predictor.embed.\1"),
+    (r"decoder\.decoder_(blocks\..+)", r"predictor.transformer.\1"),
+    (r"decoder\.decoder_norm\.(weight|bias)", r"predictor.transformer.norm.\1"),
+    (r"decoder\.decoder_pred\.(weight|bias)", r"predictor.hypotheses.\1"),
+]
+HEAD = [
+    (r"(mlp\..+)", r"head.\1"),
+    (r"last_layer\.weight_g", "head.gain"),
+    (r"last_layer\.weight_v", "head.direction"),
+]
+
+
+def training_student(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Student, predictor and head of a published training checkpoint, named as in `Objective`."""
+    own = {f"student.{name}": tensor for name, tensor in translate(state, "golden")[0].items()}
+    mcl = "mcl_heads.mcl_heads"
+    hypotheses = sum(re.fullmatch(rf"{mcl}\.\d+\.bias", name) is not None for name in state)
+    for name, tensor in state.items():
+        if new := rename(name, PREDICTOR):
+            own[new] = tensor.flatten() if "token" in new else tensor[0] if "positions" in new else tensor
+        elif new := rename(name.removeprefix("cls_student_head."), HEAD):
+            own[new] = tensor
+    if hypotheses:  # else the single hypothesis of MATPAC, which MATPAC++ files have too, unused
+        for part in ("weight", "bias"):
+            layers = [state[f"{mcl}.{number}.{part}"] for number in range(hypotheses)]
+            own[f"predictor.hypotheses.{part}"] = torch.cat(layers)
+    return own
+
+
+def training_teacher(encoder: dict[str, Tensor], head: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The teacher's encoder and head, named as in `Objective`."""
+    own = {f"teacher.transformer.{name}": tensor for name, tensor in encoder.items()}
+    return own | {f"teacher.{rename(name, HEAD)}": tensor for name, tensor in head.items()}
 
 
 def published_state(

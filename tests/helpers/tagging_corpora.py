@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from matpac.files.checkpoint import save
+from matpac.files.save import save
 from matpac.model.embedder import Card, Embedder, Tagger
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import Encoder, EncoderConfig

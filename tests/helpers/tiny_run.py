@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from helpers.sound_files import write_sound
-from matpac.files.checkpoint.tensor_files import read_tensors
+from matpac.files.tensor_files import read_tensors
 from matpac.model.vit import EncoderConfig
 from matpac.pretrain.classification import HeadConfig
 from matpac.pretrain.console import Finished

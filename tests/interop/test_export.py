@@ -5,8 +5,8 @@ import torch
 import matpac
 from helpers.tiny_encoder import tiny
 from matpac.cli import main
-from matpac.files.checkpoint import save
 from matpac.files.onnx.export import synthetic_sounds
+from matpac.files.save import save
 
 
 def test_the_command(tmp_path, capsys) -> None:

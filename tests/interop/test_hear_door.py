@@ -10,8 +10,8 @@ from torch import nn
 
 import matpac
 from helpers.tiny_encoder import tiny
-from matpac.files.checkpoint import save
 from matpac.files.onnx.export import export_onnx
+from matpac.files.save import save
 from matpac.interop import hear
 from matpac.probe.encoders import open_encoder
 

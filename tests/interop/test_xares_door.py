@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from helpers.tiny_encoder import tiny
-from matpac.files.checkpoint import save
+from matpac.files.save import save
 from matpac.interop import xares
 from matpac.interop.xares import MatpacEncoder
 
@@ -55,6 +55,6 @@ def test_an_own_file_has_one_encoder_that_needs_no_argument(weights: Path, tmp_p
 
 def test_the_default_encoder(monkeypatch) -> None:
     loaded = []
-    monkeypatch.setattr("matpac.files.loading.load", lambda source: loaded.append(source) or tiny())
+    monkeypatch.setattr("matpac.interop.xares.load", lambda source: loaded.append(source) or tiny())
     MatpacEncoder()
     assert loaded == ["matpac++"]

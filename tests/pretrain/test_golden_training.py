@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from matpac.files.checkpoint.published import read_published
+from helpers.published_files import training_student, training_teacher
 from matpac.model.vit import EncoderConfig
 from matpac.pretrain import Objective, ObjectiveConfig, Temperatures
 from matpac.pretrain.classification import HeadConfig
@@ -27,16 +27,9 @@ def ours(golden: Mapping[str, np.ndarray], part: str) -> dict[str, torch.Tensor]
             key.removeprefix(prefix): torch.from_numpy(golden[key]) for key in golden if key.startswith(prefix)
         }
 
-    model = read_published(
-        {
-            "model": branch("student"),
-            "_ema": branch("teacher_encoder"),
-            "_cls_head_ema": branch("teacher_head"),
-        },
-        heads=ENCODER.heads,
-    )
-    student = {f"student.{name}": tensor for name, tensor in model.student.items()}
-    return student | model.pretext | {"center.value": torch.from_numpy(golden[f"{part}/center"]).flatten()}
+    teacher = training_teacher(branch("teacher_encoder"), branch("teacher_head"))
+    centre = {"center.value": torch.from_numpy(golden[f"{part}/center"]).flatten()}
+    return training_student(branch("student")) | teacher | centre
 
 
 def build(golden: Mapping[str, np.ndarray], hypotheses: int) -> Objective:
@@ -68,8 +61,7 @@ def gradients(golden: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
         if key.startswith("step0/grad/")
     }
     state["pos_embed"] = torch.from_numpy(golden["init/student/pos_embed"])
-    model = read_published(state, heads=ENCODER.heads)
-    return {f"student.{name}": grad for name, grad in model.student.items() if name != "positions"} | model.pretext
+    return {name: grad for name, grad in training_student(state).items() if name != "student.positions"}
 
 
 @pytest.mark.parametrize(

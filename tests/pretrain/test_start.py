@@ -11,7 +11,7 @@ import torch
 import matpac
 from helpers.tiny_run import assert_same, last_state, make_sounds, options, run, tiny_recipe
 from matpac.errors import MatpacError
-from matpac.files.checkpoint import save
+from matpac.files.save import save
 from matpac.pretrain import Objective
 from matpac.pretrain.recipes import Recipe
 from matpac.pretrain.start import StartError, start_from

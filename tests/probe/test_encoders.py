@@ -10,8 +10,8 @@ import matpac
 from helpers.hear_modules import GOOD, importable
 from helpers.tiny_encoder import tiny
 from matpac import AudioError
-from matpac.files.checkpoint import save
-from matpac.files.checkpoint.published import CheckpointError
+from matpac.files.save import save
+from matpac.files.tensor_files import CheckpointError
 from matpac.model.logmel import LogMel, LogMelConfig
 from matpac.model.network import weights_digest
 from matpac.model.vit import SIZES

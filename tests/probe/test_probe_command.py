@@ -16,7 +16,7 @@ from helpers.hear_modules import GOOD, importable
 from helpers.run_command import probe
 from helpers.tiny_encoder import tiny
 from matpac.cli import main
-from matpac.files.checkpoint import save
+from matpac.files.save import save
 from matpac.probe.published_scores import TASKS as PUBLISHED
 from matpac.tasks import read_task
 

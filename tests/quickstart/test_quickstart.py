@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from matpac.cli import main
-from matpac.files.loading import load
+from matpac.files.load import load
 from matpac.pretrain.recipes import tiny
 from matpac.quickstart import command
 from matpac.quickstart.command import PACKAGED, PRETRAINED, STATISTICS, UNTRAINED

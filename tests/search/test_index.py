@@ -14,7 +14,7 @@ from helpers.stored_sounds import make_collection
 from helpers.tiny_encoder import tiny
 from matpac import read
 from matpac.audio import AudioError
-from matpac.files.checkpoint import save
+from matpac.files.save import save
 from matpac.search import index as module
 from matpac.search import rows
 from matpac.search.database import SearchError, SoundDatabase

@@ -9,7 +9,7 @@ from helpers.sound_files import make_mixed_folder
 from helpers.stored_sounds import make_collection
 from helpers.tiny_encoder import tiny
 from matpac import MatpacError
-from matpac.files.checkpoint import save
+from matpac.files.save import save
 from matpac.search.command import clock, run_index, run_search
 
 

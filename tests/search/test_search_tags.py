@@ -10,7 +10,7 @@ from helpers.stored_sounds import make_collection
 from helpers.tiny_encoder import MEL16, TINY, tiny
 from matpac import load, read
 from matpac.data.tables import TableError
-from matpac.files.checkpoint import save
+from matpac.files.save import save
 from matpac.model.embedder import Card, Embedder
 from matpac.model.heads import Tagger, most_probable
 from matpac.search import index as module

@@ -12,7 +12,7 @@ import pytest
 
 from helpers.sound_files import write_sound
 from helpers.tiny_encoder import tiny
-from matpac.files.checkpoint import save
+from matpac.files.save import save
 from matpac.search.database import SoundDatabase
 from matpac.search.index import IndexOptions, index_sounds
 from matpac.search.writer import writing

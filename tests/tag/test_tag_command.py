@@ -13,8 +13,8 @@ from helpers.named_sounds import RATE, knowing, write
 from helpers.sound_files import make_mixed_folder
 from helpers.tiny_encoder import tiny
 from matpac.errors import MatpacError
-from matpac.files.checkpoint import save
-from matpac.files.loading import NamelessClasses, load
+from matpac.files.load import NamelessClasses, load
+from matpac.files.save import save
 from matpac.tag import command
 from matpac.tag.command import run_tag
 

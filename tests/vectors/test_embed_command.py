@@ -12,7 +12,7 @@ import matpac
 from helpers.sound_files import GOOD, make_mixed_folder
 from helpers.tiny_encoder import tiny
 from matpac.cli import main
-from matpac.files import checkpoint
+from matpac.files.save import save
 
 BAD = {"empty.wav", "text.wav", "cut.flac", "click.wav"}
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(checkpoint.save(tiny(), tmp_path_factory.mktemp("encoder") / "tiny.safetensors"))
+    return str(save(tiny(), tmp_path_factory.mktemp("encoder") / "tiny.safetensors"))
 
 
 def test_embed_names_bad_files_and_exits_with_1(

@@ -13,7 +13,7 @@ from helpers.tiny_encoder import tiny
 from matpac import MatpacError, read
 from matpac.audio import read_ahead
 from matpac.cli import main
-from matpac.files import checkpoint
+from matpac.files.save import save
 from matpac.machine import Share
 from matpac.vectors import embed_files as module
 
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def encoder_file(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(checkpoint.save(ENCODER, tmp_path_factory.mktemp("encoder") / "tiny.safetensors"))
+    return str(save(ENCODER, tmp_path_factory.mktemp("encoder") / "tiny.safetensors"))
 
 
 def embed(sources: list[Path], output: Path, **options: bool | int) -> module.Embedded:

@@ -55,7 +55,7 @@ def run_app(arguments: list[str]) -> int:
     require_own(options.host)
 
     require_gradio()
-    from matpac.files.loading import load
+    from matpac.files.load import load
     from matpac.search.query import Searcher
 
     device = choose_device(options.device)

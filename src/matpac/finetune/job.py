@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 from matpac.data.crops import CropBatch, RandomCrops, crop_loader
 from matpac.data.files import DataError
-from matpac.files.checkpoint import describe, load_file, save
+from matpac.files.description import describe
+from matpac.files.load import load_file
+from matpac.files.save import save
 from matpac.finetune.augmentations import augment
 from matpac.finetune.clips import LabelledBatches, LabelledClips, read_labelled, sampling_weights
 from matpac.finetune.evaluation import PartScore, Prediction, predict, score

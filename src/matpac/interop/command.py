@@ -16,7 +16,7 @@ def export(*, encoder: str, output: str, int8: bool = False) -> int:
         output: the file, ending on .onnx.
         int8: 8-bit matrices: a quarter of the size, and faster.
     """
-    from matpac.files.loading import load
+    from matpac.files.load import load
     from matpac.files.onnx.export import CLOSE, export_onnx
 
     embedder = load(encoder)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from matpac.files.loading import load
+from matpac.files.load import load
 from matpac.model.embedder import Embedder
 
 DEFAULT = "matpac++"

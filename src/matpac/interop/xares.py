@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from matpac.files import loading
+from matpac.files.load import load
 
 
 class MatpacEncoder(nn.Module):
@@ -34,7 +34,7 @@ class MatpacEncoder(nn.Module):
 
     def __init__(self, source: str | None = None):
         super().__init__()
-        self.embedder = loading.load(source or self.source)
+        self.embedder = load(source or self.source)
         self.sampling_rate = self.embedder.sample_rate  # Hz
         self.output_dim = self.embedder.width
         self.hop_size_in_ms = round(1000 * self.embedder.hop)

@@ -6,7 +6,6 @@ Exactly as the papers do it ("precise" inference), with chunks batched across cl
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Literal, TypeVar, overload
 
 import numpy as np
@@ -284,12 +283,6 @@ class Embedder(nn.Module):
         """
         for scene in self._results(clips, Mean, layers, batch_size):
             yield scene[0] if layers is None else scene
-
-    def save(self, path: str | Path, half: bool = False) -> Path:
-        """Write it into a folder or a `.safetensors` file, `half` in float16."""
-        from matpac.files.checkpoint import save  # a floor above
-
-        return save(self, path, half)
 
     def which(self, layers: Layers) -> list[int]:
         """The numbers of the blocks that are meant, from 0.

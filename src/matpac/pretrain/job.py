@@ -11,7 +11,7 @@ from torch import Tensor
 
 from matpac.data.crops import CropBatch
 from matpac.data.files import Corpus
-from matpac.files.checkpoint import describe_pretraining
+from matpac.files.description import describe_pretraining
 from matpac.model.logmel import LogMel
 from matpac.pretrain import Objective, PretextOutput
 from matpac.pretrain.compiled import CompiledObjective
@@ -89,7 +89,7 @@ class Training:
         self.started_from = state.get("started_from", self.started_from)
         self.other_precision = restore_precision(fabric, state)
         self.frontend = LogMel(recipe.logmel).to(fabric.device)
-        self.description = describe_pretraining(recipe)
+        self.description = describe_pretraining(asdict(recipe))
 
     def advance(self, batches: list[CropBatch], values: StepValues) -> StepResult:
         """One step of the method: forward, backward, optimizer, teacher, centre."""

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import torch
 
 from matpac.errors import MatpacError
-from matpac.files.loading import load
+from matpac.files.load import load
 from matpac.model.embedder import Embedder
 from matpac.model.vit import Encoder, positions_agree
 from matpac.pretrain import Objective

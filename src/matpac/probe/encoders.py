@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matpac.audio import AudioError
-from matpac.files.loading import load
+from matpac.files.load import load
 from matpac.model.embedder import Embedder
 from matpac.model.encoders import EncoderError, FrozenEncoder, LayeredEncoder
 from matpac.model.logmel import LogMel, LogMelConfig

@@ -13,11 +13,11 @@ from types import ModuleType
 import numpy as np
 import torch
 from jaxtyping import Float
+from pooch import file_hash
 from torch import Tensor, nn
 
 from matpac.audio import AudioError
 from matpac.errors import one_line
-from matpac.files.hub.receipts import sha256_of
 from matpac.model.network import weights_digest
 from matpac.model.waveforms import as_clips
 from matpac.probe.encoders import HEAR, EncoderError
@@ -144,7 +144,7 @@ def _key(module: ModuleType, model: object, weights: str) -> str:
     """
     digest = sha256()
     for file, shown in _code(module):
-        digest.update(f"{shown} {sha256_of(file)}\n".encode())
+        digest.update(f"{shown} {file_hash(file)}\n".encode())
     digest.update(f"weights {_weights_key(weights)}\n".encode())
     if isinstance(model, nn.Module):
         digest.update(weights_digest(dict(model.state_dict())))
@@ -165,7 +165,7 @@ def _weights_key(weights: str) -> str:
     if not weights or not path.exists():
         return f"named {weights}"
     if path.is_file():
-        return sha256_of(path)
+        return file_hash(path)
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    listed = "\n".join(f"{file.relative_to(path).as_posix()} {sha256_of(file)}" for file in files)
+    listed = "\n".join(f"{file.relative_to(path).as_posix()} {file_hash(file)}" for file in files)
     return sha256(listed.encode()).hexdigest()

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from matpac import __version__
-from matpac.files.loading import load
+from matpac.files.load import load
 from matpac.pretrain.job import pretrain_to_end
 from matpac.pretrain.options import RunOptions
 from matpac.pretrain.recipes import Recipe, tiny

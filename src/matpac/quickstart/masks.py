@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from matpac.audio import read
-from matpac.files.checkpoint import read_tensors
+from matpac.files.tensor_files import read_tensors
 from matpac.model.logmel import LogMel, band_frequencies, frame_centres
 from matpac.pretrain import Objective, Temperatures
 from matpac.pretrain.losses import HARD_TEMPERATURE

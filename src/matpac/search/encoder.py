@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 
 from matpac.errors import MatpacError
-from matpac.files.hub import PACKAGED, PUBLISHED
-from matpac.files.loading import HUB
+from matpac.files.hub import HUB, PACKAGED, PUBLISHED
 from matpac.model.embedder import Embedder
 from matpac.probe.encoders import HEAR, RANDOM, open_encoder
 from matpac.search.database import SearchError, Settings

@@ -12,8 +12,8 @@ from matpac.audio import find_audio
 from matpac.command_line import Parser
 from matpac.console import track
 from matpac.errors import MatpacError
-from matpac.files.hub.probes import PROBES
-from matpac.files.loading import NamelessClasses, load
+from matpac.files.load import NamelessClasses, load
+from matpac.files.probes import PROBES
 from matpac.machine import choose_device
 from matpac.model.embedder import Embedder
 from matpac.model.heads import TOP

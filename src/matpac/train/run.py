@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from matpac.atomic import write_text
 from matpac.errors import MatpacError, Skipped
-from matpac.files.checkpoint import read_tensors, write_tensors
+from matpac.files.tensor_files import read_tensors, write_tensors
 
 CONFIG_FILE = "config.json"
 """In every run folder from its start on."""

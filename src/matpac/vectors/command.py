@@ -33,7 +33,7 @@ def embed(
         batch_size: chunks computed at once (default: what suits the device)
         device: cpu, cuda, mps, or auto
     """
-    from matpac.files.loading import load
+    from matpac.files.load import load
     from matpac.machine import choose_device, this_share
     from matpac.vectors.embed_files import EmbedOptions, embed_files
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from matpac.errors import MatpacError
-from matpac.files.checkpoint.description import describe
+from matpac.files.description import describe
 from matpac.files.onnx.files import LARGEST, Precision, library, write_model
 from matpac.files.onnx.graph import network_graph
 from matpac.files.onnx.int8 import linear_layers, quantised, smoothed

@@ -1,7 +1,7 @@
 """ONNX files of encoders: written with their description inside, and opened with care.
 
 A file from a stranger is data until ONNX Runtime has it: it must hold one plain graph with its weights inside (no
-other files, no functions, no operators but ONNX's own, no loops), with the description that `files.checkpoint`
+other files, no functions, no operators but ONNX's own, no loops), with the description that `files.description`
 writes too.
 """
 
@@ -20,10 +20,9 @@ import torch
 
 from matpac.atomic import written_whole
 from matpac.errors import MatpacError
-from matpac.files.checkpoint.description import Description, SceneProbeSize, read_description
-from matpac.files.checkpoint.published import CheckpointError
-from matpac.files.checkpoint.tensor_files import KEY, is_safetensors
+from matpac.files.description import Description, SceneProbeSize, read_description
 from matpac.files.onnx.graph import FRAMES, HEAD_BIAS, HEAD_WEIGHT, LENGTHS, LOGITS, POSITIONS, SCENE, WAVEFORM
+from matpac.files.tensor_files import KEY, CheckpointError, is_safetensors
 from matpac.model.heads import SceneProbe
 from matpac.model.vit import PATCH
 

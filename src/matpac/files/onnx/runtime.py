@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from matpac.files.checkpoint.published import CheckpointError
 from matpac.files.onnx.files import OnnxFile, library, read_model
 from matpac.files.onnx.graph import FRAMES, LENGTHS, SCENE, WAVEFORM
+from matpac.files.tensor_files import CheckpointError
 from matpac.model.chunks import Chunk
 from matpac.model.embedder import Embedder
 from matpac.model.network import padded, weights_digest
