@@ -1,10 +1,7 @@
 """Which shards a name means, and which clips are in them."""
 
 import json
-import os
 import shutil
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +13,6 @@ from matpac import audio
 from matpac.data import corpus
 from matpac.data.files import DataError
 from matpac.data.packing.pack import PackOptions, pack
-from matpac.data.shards import listing
 from matpac.data.shards.listing import list_shards
 from matpac.data.shards.members import ShardClip
 from matpac.data.shards.tar import ShardError
@@ -103,83 +99,6 @@ def test_other_peoples_shards(tmp_path: Path) -> None:
     assert reasons["empty.wav"].startswith("empty (0 bytes)")
     assert reasons["click.wav"] == "too short: 0.020 s, at least 0.025 s are needed"
     assert all(item.path.startswith(f"{tmp_path}/a.tar/") for item in found.skipped)
-
-
-def test_the_cache_saves_going_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shards = write_shards(tmp_path / "shards", [2, 0, 3])
-    read: list[str] = []
-    original = listing._sounds
-
-    def counting(address: str) -> Iterator:
-        read.append(Path(address).name)
-        return original(address)
-
-    monkeypatch.setattr(listing, "_sounds", counting)
-    data, cache = f"{tmp_path}/shards/{{000..002}}.tar", tmp_path / "run" / "shards.parquet"
-    first = list_shards(data, cache)
-    assert sorted(read) == ["000.tar", "001.tar", "002.tar"]
-    read.clear()
-    assert list_shards(data, cache) == first
-    assert read == []
-    os.utime(shards[1], ns=(0, 0))
-    assert list_shards(data, cache) == first
-    assert read == ["001.tar"]
-    cache.write_text("words")
-    with pytest.raises(DataError, match=r"not a list of shards' clips .*remove it"):
-        list_shards(data, cache)
-
-
-@pytest.mark.parametrize("error", [ShardError("damaged"), KeyboardInterrupt()])
-def test_what_is_known_is_kept_whatever_ends_it(
-    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_shards(tmp_path / "shards", [2, 1, 3])
-    read: list[str] = []
-    original = listing._sounds
-
-    def failing_once(address: str) -> Iterator:
-        read.append(Path(address).name)
-        if len(read) == 3:
-            raise error
-        return original(address)
-
-    monkeypatch.setattr(listing, "_sounds", failing_once)
-    data, cache = f"{tmp_path}/shards/{{000..002}}.tar", tmp_path / "shards.parquet"
-    with pytest.raises(type(error)):
-        list_shards(data, cache, workers=1)
-    assert len(list_shards(data, cache, workers=1).clips) == 6
-    assert read == ["000.tar", "001.tar", "002.tar", "002.tar"]
-
-
-def test_what_is_known_is_kept_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_shards(tmp_path / "shards", [1, 1, 1])
-    written: list[int] = []
-    original = listing._write_cache
-
-    def counting(cache: Path, known: dict) -> None:
-        written.append(len(known))
-        original(cache, known)
-
-    monkeypatch.setattr(listing, "_write_cache", counting)
-    monkeypatch.setattr(listing, "KEEP_SECONDS", -1.0)
-    data, cache = f"{tmp_path}/shards/{{000..002}}.tar", tmp_path / "shards.parquet"
-    found = list_shards(data, cache)
-    assert written == [1, 2, 3, 3]
-    assert list_shards(data, cache) == found
-
-
-def test_an_error_ends_the_other_readings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_shards(tmp_path, [1, 1])
-
-    def sounds(address: str) -> Iterator:
-        while address.endswith("000.tar"):
-            time.sleep(0.001)
-            yield listing._Row("a.wav", 512, 9, 1.0, "")
-        raise ShardError("damaged")
-
-    monkeypatch.setattr(listing, "_sounds", sounds)
-    with pytest.raises(ShardError, match="damaged"):
-        list_shards(f"{tmp_path}/{{000..001}}.tar", workers=2)
 
 
 def test_nothing_to_use(tmp_path: Path) -> None:

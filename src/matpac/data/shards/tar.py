@@ -9,10 +9,9 @@ import re
 import tarfile
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
-from matpac.data.files import DataError
+from matpac.data.headers import DataError
 
 BLOCK = 512
 """Bytes; headers and contents of a tar begin at multiples of it (POSIX.1-2017, pax, ustar interchange format)."""
@@ -50,8 +49,7 @@ class CutShortError(ShardError):
     """A shard that ends before its end: cut, or a transfer that broke off."""
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """A file in a tar: its name, where its bytes begin, and how many there are."""
 
     name: str
