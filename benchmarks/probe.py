@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from matpac.probe.heads import LinearHeads, draw_start, fit_scaler
 from matpac.probe.linear_probe import ProbeConfig, ProbeResult, linear_probe
-from matpac.tasks.splits import Split
+from matpac.tasks import Fold
 
 DIM = 3840
 PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -52,14 +52,14 @@ def made_up(rows: int, classes: int, spread: float, seed: int = 1) -> tuple[np.n
     return features * scales.astype(np.float32), labels
 
 
-def five_folds(rows: int) -> list[Split]:
+def five_folds(rows: int) -> list[Fold]:
     """A fifth is tested, a tenth of the rest is validation, class by class."""
     order = np.random.default_rng(1).permutation(rows // 50)
     clips = (order[:, None] * 50 + np.arange(50)).reshape(5, -1)
     splits = []
     for fold in range(5):
         rest = np.concatenate([clips[other] for other in range(5) if other != fold])
-        splits.append(Split(train=rest[160:], valid=rest[:160], test=clips[fold]))
+        splits.append(Fold(train=rest[160:], valid=rest[:160], test=clips[fold]))
     return splits
 
 
@@ -99,7 +99,7 @@ def _batches(
 
 
 def train_alone(
-    features: Tensor, labels: Tensor, split: Split, seed: int, rate: float, config: ProbeConfig, loader: bool
+    features: Tensor, labels: Tensor, split: Fold, seed: int, rate: float, config: ProbeConfig, loader: bool
 ) -> Alone:
     """The protocol for one head, plainly."""
     started, processor = time.perf_counter(), time.process_time()
@@ -136,7 +136,7 @@ def compare(
     result: ProbeResult,
     features: np.ndarray,
     labels: np.ndarray,
-    splits: list[Split],
+    splits: list[Fold],
     rounds: int,
     together: float,
 ) -> None:
@@ -229,7 +229,7 @@ def probe_nsynth(path: Path) -> None:
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * PEAK_UNIT
     order = np.random.default_rng(2).permutation(len(features))
     test, valid = len(order) // 70, len(order) // 23  # NSynth's 4,096 and 12,678 of 306 k
-    split = Split(train=order[test + valid :], valid=order[test : test + valid], test=order[:test])
+    split = Fold(train=order[test + valid :], valid=order[test : test + valid], test=order[:test])
     result = linear_probe(features, labels, [split])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * PEAK_UNIT
     print(

@@ -12,5 +12,5 @@ def probe_scores(encoder: NamedEncoder, task: Task, cache: Path, config: ProbeCo
     """Test scores, one a seed of the probe: means over folds."""
     features = embed_task(task, encoder, cache)
     used = features.task
-    found = linear_probe(features.vectors, used.labels, used.splits, config, kind=used.kind, known=used.known)
+    found = linear_probe(features.vectors, used.labels, used.folds, config, kind=used.kind, known=used.known)
     return found.scores.mean(axis=1).tolist()

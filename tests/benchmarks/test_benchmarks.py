@@ -23,7 +23,7 @@ from rendered.midi import midi_bytes, variable_length
 from rendered.noises import NOISES
 from rendered.render import missing_programs
 
-from matpac.tasks.table import read_table
+from matpac.tasks import read_task
 
 ALL = [*corpus.TASKS, *corpus.UNLABELLED]
 MISSING = missing_programs()
@@ -224,7 +224,7 @@ def test_renders_whole_clips_the_same_twice_and_goes_on(tmp_path: Path) -> None:
 def test_rendered_table_is_read_as_a_task(tmp_path: Path) -> None:
     clips = corpus.plan("words", 0, clips=20)
     corpus.make(tmp_path, "words", clips, corpus.SOUNDFONT, workers=1)
-    task = read_table(tmp_path / "words.csv")
+    task = read_task("table", tmp_path / "words.csv")
     assert set(task.classes) == set(speech.WORDS)
-    assert len(task.splits) == 1
-    assert len(task.splits[0].train) == sum(clip.part == "train" for clip in clips)
+    assert len(task.folds) == 1
+    assert len(task.folds[0].train) == sum(clip.part == "train" for clip in clips)

@@ -91,7 +91,7 @@ def test_without_a_connection_it_loads_and_says_where_to_put_the_file(cache):
 @pytest.mark.parametrize(
     ("content", "reply", "message"),
     [
-        (b"<html>sorry</html>", Reply(), r"class_labels_indices\.csv: not AudioSet's"),
+        (b"<html>sorry</html>", Reply(), r"class_labels_indices\.csv: no column 'mid'"),
         (TABLE.replace("/m/00000", "/m/07919").encode(), Reply(), "there twice"),
         (TABLE.encode() + b" " * 2**20, Reply(), "at most 1048576"),
         (TABLE.encode(), Reply(status=503), "503"),

@@ -22,8 +22,8 @@ from matpac.files.probes import PROBES, load_probe, probe_file
 from matpac.files.save import save
 from matpac.files.tensor_files import CheckpointError
 from matpac.model.heads import SceneProbe
-from matpac.tasks.gtzan import GENRES
-from matpac.tasks.nsynth import FAMILIES
+from matpac.tasks.corpora import FAMILIES
+from matpac.tasks.music import GENRES
 
 GENERAL = "matpac++_general_audio"
 SCENE = 640

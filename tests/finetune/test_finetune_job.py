@@ -316,7 +316,7 @@ def test_a_label_that_is_not_utf8_is_refused_at_once(folders: Path, tmp_path: Pa
 def test_a_part_where_every_clip_has_the_label_has_no_roc_auc(table: Path, tmp_path: Path) -> None:
     task = read_task("table", table)
     everywhere = replace(task, labels=np.ones_like(task.labels))
-    rows = task.splits[0].test
+    rows = task.folds[0].test
     found = score(everywhere, "test", Prediction(np.zeros((len(rows), len(PITCHES)), np.float32), rows, []))
     assert (found.roc_auc, found.d_prime) == (None, None)
     assert found.value == 1.0

@@ -16,9 +16,7 @@ from matpac.probe.encoders import (
     named_embedder,
     open_encoder,
 )
-from matpac.tasks import Task
-from matpac.tasks.splits import Split
-from matpac.tasks.task import make_task
+from matpac.tasks import Fold, Task
 
 EMBEDDER = tiny()
 TINY = named_embedder("tiny", EMBEDDER)
@@ -58,20 +56,15 @@ def task_of(root: Path, lengths: Sequence[float], unit_seconds: float | None = N
         write(root / f"{number:03}.wav", seconds, corpora.RATES[number % 4], number)
     paths = [str(root / f"{number:03}.wav") for number in range(len(lengths))]
     parts = np.array_split(np.arange(len(paths)), 3)
-    return make_task(
-        "made", "single", ["a"], paths, np.zeros(len(paths), np.int64), [Split(*parts)],
-        unit_seconds=unit_seconds, fold_names=["one"],
-    )  # fmt: skip
+    labels = np.zeros(len(paths), np.int64)
+    return Task("made", "single", ["a"], paths, labels, [Fold(*parts)], unit_seconds)
 
 
 def task_from(root: Path, clips: int) -> Task:
     """`task_of` with the files as they are."""
     paths = [str(root / f"{number:03}.wav") for number in range(clips)]
     parts = np.array_split(np.arange(clips), 3)
-    return make_task(
-        "made", "single", ["a"], paths, np.zeros(clips, np.int64), [Split(*parts)],
-        unit_seconds=None, fold_names=["one"],
-    )  # fmt: skip
+    return Task("made", "single", ["a"], paths, np.zeros(clips, np.int64), [Fold(*parts)])
 
 
 def one_at_a_time(task: Task, encoder: NamedEncoder, layers: bool = False) -> np.ndarray:

@@ -11,7 +11,7 @@ from matpac.probe.compare import paired_test
 from matpac.probe.layers import LayerMixture, layer_weighting_probe, per_layer_probes
 from matpac.probe.linear_probe import ProbeConfig, linear_probe
 from matpac.probe.token_batches import TokenBatch
-from matpac.tasks.splits import Kind, Split
+from matpac.tasks.task import Fold, LabelKind
 
 CONFIG = ProbeConfig(learning_rates=(1e-2, 1e-1), seeds=(42, 43), batch_size=50, max_epochs=30, patience=8)
 INFORMATIVE = 2
@@ -30,7 +30,7 @@ def layered(count=400, layers=5, informative=INFORMATIVE, dim=6, classes=3, seed
 def two_folds(count=400):
     a, b, c = np.array_split(np.random.default_rng(1).permutation(count), [count // 2, 3 * count // 4])
     half = len(a) // 2
-    return [Split(a, b, c), Split(np.concatenate([b, c]), a[:half], a[half:])]
+    return [Fold(a, b, c), Fold(np.concatenate([b, c]), a[:half], a[half:])]
 
 
 def test_the_curve_peaks_where_the_information_is_and_is_the_linear_probe_of_each_layer():
@@ -66,7 +66,7 @@ def test_one_layer_is_the_linear_probe(kind, monkeypatch):
     known = random.random((150, 3)) < 0.6 if kind == "partial" else None
     config = replace(CONFIG, max_epochs=12, patience=4)
     splits, wanted = two_folds(150), labels if kind == "single" else targets
-    which: Kind = "single" if kind == "single" else "multi"
+    which: LabelKind = "single" if kind == "single" else "multi"
     one = layer_weighting_probe(features, wanted, splits, config, which, known).result
     linear = linear_probe(features[:, 0], wanted, splits, config, which, known)
     for fold in range(2):

@@ -17,7 +17,7 @@ from matpac.probe.neighbours import (
     few_shot,
     nearest_neighbours,
 )
-from matpac.tasks.splits import Split
+from matpac.tasks import Fold
 
 
 def clips(count=120, dim=8, classes=4, spread=2.0, seed=0):
@@ -33,7 +33,7 @@ def clips(count=120, dim=8, classes=4, spread=2.0, seed=0):
 def two_folds(count=120):
     order = np.random.default_rng(1).permutation(count)
     a, b, c = np.array_split(order, 3)
-    return [Split(a, b, c), Split(np.concatenate([b, c]), a[:10], a[10:])]
+    return [Fold(a, b, c), Fold(np.concatenate([b, c]), a[:10], a[10:])]
 
 
 def slow_votes(features, targets, known, train, query, k, temperature):
@@ -94,7 +94,7 @@ def test_a_class_that_nobody_knows_scores_nothing_and_few_clips_all_vote():
     features, _, targets, known = clips()
     split = two_folds()[0]
     known[split.train, 0] = False
-    split = Split(split.train, split.valid, split.test, untrained=(0,))
+    split = Fold(split.train, split.valid, split.test, untrained=(0,))
     result = nearest_neighbours(features, targets, [split], NeighboursConfig(k=1000), "multi", known)
     assert (result.predictions[0][0][:, 0] == 0).all()
     slow = [slow_votes(features, targets, known, split.train, row, 1000, 0.07) for row in split.test]
@@ -187,7 +187,7 @@ def test_more_examples_help_and_draws_repeat():
 def test_untrained_classes_are_never_chosen_and_a_small_class_names_its_fold():
     features, labels, _, _ = clips()
     split = two_folds()[0]
-    without = Split(split.train[labels[split.train] != 0], split.valid, split.test, untrained=(0,))
+    without = Fold(split.train[labels[split.train] != 0], split.valid, split.test, untrained=(0,))
     result = few_shot(features, labels, [without], FewShotConfig(shots=(2,)))[2]
     assert (result.predictions[0][:, :, 0] == -1).all()
     assert (result.predictions[0].argmax(axis=2) > 0).all()

@@ -13,21 +13,19 @@ from matpac.probe.encoders import named_embedder
 from matpac.probe.linear_probe import ProbeConfig
 from matpac.probe.others import OTHERS, fewest_examples
 from matpac.probe.run import Outcome, run_probes
-from matpac.tasks import Task, read_task
-from matpac.tasks.splits import Split
+from matpac.tasks import Fold, Task, read_task
 
 TASK = Task(
-    "made", "single", "accuracy", None, ["cat", "dog", "emu"], [f"/s/{n}.wav" for n in range(9)],
-    np.array([0, 0, 0, 1, 1, 0, 1, 2, 2]), None,
-    [Split(np.array([0, 1, 2, 3, 4]), np.array([5]), np.array([6, 7]), untrained=(2,))],
-    ["a"],
+    "made", "single", ["cat", "dog", "emu"], [f"/s/{n}.wav" for n in range(9)],
+    np.array([0, 0, 0, 1, 1, 0, 1, 2, 2]),
+    [Fold(np.array([0, 1, 2, 3, 4]), np.array([5]), np.array([6, 7]), untrained=(2,))],
 )  # fmt: skip
 
 
 def test_the_fewest_examples_are_of_a_class_that_has_any() -> None:
     assert fewest_examples(TASK) == 2
-    less = Split(np.array([0, 1, 3]), np.array([5]), np.array([6, 7]), untrained=(2,))
-    assert fewest_examples(replace(TASK, splits=[*TASK.splits, less], fold_names=["a", "b"])) == 1
+    less = Fold(np.array([0, 1, 3]), np.array([5]), np.array([6, 7]), untrained=(2,))
+    assert fewest_examples(replace(TASK, folds=[*TASK.folds, less])) == 1
 
 
 def test_an_example_of_partial_labels_is_a_known_positive() -> None:

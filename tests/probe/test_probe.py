@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score
 
 from matpac.probe.heads import AdamConfig
 from matpac.probe.linear_probe import ProbeConfig, linear_probe
-from matpac.tasks.splits import Split
+from matpac.tasks import Fold
 
 CONFIG = ProbeConfig(learning_rates=(1e-3, 3e-2, 3e-1), batch_size=20, max_epochs=20, patience=4)
 
@@ -28,9 +28,9 @@ def folds(count=150):
     order = np.random.default_rng(1).permutation(count)
     a, b, c, d = np.array_split(order, [count // 3, 2 * count // 3, count - 20])
     return [
-        Split(np.concatenate([a, b]), c, d),
-        Split(np.concatenate([b, a[:40], c[:10]]), c[10:], d),
-        Split(np.concatenate([a, c[:7]]), b, np.concatenate([c[7:], d])),
+        Fold(np.concatenate([a, b]), c, d),
+        Fold(np.concatenate([b, a[:40], c[:10]]), c[10:], d),
+        Fold(np.concatenate([a, c[:7]]), b, np.concatenate([c[7:], d])),
     ]
 
 
@@ -153,7 +153,7 @@ def test_neither_test_nor_validation_clips_reach_what_is_trained():
 def test_of_equal_rates_the_smallest_is_chosen_in_whatever_order_they_come():
     features = np.concatenate([np.full((30, 3), -1.0), np.full((30, 3), 1.0)]).astype(np.float32)
     labels = np.repeat([0, 1], 30)
-    split = Split(np.arange(0, 60, 3), np.arange(1, 60, 3), np.arange(2, 60, 3))
+    split = Fold(np.arange(0, 60, 3), np.arange(1, 60, 3), np.arange(2, 60, 3))
     for rates in ((0.3, 0.1, 0.2), (0.1, 0.2, 0.3)):
         result = linear_probe(features, labels, [split], ProbeConfig(learning_rates=rates))
         assert (result.learning_rates == 0.1).all()
@@ -175,7 +175,7 @@ def test_classes_that_a_test_part_lacks_are_told():
     features, labels, _, _ = clips()
     split = folds()[0]
     test = split.test[labels[split.test] != 2]
-    result = linear_probe(features, labels, [Split(split.train, split.valid, test)], CONFIG)
+    result = linear_probe(features, labels, [Fold(split.train, split.valid, test)], CONFIG)
     assert result.left_out == ((2,),)
     assert np.isnan(result.per_class[:, 0, 2]).all()
 
@@ -211,7 +211,7 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="known is for kind 'multi'"):
         broken(known=known)
     rare = np.where(np.arange(150) == split.test[0], 4, labels)
-    holding = Split(np.append(split.train, split.test[0]), split.valid, split.test[1:])
+    holding = Fold(np.append(split.train, split.test[0]), split.valid, split.test[1:])
     with pytest.raises(ValueError, match="split 1: no training clip has class 4 "):
         broken(labels=rare, splits=[holding, split])
 
@@ -222,11 +222,11 @@ def test_bad_splits_are_named():
     with pytest.raises(ValueError, match="splits is empty"):
         broken(splits=[])
     with pytest.raises(ValueError, match="split 0: its valid part is empty"):
-        broken(splits=[Split(split.train, nothing, split.test)])
+        broken(splits=[Fold(split.train, nothing, split.test)])
     with pytest.raises(ValueError, match=r"split 0: its test part has row .* to 150 of 150 clips"):
-        broken(splits=[Split(split.train, split.valid, np.append(split.test, 150))])
+        broken(splits=[Fold(split.train, split.valid, np.append(split.test, 150))])
     with pytest.raises(ValueError, match=f"split 0: 1 clips are in train and test, first row {split.train[5]}"):
-        broken(splits=[Split(split.train, split.valid, np.append(split.test, split.train[5]))])
+        broken(splits=[Fold(split.train, split.valid, np.append(split.test, split.train[5]))])
     _, _, targets, known = clips()
     known[split.valid] = False
     with pytest.raises(ValueError, match="no class has a known positive in its valid part"):

@@ -61,7 +61,7 @@ def test_every_corpus(task: str, encoder: str, tmp_path: Path, capsys: pytest.Ca
     for record in records:
         assert (record["task"], record["probe"], record["metric"]) == (read.name, "linear", read.metric)
         assert (record["used"], record["total"]) == USED[task]
-        assert (len(record["folds"]), record["folds"]) == (FOLDS.get(task, 1), read.fold_names)
+        assert (len(record["folds"]), record["folds"]) == (FOLDS.get(task, 1), [fold.name for fold in read.folds])
         assert len(record["per_fold"]) == len(record["folds"])
         assert record["mean"] == pytest.approx(np.mean(record["per_fold"]))
         assert record["seeds"] == [42, 43]

@@ -11,14 +11,12 @@ from sklearn.metrics import roc_auc_score
 
 from matpac.probe.records import Record, make_record, write_records
 from matpac.probe.scores import ProbeResult, ProbeScores
-from matpac.tasks import Task
-from matpac.tasks.splits import Split
+from matpac.tasks import Fold, Task
 
 TASK = Task(
-    "made", "single", "accuracy", None, ["cat", "dog", "emu"], [f"/s/{n}.wav" for n in range(6)],
-    np.array([0, 1, 0, 1, 0, 1]), None,
-    [Split(np.array([0, 1]), np.array([2, 3]), np.array([4, 5]))] * 2,
-    ["a", "b"], [("/s/gone.wav", "not on disk")], ["a note"],
+    "made", "single", ["cat", "dog", "emu"], [f"/s/{n}.wav" for n in range(6)], np.array([0, 1, 0, 1, 0, 1]),
+    [Fold(np.array([0, 1]), np.array([2, 3]), np.array([4, 5]), name=name) for name in "ab"],
+    missing=[("/s/gone.wav", "not on disk")], notes=["a note"],
 )  # fmt: skip
 FOUND = ProbeResult(
     scores=np.array([[0.5, 1.0], [0.7, 0.8]]),
@@ -69,8 +67,8 @@ def test_a_probe_without_training_has_no_learning_rate() -> None:
 def test_roc_auc_where_clips_have_several_labels() -> None:
     random = np.random.default_rng(0)
     labels = np.array([[1, 0], [0, 1], [1, 1], [0, 0], [1, 0], [0, 1]], np.uint8)
-    split = Split(np.array([0]), np.array([1]), np.array([2, 3, 4, 5]))
-    task = replace(TASK, kind="multi", metric="mAP", classes=["x", "y"], labels=labels, splits=[split] * 2)
+    split = Fold(np.array([0]), np.array([1]), np.array([2, 3, 4, 5]), untrained=(1,))
+    task = replace(TASK, kind="multi", classes=["x", "y"], labels=labels, folds=[split] * 2)
     predictions = tuple(random.standard_normal((2, 4, 2)) for _ in range(2))
     result = replace(FOUND, per_class=FOUND.per_class[:, :, :2], predictions=predictions)
     found = make_record(task, "e", "0", "linear", result, [1, 2], 0.0)

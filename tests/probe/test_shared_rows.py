@@ -9,18 +9,14 @@ import pytest
 from helpers.made_task import Mean, named, task_of, write
 from matpac.probe.encoders import NamedEncoder
 from matpac.probe.features import embed_task
-from matpac.tasks import Task
-from matpac.tasks.splits import Split
-from matpac.tasks.task import make_task
+from matpac.tasks import Fold, Task
 
 
 def part_of(task: Task, clips: list[int], name: str = "other", unit: float | None = None) -> Task:
     """Another task on some of the clips, in another order."""
     parts = np.array_split(np.arange(len(clips)), 3)
-    return make_task(
-        name, "single", ["a"], [task.paths[clip] for clip in clips], np.zeros(len(clips), np.int64),
-        [Split(*parts)], unit_seconds=unit, fold_names=["one"],
-    )  # fmt: skip
+    paths = [task.paths[clip] for clip in clips]
+    return Task(name, "single", ["a"], paths, np.zeros(len(clips), np.int64), [Fold(*parts)], unit)
 
 
 def asked(task: Task, cache: Path, key: str = "0" * 64) -> tuple[int, np.ndarray]:

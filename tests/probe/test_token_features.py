@@ -16,9 +16,7 @@ from matpac.probe.encoders import EncoderError
 from matpac.probe.linear_probe import ProbeConfig
 from matpac.probe.token_features import BudgetError, embed_tokens, frame_count, open_tokens
 from matpac.probe.tokens import attention_probe
-from matpac.tasks import Task
-from matpac.tasks.splits import Split
-from matpac.tasks.task import make_task
+from matpac.tasks import Fold, Task
 
 
 @settings(max_examples=40, deadline=None)
@@ -84,10 +82,7 @@ def two_classes(root: Path, unit_seconds: float | None = None) -> Task:
             soundfile.write(path, np.clip(5 * read(path), -1, 1), RATE)
     Path(paths[3]).write_bytes(b"no sound")
     parts = np.array_split(np.random.default_rng(0).permutation(24), 3)
-    return make_task(
-        "two", "single", ["soft", "loud"], paths, np.arange(24) % 2, [Split(*parts)],
-        unit_seconds=unit_seconds, fold_names=["one"],
-    )  # fmt: skip
+    return Task("two", "single", ["soft", "loud"], paths, np.arange(24) % 2, [Fold(*parts)], unit_seconds)
 
 
 def test_what_is_kept_follows_the_budget(tmp_path: Path) -> None:
@@ -107,6 +102,6 @@ def test_attention_over_a_view_of_all_layers_is_that_over_the_last(tmp_path: Pat
     view, usable = open_tokens(task, TINY, tmp_path / "cache")
     assert view.layers == 1
     config = ProbeConfig(learning_rates=(1e-2,), seeds=(1,), max_epochs=3)
-    first = attention_probe(alone.frames, usable.labels, usable.splits, alone.lengths, config)
-    second = attention_probe(view, usable.labels, usable.splits, config=config)
+    first = attention_probe(alone.frames, usable.labels, usable.folds, alone.lengths, config)
+    second = attention_probe(view, usable.labels, usable.folds, config=config)
     np.testing.assert_array_equal(first.predictions[0], second.predictions[0])

@@ -10,7 +10,7 @@ from matpac.probe import token_batches
 from matpac.probe.linear_probe import ProbeConfig, linear_probe
 from matpac.probe.token_batches import StoredTokens, TokenBatch, TokenReader
 from matpac.probe.tokens import AttentionPooling, GatedPrototypes, attention_probe, prototype_probe
-from matpac.tasks.splits import Split
+from matpac.tasks import Fold
 
 CONFIG = ProbeConfig(learning_rates=(1e-2, 1e-1), seeds=(42, 43), batch_size=25, max_epochs=40, patience=15)
 SHORT = ProbeConfig(learning_rates=(1e-2, 1e-1), seeds=(42,), batch_size=16, max_epochs=3)
@@ -40,7 +40,7 @@ def events(count=600, tokens=30, dim=10, classes=4, seed=0):
 
 def one_fold(count):
     a, b, c = np.array_split(np.random.default_rng(1).permutation(count), [count // 2, 3 * count // 4])
-    return [Split(a, b, c)]
+    return [Fold(a, b, c)]
 
 
 def test_attention_finds_the_needle_that_the_mean_hides():

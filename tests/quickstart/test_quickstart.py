@@ -90,13 +90,13 @@ def test_masked_prediction_of_one_clip(folder):
 
 
 def test_chance_is_what_guessing_scores(folder):
-    from matpac.tasks import read_table
+    from matpac.tasks import read_task
 
-    single, several = (read_table(folder / "corpus" / f"{name}.csv") for name in ("melody", "mixture"))
-    test = single.labels[single.splits[0].test]
-    train = single.labels[single.splits[0].train]
+    single, several = (read_task("table", folder / "corpus" / f"{name}.csv") for name in ("melody", "mixture"))
+    test = single.labels[single.folds[0].test]
+    train = single.labels[single.folds[0].train]
     assert chance(single) == pytest.approx((test == np.bincount(train).argmax()).mean())
-    assert chance(several) == pytest.approx(several.labels[several.splits[0].test].mean())
+    assert chance(several) == pytest.approx(several.labels[several.folds[0].test].mean())
 
 
 def test_commands_to_go_on_with_name_the_run(folder):

@@ -1,14 +1,13 @@
-"""Every published corpus in its true layout, against labels and splits written out by hand."""
+"""Every public corpus in its true layout, against labels and splits written out by hand; and damaged ones."""
 
-from collections import Counter
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from helpers import corpora
-from matpac.tasks import TASKS, Task, read_task
-from matpac.tasks.splits import check_probe_input
+from matpac.tasks import TASKS, Task, TaskError, read_task
 
 FACTS = {  # unit seconds, metric, folds: docs/evaluation.md
     "esc50": (5, "accuracy", 5),
@@ -48,45 +47,24 @@ def test_every_task_has_a_corpus_here():
 
 
 @pytest.mark.parametrize("name", corpora.MAKERS)
-def test_what_holds_of_every_corpus(name, tmp_path):
+def test_what_holds_of_every_corpus(name, tmp_path, monkeypatch):
     missing = corpora.MAKERS[name](tmp_path)
-    task = read_task(name, str(tmp_path))
-    assert (task.unit_seconds, task.metric, len(task.splits)) == FACTS[name]
-    assert len(task.fold_names) == len(task.splits)
+    monkeypatch.setattr("matpac.audio.files.open_decoder", None)  # readers know metadata alone
+    monkeypatch.setattr("soundfile.SoundFile", None)
+    task, again = read_task(name, str(tmp_path)), read_task(name, tmp_path)
+    assert (task.unit_seconds, task.metric, len(task.folds)) == FACTS[name]
     assert task.missing == [(path, "not on disk") for path in missing]
     assert task.total == len(task.paths) + len(missing)
     assert task.corpus == ("" if name == "folder" else name)
-    assert len(set(task.paths)) == len(task.paths) == len(task.labels)
+    assert len(set(task.paths)) == len(task.paths)
     assert all(Path(path).is_file() and Path(path).is_absolute() for path in task.paths)
-    for split in task.splits:
-        rows = np.concatenate([split.train, split.valid, split.test])
-        assert np.unique(rows).size == rows.size
-        assert rows.max() < len(task.paths)
-        assert split.untrained == ()
-    features = np.zeros((len(task.paths), 1), np.float32)
-    check_probe_input(features, task.labels, task.splits, task.kind, task.known)
-    if len(task.splits) > 1:  # folds: every clip is tested once
-        tested = np.concatenate([split.test for split in task.splits])
+    assert task.paths == again.paths
+    for fold, same in zip(task.folds, again.folds, strict=True):
+        assert fold.untrained == ()
+        assert fold.valid.tolist() == same.valid.tolist()
+    if len(task.folds) > 1:  # every clip is tested once
+        tested = np.concatenate([fold.test for fold in task.folds])
         assert np.array_equal(np.sort(tested), np.arange(len(task.paths)))
-
-
-@pytest.mark.parametrize("name", corpora.MAKERS)
-def test_reading_again_gives_the_same(name, tmp_path):
-    corpora.MAKERS[name](tmp_path)
-    first, second = read_task(name, tmp_path), read_task(name, tmp_path)
-    assert first.paths == second.paths
-    for one, other in zip(first.splits, second.splits, strict=True):
-        assert one.valid.tolist() == other.valid.tolist()
-
-
-def test_no_sound_file_is_opened(tmp_path, monkeypatch):
-    """Readers know metadata alone."""
-    for name, make in corpora.MAKERS.items():
-        make(tmp_path / name)
-    monkeypatch.setattr("matpac.audio.files.open_decoder", None)
-    monkeypatch.setattr("soundfile.SoundFile", None)
-    for name in corpora.MAKERS:
-        read_task(name, tmp_path / name)
 
 
 def test_esc50_folds_and_labels(tmp_path):
@@ -94,20 +72,20 @@ def test_esc50_folds_and_labels(tmp_path):
     task = read_task("esc50", tmp_path)
     assert task.classes == ["dog", "chirping_birds", "vacuum_cleaner"]  # in the order of target
     assert labels_by_name(task)["2-9001-A-14.wav"] == {"chirping_birds"}
-    assert task.fold_names == ["1", "2", "3", "4", "5"]
-    for fold, split in zip(task.fold_names, task.splits, strict=True):
-        assert all(name.startswith(f"{fold}-") for name in names(task, split.test))
-        assert {task.classes[n] for n in task.labels[split.valid]} == set(task.classes)
-    assert [len(split.test) for split in task.splits] == [9, 9, 9, 9, 8]
-    assert len(task.splits[4].train) + len(task.splits[4].valid) == 36
+    assert [fold.name for fold in task.folds] == ["1", "2", "3", "4", "5"]
+    for fold in task.folds:
+        assert all(name.startswith(f"{fold.name}-") for name in names(task, fold.test))
+        assert {task.classes[n] for n in task.labels[fold.valid]} == set(task.classes)
+    assert [len(fold.test) for fold in task.folds] == [9, 9, 9, 9, 8]
+    assert len(task.folds[4].train) + len(task.folds[4].valid) == 36
 
 
 def test_us8k_folds_and_labels(tmp_path):
     corpora.make_us8k(tmp_path)
     task = read_task("us8k", tmp_path)
     assert task.classes == ["dog_bark", "siren"]
-    assert task.fold_names == [str(fold) for fold in range(1, 11)]
-    assert names(task, task.splits[9].test) == [f"{10000 + n}-{n}-0-{c}.wav" for n in (3, 8) for c in (0, 1)]
+    assert [fold.name for fold in task.folds] == [str(fold) for fold in range(1, 11)]
+    assert names(task, task.folds[9].test) == [f"{10000 + n}-{n}-0-{c}.wav" for n in (3, 8) for c in (0, 1)]
     assert Path(task.paths[0]).parent.name == "fold1"
 
 
@@ -119,20 +97,20 @@ def test_gtzan_without_lists_says_so(tmp_path, suffix, folder):
     assert len(task.paths) == 120  # the corrupt clip is found by who opens it
     assert "10 stratified folds, because train_filtered.txt is not there" in task.notes[0]
     assert task.notes[1] == "120 clips were found; the corpus has 1000."
-    for split in task.splits:
-        counts = np.bincount(task.labels[split.test], minlength=10)
+    for fold in task.folds:
+        counts = np.bincount(task.labels[fold.test], minlength=10)
         assert set(counts.tolist()) <= {1, 2}
-        assert set(task.labels[split.valid]) == set(range(10))
+        assert set(task.labels[fold.valid]) == set(range(10))
 
 
 def test_gtzan_with_lists(tmp_path):
     corpora.make_gtzan(tmp_path, lists=True, suffix=".au")  # the lists say .wav
     task = read_task("gtzan", tmp_path)
-    assert task.fold_names == ["filtered"]
+    assert [fold.name for fold in task.folds] == ["filtered"]
     assert task.notes == ["Split: fault-filtered lists, 61/20/30 clips.", "The published lists have 443/197/290."]
-    [split] = task.splits
-    assert (len(split.train), len(split.valid), len(split.test)) == (60, 20, 30)
-    assert names(task, split.valid)[:3] == ["blues.00006.au", "blues.00007.au", "classical.00006.au"]
+    [fold] = task.folds
+    assert (len(fold.train), len(fold.valid), len(fold.test)) == (60, 20, 30)
+    assert names(task, fold.valid)[:3] == ["blues.00006.au", "blues.00007.au", "classical.00006.au"]
     assert labels_by_name(task)["jazz.00010.au"] == {"jazz"}
 
 
@@ -141,10 +119,10 @@ def test_nsynth(tmp_path):
     task = read_task("nsynth", tmp_path)
     assert len(task.classes) == 11
     assert (task.classes[0], task.classes[9], task.classes[10]) == ("bass", "synth_lead", "vocal")
-    [split] = task.splits
-    assert task.labels[split.train].tolist() == [0] * 6 + [6] * 6 + [8] * 6 + [9] * 6
-    assert task.labels[split.test].tolist() == [0] * 3 + [6] * 3 + [8] * 3
-    assert names(task, split.valid[:2]) == ["bass_synthetic_005-000-075.wav", "bass_synthetic_005-001-075.wav"]
+    [fold] = task.folds
+    assert task.labels[fold.train].tolist() == [0] * 6 + [6] * 6 + [8] * 6 + [9] * 6
+    assert task.labels[fold.test].tolist() == [0] * 3 + [6] * 3 + [8] * 3
+    assert names(task, fold.valid[:2]) == ["bass_synthetic_005-000-075.wav", "bass_synthetic_005-001-075.wav"]
     assert task.notes == [
         "No clip has the label 'brass', 'flute', 'guitar', 'keyboard', 'mallet' and 2 more; it counts in no score."
     ]
@@ -159,12 +137,12 @@ def test_openmic_is_partial_and_keeps_tracks_together(tmp_path):
     assert task.labels[row].tolist() == [0, 1, 0]
     assert task.known[row].tolist() == [False, True, True]
     assert Path(task.paths[row]).parent.name == "000"
-    [split] = task.splits
-    tracks = [{name.split("_")[0] for name in names(task, rows)} for rows in (split.train, split.valid)]
+    [fold] = task.folds
+    tracks = [{name.split("_")[0] for name in names(task, rows)} for rows in (fold.train, fold.valid)]
     assert not tracks[0] & tracks[1]
-    assert len(split.train) + len(split.valid) == 24
-    assert names(task, split.test[:1]) == ["000100_0.ogg"]
-    assert (task.labels & task.known)[split.valid].any(axis=0).all()
+    assert len(fold.train) + len(fold.valid) == 24
+    assert names(task, fold.test[:1]) == ["000100_0.ogg"]
+    assert (task.labels & task.known)[fold.valid].any(axis=0).all()
 
 
 @pytest.mark.parametrize("base", ["", "mp3", "audio"])
@@ -174,12 +152,10 @@ def test_mtt_takes_the_50_most_frequent_tags(tmp_path, base):
     assert task.classes == ["guitar", "opera", *(f"tag {n:02d}" for n in range(48))]
     assert task.labels[0].tolist() == [1, 0] + [1] * 48
     assert task.labels[1].tolist() == [0, 1] + [0] * 48
-    [split] = task.splits
-    places = [
-        [Path(task.paths[row]).parent.name for row in rows] for rows in (split.train, split.valid, split.test)
-    ]
+    [fold] = task.folds
+    places = [[Path(task.paths[row]).parent.name for row in rows] for rows in fold.parts.values()]
     assert places == [[f for f in part for _ in range(2)] for part in ("0123456789ab", "c", "def")]
-    assert names(task, split.train[4:5]) == ["empty.mp3"]  # found by who opens it
+    assert names(task, fold.train[4:5]) == ["empty.mp3"]  # found by who opens it
     assert "50 most frequent of 52 tags, synonyms not merged" in task.notes[0]
 
 
@@ -189,10 +165,10 @@ def test_fsd50k(tmp_path):
     assert task.classes == ["Bark", "Guitar", "Music"]  # vocabulary's order
     found = labels_by_name(task)
     assert (found["64760.wav"], found["64761.wav"]) == ({"Guitar", "Music"}, {"Bark"})
-    [split] = task.splits
-    assert names(task, split.valid) == ["64764.wav", "64765.wav", "64770.wav", "64771.wav"]
-    assert names(task, split.test) == ["902.wav", "903.wav", "904.wav"]
-    assert len(split.train) == 8
+    [fold] = task.folds
+    assert names(task, fold.valid) == ["64764.wav", "64765.wav", "64770.wav", "64771.wav"]
+    assert names(task, fold.test) == ["902.wav", "903.wav", "904.wav"]
+    assert len(fold.train) == 8
 
 
 @pytest.mark.parametrize(("base", "low", "data"), [("audio", False, ""), ("mp3", True, "data"), ("", True, "")])
@@ -200,11 +176,11 @@ def test_mtg_in_its_layouts(tmp_path, base, low, data):
     corpora.make_mtg(tmp_path, base, low, data)
     task = read_task("mtg_moodtheme", tmp_path)
     assert task.classes == ["film", "sad"]
-    [split] = task.splits
-    assert [len(rows) for rows in (split.train, split.valid, split.test)] == [8, 4, 3]
+    [fold] = task.folds
+    assert [len(rows) for rows in fold.parts.values()] == [8, 4, 3]
     suffix = ".low.mp3" if low else ".mp3"
-    assert names(task, split.test) == [f"{number}{suffix}" for number in (213, 214, 215)]
-    assert task.labels[split.valid].tolist() == [[0, 1], [1, 0], [0, 1], [1, 1]]
+    assert names(task, fold.test) == [f"{number}{suffix}" for number in (213, 214, 215)]
+    assert task.labels[fold.valid].tolist() == [[0, 1], [1, 0], [0, 1], [1, 1]]
 
 
 def test_mtg_top50_keeps_categories_in_the_names(tmp_path):
@@ -213,7 +189,95 @@ def test_mtg_top50_keeps_categories_in_the_names(tmp_path):
     assert read_task("mtg_genre", tmp_path).classes == ["ambient", "rock"]
 
 
-def test_counts_of_labels_are_those_of_the_files(tmp_path):
+METADATA = {
+    "esc50": "meta/esc50.csv",
+    "us8k": "metadata/UrbanSound8K.csv",
+    "nsynth": "nsynth-train/examples.json",
+    "openmic": "openmic-2018-aggregated-labels.csv",
+    "mtt": "annotations_final.csv",
+    "fsd50k": "FSD50K.ground_truth/vocabulary.csv",
+    "mtg_genre": "splits/split-0/autotagging_genre-train.tsv",
+    "mtg_top50": "splits/split-0/autotagging_top50tags-train.tsv",
+}
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_wrong_root_says_which_file_is_needed(tmp_path, name):
+    with pytest.raises(TaskError, match=f"{name}: no file {tmp_path}/{METADATA[name]}"):
+        read_task(name, tmp_path)
+    with pytest.raises(TaskError, match=f"{name}: {tmp_path}/nowhere is no folder"):
+        read_task(name, tmp_path / "nowhere")
+
+
+def test_a_root_nearby_is_proposed(tmp_path):
+    corpora.make_esc50(tmp_path / "ESC-50-master")
+    for root in (tmp_path, tmp_path / "ESC-50-master/meta", tmp_path / "ESC-50-master/audio"):
+        with pytest.raises(TaskError, match=f"that holds meta/esc50.csv: {tmp_path / 'ESC-50-master'} does"):
+            read_task("esc50", root)
+
+
+def test_no_clip_on_disk(tmp_path):
     corpora.make_esc50(tmp_path)
-    task = read_task("esc50", tmp_path)
-    assert Counter(task.labels.tolist()) == {0: 15, 1: 15, 2: 14}
+    shutil.rmtree(tmp_path / "audio")
+    with pytest.raises(TaskError, match=r"esc50: none of its 45 clips .*1-9000-A-0"):
+        read_task("esc50", tmp_path)
+
+
+def test_gtzan_errors(tmp_path):
+    with pytest.raises(TaskError, match=r"gtzan: .*genre blues in .*give the folder that holds genres/"):
+        read_task("gtzan", tmp_path)
+    corpora.make_gtzan(tmp_path, lists=True)
+    (tmp_path / "valid_filtered.txt").unlink()
+    with pytest.raises(TaskError, match=r"gtzan: valid_filtered\.txt is not in .*remove"):
+        read_task("gtzan", tmp_path)
+    for name in ("train", "test"):
+        (tmp_path / f"{name}_filtered.txt").unlink()
+    for clip in range(5):
+        (tmp_path / f"genres/metal/metal.{clip:05d}.wav").unlink()
+    with pytest.raises(TaskError, match=r"class 'metal' has 7 clips, too few for 10 folds"):
+        read_task("gtzan", tmp_path)
+
+
+MTG_TEST = "splits/split-0/autotagging_genre-test.tsv"
+BROKEN = [
+    ("esc50", "meta/esc50.csv", "target", "goal", r"esc50\.csv: no column 'target'; it has filename, fold, goal"),
+    ("esc50", "meta/esc50.csv", ",14,", ",x,", r"esc50\.csv: line \d+: target is 'x', not a number"),
+    ("esc50", "meta/esc50.csv", "2-9001-A-14.wav", "1-9001-A-14.wav", "1-9001-A-14.wav is there twice, in t"),
+    ("nsynth", "nsynth-valid/examples.json", '"organ"', '"harp"', "'harp' is none of the 11 families"),
+    ("nsynth", "nsynth-test/examples.json", "}\n}", "", "not valid JSON"),
+    ("nsynth", "nsynth-test/examples.json", "instrument_family_str", "family", "has no instrument_family_str"),
+    ("openmic", METADATA["openmic"], "000001_0", "999999_0", "000001_0 of the parti"),
+    ("openmic", METADATA["openmic"], "0.5,", "half,", "line 2: relevance is 'half', not a number"),
+    (
+        "openmic",
+        "partitions/split01_test.csv",
+        "000100_0",
+        "000001_0",
+        "000001_0.ogg is there twice, in",
+    ),
+    ("mtt", "annotations_final.csv", "mp3_path", "path", "no column 'mp3_path'"),
+    ("mtt", "annotations_final.csv", '"c/', '"g/', r"line \d+: folder 'g' is none of 0, 1, "),
+    ("mtt", "annotations_final.csv", '\t"0/artist-album-00-title-0-29.mp3"', "", "line 2 has 53 cells, not 54"),
+    ("fsd50k", METADATA["fsd50k"], "1,Guitar,/m/0342h", "Guitar", "line 2 has 1 cells"),
+    ("fsd50k", "FSD50K.ground_truth/dev.csv", "Bark", "Brak", "line 3: label 'Brak' is none of the 3 classes"),
+    (
+        "fsd50k",
+        "FSD50K.ground_truth/dev.csv",
+        ",val",
+        ",valid",
+        r"line \d+: split 'valid' is none of train",
+    ),
+    ("mtg_genre", MTG_TEST, "PATH", "FILE", "no column 'PATH'"),
+    ("mtg_genre", MTG_TEST, "\tgenre---rock\n", "\t\n", "line 2 has no label"),
+    ("mtg_genre", MTG_TEST, "rock", "polka", "no training clip has the label 'polka'"),
+]
+
+
+@pytest.mark.parametrize(("name", "file", "old", "new", "message"), BROKEN)
+def test_broken_metadata(tmp_path, name, file, old, new, message):
+    corpora.MAKERS[name](tmp_path)
+    text = (tmp_path / file).read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(TaskError, match=f"{name}: .*{message}"):
+        read_task(name, tmp_path)

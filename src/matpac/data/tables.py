@@ -175,7 +175,8 @@ def _is_parquet(file: Path) -> bool:
 def _require_columns(file: Path, header: Sequence[str], columns: Sequence[str], wanted: Iterable[str]) -> None:
     for name in columns:
         if name not in header:
-            raise TableError(f"{file}: no column {name!r}; it has {', '.join(header) or 'none'}")
+            has = ", ".join(header) or "none"
+            raise TableError(f"{file}: no column {name!r}; it has {has:.200}: rename one, or replace the file")
     for name in wanted:
         if header.count(name) > 1:
             raise TableError(f"{file}: two columns are called {name!r}; rename or remove one")
@@ -214,6 +215,8 @@ def _read_text(file: Path, columns: Sequence[str], also: Callable[[str], bool], 
     lines = array("q")
     last = len(header) - 1
     for line, row in rows:
+        if layout.header and row[0] == header[0]:
+            continue  # some copies of such a file have a header all the same
         if layout.tail and len(row) > last:
             row[last:] = [_cell(row[last:])]
         if len(row) != len(header):

@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from matpac.data.tables import TableError
 from matpac.errors import MatpacError
 from matpac.files.description import PARTS, Description, HeadSize, SceneProbeSize, read_description
 from matpac.files.hub import HUB, PACKAGED, PUBLISHED, WEIGHTS, audioset_label_file, hub_file, published_file
-from matpac.files.label_files import LabelFileError, read_audioset_labels, read_label_file
+from matpac.files.label_files import read_audioset_labels, read_label_file
 from matpac.files.onnx.files import is_onnx
 from matpac.files.onnx.runtime import load_onnx
 from matpac.files.probes import PROBES, load_probe, probe_file
@@ -108,7 +109,7 @@ def _add_probe(embedder: Embedder, task: str, file: Path) -> None:
 def _name_classes(embedder: Embedder, file: str | Path, names: Collection[str]) -> None:
     classes = 0 if embedder.head is None else embedder.head.linear.out_features
     if len(names) != classes:
-        raise LabelFileError(f"{file}: {len(names)} names, and {embedder.card.name} has {classes} classes")
+        raise TableError(f"{file}: {len(names)} names, and {embedder.card.name} has {classes} classes")
     embedder.card = replace(embedder.card, labels=tuple(names))
 
 

@@ -19,8 +19,7 @@ from matpac.errors import Skipped
 from matpac.finetune.recipes import FinetunePlan, FinetuneRecipe
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import PATCH
-from matpac.tasks import Task, TaskError, without
-from matpac.tasks.splits import Split
+from matpac.tasks import Fold, Task, TaskError, without
 
 HELD = 0.95  # share of the clips that a crop holds whole, unless recipe or task give its length; default: most
 # Weight of a clip: (Σ over its labels of 1000 / (clips of the label + 0.01))^(1/1.5), of M2D's AudioSet recipe as
@@ -40,7 +39,7 @@ class LabelledClips:
     """
 
     task: Task
-    split: Split
+    split: Fold
     fold: str
     durations: Float32[np.ndarray, " clip"]
 
@@ -95,9 +94,7 @@ def read_labelled(task: Task, fold: str, cache: Path) -> LabelledClips:
             label.encode()
         except UnicodeEncodeError as error:
             raise TaskError(f"{task.name}: the label {label!r} is not UTF-8; rename its folder") from error
-    if fold and fold not in task.fold_names:
-        raise TaskError(f"{task.name}: no fold {fold!r}; choose from {', '.join(task.fold_names)}")
-    number = task.fold_names.index(fold) if fold else 0
+    number = task.folds.index(task.fold(fold))
     measured = measure_clips(task.paths, cache)
     reasons = {item.path: item.reason for item in measured.skipped}
     lengths = {clip.path: clip.duration for clip in measured.clips}
@@ -105,7 +102,7 @@ def read_labelled(task: Task, fold: str, cache: Path) -> LabelledClips:
     seconds = np.array([lengths[path] for path in usable.paths], np.float32)
     if usable.unit_seconds is not None:
         seconds = np.minimum(seconds, np.float32(usable.unit_seconds))
-    return LabelledClips(usable, usable.splits[number], usable.fold_names[number], seconds)
+    return LabelledClips(usable, usable.folds[number], usable.folds[number].name, seconds)
 
 
 def crop_frames(recipe: FinetuneRecipe, clips: LabelledClips, logmel: LogMelConfig, longest: int) -> int:

@@ -31,7 +31,7 @@ from matpac.pretrain.console import TrainingConsole
 from matpac.pretrain.monitors import Speed
 from matpac.pretrain.setup import by_steps, count_workers, fingerprint, telling_of_lost_readers
 from matpac.tasks import read_task
-from matpac.tasks.splits import Kind
+from matpac.tasks.task import LabelKind
 from matpac.train.guard import LossWatch, StopSignal
 from matpac.train.processes import (
     ASKING_STEPS,
@@ -102,7 +102,7 @@ class Finetuned:
 
 
 def loss_of(
-    kind: Kind,
+    kind: LabelKind,
     logits: Float[Tensor, "batch class"],
     targets: Float[Tensor, "batch class"],
     known: Float[Tensor, "batch class"],

@@ -16,7 +16,7 @@ from matpac.probe.linear_probe import ProbeConfig, linear_probe
 from matpac.probe.scores import ProbeResult
 from matpac.probe.token_batches import StoredTokens, TokenBatch
 from matpac.probe.trained_probe import Head, train_probe
-from matpac.tasks.splits import Kind, Split
+from matpac.tasks.task import Fold, LabelKind
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +48,9 @@ class LayerWeighting:
 def per_layer_probes(
     features: Float[np.ndarray, "clip layer dim"],
     labels: Shaped[np.ndarray, "labelled *class"],
-    splits: Sequence[Split],
+    splits: Sequence[Fold],
     config: ProbeConfig | None = None,
-    kind: Kind = "single",
+    kind: LabelKind = "single",
     known: Bool[np.ndarray, "judged class"] | None = None,
     device: str | torch.device = "cpu",
 ) -> LayerCurve:
@@ -72,9 +72,9 @@ def per_layer_probes(
 def layer_weighting_probe(
     features: Float[np.ndarray, "clip layer dim"],
     labels: Shaped[np.ndarray, "labelled *class"],
-    splits: Sequence[Split],
+    splits: Sequence[Fold],
     config: ProbeConfig | None = None,
-    kind: Kind = "single",
+    kind: LabelKind = "single",
     known: Bool[np.ndarray, "judged class"] | None = None,
     device: str | torch.device = "cpu",
 ) -> LayerWeighting:

@@ -20,7 +20,8 @@ from matpac.model.linear import grouped_linear
 from matpac.probe.heads import AdamConfig, BestHeads, LinearHeads, StandardisedRows, draw_start, fit_scaler
 from matpac.probe.scores import Chosen, ProbeResult, score_chosen
 from matpac.probe.targets import Targets
-from matpac.tasks.splits import Kind, Split, check_probe_input
+from matpac.tasks.checks import check_probe_input
+from matpac.tasks.task import Fold, LabelKind
 
 ROWS_AT_ONCE = 2048
 """Clips scored at once on validation and test: 30 MB of 3840-d features, so that large parts fit memory."""
@@ -59,9 +60,9 @@ class ProbeConfig:
 def linear_probe(
     features: Float[np.ndarray, "clip dim"],
     labels: Shaped[np.ndarray, "labelled *class"],
-    splits: Sequence[Split],
+    splits: Sequence[Fold],
     config: ProbeConfig | None = None,
-    kind: Kind = "single",
+    kind: LabelKind = "single",
     known: Bool[np.ndarray, "judged class"] | None = None,
     device: str | torch.device = "cpu",
 ) -> ProbeResult:
@@ -101,7 +102,7 @@ class _Group:
 
     fold: int
     seed: int
-    split: Split
+    split: Fold
     mean: Float[Tensor, "dim"]
     scale: Float[Tensor, "dim"]
 

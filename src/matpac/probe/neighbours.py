@@ -15,7 +15,8 @@ from torch import Tensor
 
 from matpac.probe.scores import ProbeScores, score_predictions
 from matpac.probe.targets import Targets
-from matpac.tasks.splits import Kind, Split, check_probe_input
+from matpac.tasks.checks import check_probe_input
+from matpac.tasks.task import Fold, LabelKind
 
 QUERIES_AT_ONCE, TRAIN_AT_ONCE = 2048, 8192
 """Clips compared at once: 64 MB of similarities, and 126 MB of 3840-d training features."""
@@ -53,9 +54,9 @@ class FewShotConfig:
 def nearest_neighbours(
     features: Float[np.ndarray, "clip dim"],
     labels: Shaped[np.ndarray, "labelled *class"],
-    splits: Sequence[Split],
+    splits: Sequence[Fold],
     config: NeighboursConfig | None = None,
-    kind: Kind = "single",
+    kind: LabelKind = "single",
     known: Bool[np.ndarray, "judged class"] | None = None,
     device: str | torch.device = "cpu",
 ) -> ProbeScores:
@@ -108,9 +109,9 @@ def draw_examples(
 def few_shot(
     features: Float[np.ndarray, "clip dim"],
     labels: Shaped[np.ndarray, "labelled *class"],
-    splits: Sequence[Split],
+    splits: Sequence[Fold],
     config: FewShotConfig | None = None,
-    kind: Kind = "single",
+    kind: LabelKind = "single",
     known: Bool[np.ndarray, "judged class"] | None = None,
     device: str | torch.device = "cpu",
 ) -> dict[int, ProbeScores]:
@@ -121,7 +122,7 @@ def few_shot(
     Wang et al. 2019, arXiv 1911.04623). Not a logistic head: its regularisation or stopping would have to be
     chosen on validation clips that somebody with a handful of examples doesn't have, and decides the result.
     For ``multi`` an example is a known positive, and a clip may be the example of several classes. Classes in
-    ``Split.untrained`` score -1 everywhere. Arguments and errors are ``linear_probe``'s and ``draw_examples``'s.
+    ``Fold.untrained`` score -1 everywhere. Arguments and errors are ``linear_probe``'s and ``draw_examples``'s.
     """
     config = config or FewShotConfig()
     check_probe_input(features, labels, splits, kind, known)
@@ -141,7 +142,7 @@ def _few_shot_scores(
     features: Float[np.ndarray, "clip dim"],
     labels: Shaped[np.ndarray, "clip *class"],
     known: Bool[np.ndarray, "clip class"] | None,
-    split: Split,
+    split: Fold,
     classes: int,
     shots: int,
     config: FewShotConfig,

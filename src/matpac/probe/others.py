@@ -113,7 +113,7 @@ def other_probe(name: str, subject: Subject, say: Callable[[str], None]) -> tupl
 def fewest_examples(task: Task) -> int:
     """Training clips of the class that has the fewest, over folds; classes without any do not count."""
     fewest = []
-    for split in task.splits:
+    for split in task.folds:
         if task.kind == "single":
             counts = np.bincount(task.labels[split.train])
         else:
@@ -125,9 +125,7 @@ def fewest_examples(task: Task) -> int:
 
 def _knn(subject: Subject, told: Told) -> list[Record]:
     task = subject.features.task
-    found = nearest_neighbours(
-        subject.features.vectors, task.labels, task.splits, kind=task.kind, known=task.known
-    )
+    found = nearest_neighbours(subject.features.vectors, task.labels, task.folds, kind=task.kind, known=task.known)
     return [subject.record(task, "knn", found, seeds=[])]
 
 
@@ -142,7 +140,7 @@ def _few_shot(subject: Subject, told: Told) -> list[Record]:
     if not shots:
         return []
     config = FewShotConfig(shots, wanted.draws, wanted.seed)
-    found = few_shot(subject.features.vectors, task.labels, task.splits, config, kind=task.kind, known=task.known)
+    found = few_shot(subject.features.vectors, task.labels, task.folds, config, kind=task.kind, known=task.known)
     return [subject.record(task, f"few_shot_{shot}", scores, [config.seed]) for shot, scores in found.items()]
 
 
@@ -150,7 +148,7 @@ def _layers(subject: Subject, told: Told) -> list[Record]:
     layered = _layered(subject)
     task = layered.task
     curve = per_layer_probes(
-        layered.vectors, task.labels, task.splits, subject.config, kind=task.kind, known=task.known
+        layered.vectors, task.labels, task.folds, subject.config, kind=task.kind, known=task.known
     )
     return [subject.record(task, f"{LAYER}{layer}", result) for layer, result in enumerate(curve.results, start=1)]
 
@@ -159,7 +157,7 @@ def _weighting(subject: Subject, told: Told) -> list[Record]:
     layered = _layered(subject)
     task = layered.task
     found = layer_weighting_probe(
-        layered.vectors, task.labels, task.splits, subject.config, kind=task.kind, known=task.known
+        layered.vectors, task.labels, task.folds, subject.config, kind=task.kind, known=task.known
     )
     return [subject.record(task, "weighting", found.result, weights=found.weights)]
 
@@ -167,7 +165,7 @@ def _weighting(subject: Subject, told: Told) -> list[Record]:
 def _attention(subject: Subject, told: Told) -> list[Record]:
     tokens, task = _tokens(subject, told, layers=False)
     found = attention_probe(
-        tokens, task.labels, task.splits, None, subject.config, task.kind, task.known, subject.device
+        tokens, task.labels, task.folds, None, subject.config, task.kind, task.known, subject.device
     )
     return [subject.record(task, "attention", found)]
 
@@ -175,7 +173,7 @@ def _attention(subject: Subject, told: Told) -> list[Record]:
 def _prototypes(subject: Subject, told: Told) -> list[Record]:
     tokens, task = _tokens(subject, told, layers=True)
     found = prototype_probe(
-        tokens, task.labels, task.splits, None, subject.config, task.kind, task.known, subject.device
+        tokens, task.labels, task.folds, None, subject.config, task.kind, task.known, subject.device
     )
     return [subject.record(task, "prototypes", found.result, weights=found.layers)]
 

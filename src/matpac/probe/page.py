@@ -183,7 +183,7 @@ def _predictions(cell: TaskOutcome) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of the first seed's heads on all test clips, and those clips' numbers."""
     logits = torch.from_numpy(np.concatenate([fold[0] for fold in cell.probe.predictions])).double()
     probabilities = logits.softmax(dim=1) if cell.task.kind == "single" else logits.sigmoid()
-    return probabilities.numpy(), np.concatenate([split.test for split in cell.task.splits])
+    return probabilities.numpy(), np.concatenate([split.test for split in cell.task.folds])
 
 
 def _hardest(cell: TaskOutcome, probabilities: np.ndarray, rows: np.ndarray) -> Table:

@@ -78,7 +78,7 @@ def make_record(
         mean=float(found.mean),
         ci95=None if math.isnan(found.ci95) else float(found.ci95),
         seeds=[int(seed) for seed in seeds],
-        folds=list(task.fold_names),
+        folds=[fold.name for fold in task.folds],
         learning_rate=sorted({float(rate) for rate in np.ravel(rates)}),
         used=len(task.paths),
         total=task.total,
@@ -95,7 +95,7 @@ def make_record(
 def _roc_auc(task: Task, found: ProbeScores) -> float | None:
     """Mean over seeds and folds; None where a test part has no class with both answers."""
     values = []
-    for split, runs in zip(task.splits, found.predictions, strict=True):
+    for split, runs in zip(task.folds, found.predictions, strict=True):
         known = None if task.known is None else task.known[split.test]
         values += [roc_auc(run, task.labels[split.test], known).value for run in runs]
     mean = float(np.mean(values))

@@ -146,7 +146,7 @@ def run_probes(
 def _linear(features: TaskFeatures, named: NamedEncoder, config: ProbeConfig, began: float) -> TaskOutcome:
     usable = features.task
     probe = linear_probe(
-        features.vectors, usable.labels, usable.splits, config, kind=usable.kind, known=usable.known
+        features.vectors, usable.labels, usable.folds, config, kind=usable.kind, known=usable.known
     )
     seconds = time.monotonic() - began
     record = make_record(usable, named.name, named.key, "linear", probe, config.seeds, seconds)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from matpac.probe.compare import confidence_interval
 from matpac.probe.targets import Targets
-from matpac.tasks.splits import Split
+from matpac.tasks import Fold
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class ProbeScores:
     left_out: tuple[tuple[int, ...], ...]
     """Per fold, the classes its test part has no (known positive) clip of."""
     predictions: tuple[Float[np.ndarray, "seed _ class"], ...]
-    """Per fold, what each class scores (trained heads: logits) on the test part, in order of ``Split.test``."""
+    """Per fold, what each class scores (trained heads: logits) on the test part, in order of ``Fold.test``."""
     seconds: float
 
     @property
@@ -71,7 +71,7 @@ def by_class(classes: Sequence[str], per_class: Float[np.ndarray, " class"]) -> 
 def score_predictions(
     predictions: Sequence[Float[np.ndarray, "seed _ class"]],
     targets: Targets,
-    splits: Sequence[Split],
+    splits: Sequence[Fold],
     seconds: float,
 ) -> ProbeScores:
     """The metric of what a probe says of each fold's test part."""
@@ -88,7 +88,7 @@ def score_predictions(
 
 
 def score_chosen(
-    grid: Sequence[Sequence[Chosen]], targets: Targets, splits: Sequence[Split], seconds: float
+    grid: Sequence[Sequence[Chosen]], targets: Targets, splits: Sequence[Fold], seconds: float
 ) -> ProbeResult:
     """The result of the chosen heads [seed][fold]."""
     predictions = [np.stack([row[fold].logits for row in grid]) for fold in range(len(splits))]

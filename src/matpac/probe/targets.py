@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float, Int, Integer, Num, Shaped
 from torch import Tensor
 
 from matpac.probe.metrics import Score, accuracy, mean_average_precision
-from matpac.tasks.splits import Kind
+from matpac.tasks.task import LabelKind
 
 
 class Targets:
@@ -16,11 +16,11 @@ class Targets:
         self,
         labels: Shaped[np.ndarray, "clip *class"],
         known: Bool[np.ndarray, "clip class"] | None,
-        kind: Kind,
+        kind: LabelKind,
         device: str | torch.device = "cpu",
     ) -> None:
         self.labels, self.known, self.device = labels, known, torch.device(device)
-        self.kind: Kind = kind
+        self.kind: LabelKind = kind
         self.classes = int(labels.max()) + 1 if kind == "single" else labels.shape[1]
         """Classes that a probe has an output for."""
         self._targets = torch.from_numpy(labels.astype(np.int64 if kind == "single" else np.uint8)).to(device)
@@ -49,7 +49,7 @@ class Targets:
 
 
 def metric(
-    kind: Kind,
+    kind: LabelKind,
     logits: Num[np.ndarray, "clip class"],
     labels: Shaped[np.ndarray, "clip *class"],
     known: Bool[np.ndarray, "clip class"] | None,

@@ -20,7 +20,7 @@ from matpac.probe.linear_probe import ProbeConfig
 from matpac.probe.scores import ProbeResult
 from matpac.probe.token_batches import StoredTokens, TokenBatch, TokenSource
 from matpac.probe.trained_probe import Head, train_probe
-from matpac.tasks.splits import Kind, Split
+from matpac.tasks.task import Fold, LabelKind
 
 SHORTEST = 1e-12
 """Shorter vectors have no direction; `torch.nn.functional.normalize`'s limit."""
@@ -40,10 +40,10 @@ class PrototypeGates:
 def attention_probe(
     tokens: Float[np.ndarray, "clip token dim"] | TokenSource,
     labels: Shaped[np.ndarray, "labelled *class"],
-    splits: Sequence[Split],
+    splits: Sequence[Fold],
     lengths: Integer[np.ndarray, "clip"] | None = None,
     config: ProbeConfig | None = None,
-    kind: Kind = "single",
+    kind: LabelKind = "single",
     known: Bool[np.ndarray, "judged class"] | None = None,
     device: str | torch.device = "cpu",
 ) -> ProbeResult:
@@ -66,10 +66,10 @@ def attention_probe(
 def prototype_probe(
     tokens: Float[np.ndarray, "clip *layer_and_token dim"] | TokenSource,
     labels: Shaped[np.ndarray, "labelled *class"],
-    splits: Sequence[Split],
+    splits: Sequence[Fold],
     lengths: Integer[np.ndarray, "clip"] | None = None,
     config: ProbeConfig | None = None,
-    kind: Kind = "single",
+    kind: LabelKind = "single",
     known: Bool[np.ndarray, "judged class"] | None = None,
     device: str | torch.device = "cpu",
     per_class: int = 1,

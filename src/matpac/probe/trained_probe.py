@@ -20,7 +20,8 @@ from matpac.probe.linear_probe import ProbeConfig
 from matpac.probe.scores import Chosen, ProbeResult, score_chosen
 from matpac.probe.targets import Targets
 from matpac.probe.token_batches import TokenBatch, TokenReader, TokenSource
-from matpac.tasks.splits import Kind, Split, check_probe_input
+from matpac.tasks.checks import check_probe_input
+from matpac.tasks.task import Fold, LabelKind
 
 
 class Head(ABC):
@@ -53,9 +54,9 @@ def train_probe(
     make_head: Callable[[int], Head],
     tokens: TokenSource,
     labels: Shaped[np.ndarray, "labelled *class"],
-    splits: Sequence[Split],
+    splits: Sequence[Fold],
     config: ProbeConfig | None = None,
-    kind: Kind = "single",
+    kind: LabelKind = "single",
     known: Bool[np.ndarray, "judged class"] | None = None,
     device: str | torch.device = "cpu",
 ) -> TrainedProbe:
@@ -106,7 +107,7 @@ class _Trained:
 
 
 def _train_and_choose(
-    head: Head, reader: TokenReader, targets: Targets, split: Split, seed: int, config: ProbeConfig
+    head: Head, reader: TokenReader, targets: Targets, split: Fold, seed: int, config: ProbeConfig
 ) -> tuple[Chosen, dict[str, Float[np.ndarray, "..."]]]:
     """Train the heads of all rates; the best on validation (of equals the smallest rate) and what it learned."""
     trained = _train(head, reader, targets, split, seed, config)
@@ -122,7 +123,7 @@ def _train_and_choose(
 
 
 def _train(
-    head: Head, reader: TokenReader, targets: Targets, split: Split, seed: int, config: ProbeConfig
+    head: Head, reader: TokenReader, targets: Targets, split: Fold, seed: int, config: ProbeConfig
 ) -> list[_Trained]:
     """The heads of all rates of the grid, each as training it alone leaves it but for rounding."""
     # one generator draws the start, then an order of the training clips for every epoch, as for linear heads

@@ -21,7 +21,7 @@ from matpac.probe.run import Outcome, run_probes
 from matpac.quickstart.masks import predict_masked
 from matpac.quickstart.page import Story, write_page
 from matpac.quickstart.synthetic import CorpusConfig, make_corpus
-from matpac.tasks import Task, read_table
+from matpac.tasks import Task, read_task
 from matpac.vectors.embed_files import EmbedOptions, embed_files
 
 PRETRAINED, UNTRAINED, STATISTICS = "pre-trained", "untrained", "log-mel statistics"
@@ -75,7 +75,7 @@ def run_steps(options: QuickstartOptions) -> Outcome:
     run = folder / "run"
     finished = pretrain_to_end(recipe, RunOptions(str(corpus.pretrain), str(run), seed=options.seed), "tiny")
     say("3/5  probing frozen vectors on labelled, held-out sounds")
-    tasks = [read_table(task.table) for task in corpus.tasks]
+    tasks = [read_task("table", task.table) for task in corpus.tasks]
     outcome = probe(tasks, folder, recipe, options.seed)
     say("4/5  embedding the test clips")
     embed_test_clips(tasks, run, folder / "vectors.parquet")
@@ -87,7 +87,7 @@ def run_steps(options: QuickstartOptions) -> Outcome:
         (PRETRAINED, PACKAGED, UNTRAINED, STATISTICS),
         run / "metrics.jsonl",
         predict_masked(
-            finished.checkpoint, recipe, Path(tasks[1].paths[int(tasks[1].splits[0].test[0])]), options.seed
+            finished.checkpoint, recipe, Path(tasks[1].paths[int(tasks[1].folds[0].test[0])]), options.seed
         ),
         facts(options, recipe, finished.steps, time.monotonic() - began),
         next_commands(folder),
@@ -129,7 +129,7 @@ def probe(tasks: Sequence[Task], folder: Path, recipe: Recipe, seed: int) -> Out
 
 def embed_test_clips(tasks: Sequence[Task], run: Path, output: Path) -> None:
     """Vectors of all test clips as one table, by the code behind `matpac embed`."""
-    clips = [task.paths[number] for task in tasks for number in task.splits[0].test]
+    clips = [task.paths[number] for task in tasks for number in task.folds[0].test]
     result = embed_files(clips, load(run), EmbedOptions(str(output)))
     say(f"{output}: {result.files} vectors")
 

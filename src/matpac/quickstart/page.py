@@ -81,7 +81,7 @@ def write_page(story: Story, path: Path) -> Path:
     report.section("The vectors, in two dimensions")
     for task in story.tasks:
         if task.kind == "single":
-            test = task.splits[0].test
+            test = task.folds[0].test
             labels = [task.classes[number] for number in task.labels[test]]
             vectors = {
                 name: np.asarray(story.outcome.linear[task.name, name].vectors[test]) for name in story.encoders
@@ -116,8 +116,8 @@ def comparison_table(story: Story) -> Table:
 
 def chance(task: Task) -> float:
     """What guessing scores: the largest class, or the mean share of positives."""
-    test = task.labels[task.splits[0].test]
+    test = task.labels[task.folds[0].test]
     if task.kind == "multi":
         return float(test.mean())
-    scores = np.tile(np.bincount(task.labels[task.splits[0].train], minlength=len(task.classes)), (len(test), 1))
+    scores = np.tile(np.bincount(task.labels[task.folds[0].train], minlength=len(task.classes)), (len(test), 1))
     return accuracy(scores.astype(np.float32), test).value

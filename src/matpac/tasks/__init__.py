@@ -3,27 +3,17 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from matpac.tasks.audioset import read_audioset_2m, read_audioset_20k
-from matpac.tasks.esc50 import read_esc50
-from matpac.tasks.folder import read_folder
-from matpac.tasks.fsd50k import read_fsd50k
-from matpac.tasks.gtzan import read_gtzan
-from matpac.tasks.magnatagatune import read_magnatagatune
-from matpac.tasks.mtg_jamendo import (
-    read_mtg_genre,
-    read_mtg_instrument,
-    read_mtg_moodtheme,
-    read_mtg_top50,
-)
-from matpac.tasks.nsynth import read_nsynth
-from matpac.tasks.openmic import read_openmic
-from matpac.tasks.table import read_table
-from matpac.tasks.task import Task, TaskError, without
-from matpac.tasks.us8k import read_us8k
+from matpac.data.tables import TableError
+from matpac.tasks.audioset import read_audioset
+from matpac.tasks.corpora import read_esc50, read_fsd50k, read_nsynth, read_openmic, read_us8k
+from matpac.tasks.music import read_gtzan, read_magnatagatune, read_mtg
+from matpac.tasks.own import read_folder, read_own_table
+from matpac.tasks.task import Fold, Task, TaskError, on_disk, without
 
-__all__ = ["OWN", "TASKS", "Task", "TaskError", "read_table", "read_task", "without"]
+__all__ = ["OWN", "TASKS", "Fold", "Task", "TaskError", "read_task", "without"]
 
 TASKS: dict[str, Callable[[Path], Task]] = {
     "esc50": read_esc50,
@@ -33,14 +23,14 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "openmic": read_openmic,
     "mtt": read_magnatagatune,
     "fsd50k": read_fsd50k,
-    "mtg_genre": read_mtg_genre,
-    "mtg_instrument": read_mtg_instrument,
-    "mtg_moodtheme": read_mtg_moodtheme,
-    "mtg_top50": read_mtg_top50,
-    "audioset": read_audioset_2m,
-    "audioset20k": read_audioset_20k,
+    "mtg_genre": partial(read_mtg, "mtg_genre", "genre"),
+    "mtg_instrument": partial(read_mtg, "mtg_instrument", "instrument"),
+    "mtg_moodtheme": partial(read_mtg, "mtg_moodtheme", "moodtheme"),
+    "mtg_top50": partial(read_mtg, "mtg_top50", "top50tags"),
+    "audioset": partial(read_audioset, "audioset", False),
+    "audioset20k": partial(read_audioset, "audioset20k", True),
     "folder": read_folder,
-    "table": read_table,
+    "table": read_own_table,
 }
 """By name, what reads the folder (for `table`: the file) that the corpus lies in."""
 
@@ -49,7 +39,7 @@ OWN = ("folder", "table")
 
 
 def read_task(name: str, root: str | Path) -> Task:
-    """The clips, labels and splits of a task whose corpus lies in `root`.
+    """The clips on disk, labels and folds of a task whose corpus lies in `root`.
 
     Raises:
         TaskError: no such task, or the corpus can't be used.
@@ -58,5 +48,8 @@ def read_task(name: str, root: str | Path) -> Task:
         close = difflib.get_close_matches(name.lower(), TASKS, 1)
         meant = f"did you mean {close[0]}? " if close else ""
         raise TaskError(f"no task {name!r}; {meant}there are {', '.join(TASKS)}")
-    task = TASKS[name](Path(root).expanduser().absolute())
-    return task if name in OWN else replace(task, corpus=name)
+    try:
+        task = TASKS[name](Path(root).expanduser().absolute())
+    except TableError as error:
+        raise TaskError(f"{name}: {error}") from error
+    return on_disk(task if name in OWN else replace(task, corpus=name))

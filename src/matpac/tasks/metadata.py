@@ -1,122 +1,87 @@
-"""Metadata files of corpora: found where they should lie, or told where they were looked for; read as rows."""
+"""Metadata files of corpora: found where they should lie, and read as columns, labels and folds."""
 
-import csv
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
-from matpac.tasks.task import TaskError
+from matpac.data.tables import Table, TableError, TextLayout, read_table
+from matpac.tasks.task import Fold
 
 
-def metadata_file(task: str, root: Path, *places: str) -> Path:
+def metadata_file(root: Path, *places: str) -> Path:
     """The first of the places below `root` where the file is.
 
     Raises:
-        TaskError: it is at none; the message says where it was looked for, and whether another folder nearby
-            would do.
+        TableError: it is at none; the message says where it should be, and whether another folder nearby has it.
     """
     for place in places:
         if (root / place).is_file():
             return root / place
     looked = f"{root / places[0]}" + "".join(f" (or {place})" for place in places[1:])
     if not root.is_dir():
-        raise TaskError(f"{task}: {root} is no folder; looked for {looked} in it")
-    raise TaskError(f"{task}: no file {looked}; give the folder that holds {places[0]}{_hint(root, places)}")
+        raise TableError(f"{root} is no folder, so there is no {looked}")
+    # one folder up, two up (the folder of the metadata was given), or one down
+    near = (*root.parents[:2], *sorted(folder for folder in root.iterdir() if folder.is_dir()))
+    right = next((folder for folder in near if any((folder / place).is_file() for place in places)), None)
+    hint = "" if right is None else f": {right} does"
+    raise TableError(f"no file {looked}; give the folder that holds {places[0]}{hint}")
 
 
-def _hint(root: Path, places: Sequence[str]) -> str:
-    """One folder up, two up (the folder of the metadata was given) or one down is often right."""
-    below = sorted(folder for folder in root.iterdir() if folder.is_dir())
-    for folder in (*root.parents[:2], *below):
-        if any((folder / place).is_file() for place in places):
-            return f": {folder} does"
-    return ""
+def read_metadata(
+    root: Path, places: Iterable[str], columns: Sequence[str], layout: TextLayout | None = None
+) -> Table:
+    """These columns of a metadata file. Raises TableError."""
+    return read_table(metadata_file(root, *places), columns, layout=layout)
 
 
-@contextmanager
-def opened_table(told: str, file: Path) -> Iterator[TextIO]:
-    """The open text of a table. What can't be read of it is a TaskError that begins with `told`."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            yield text
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{told}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except csv.Error as error:
-        raise TaskError(f"{told}: not a table ({error}); look for a quote that is not closed") from error
+def integers(table: Table, column: str) -> Int[np.ndarray, " row"]:
+    """A column of numbers from 0. Raises TableError."""
+    cells = table.texts(column)
+    for row, cell in enumerate(cells):
+        if not cell.isdecimal():
+            raise TableError(f"{table.place(row)}: {column} is {cell!r}, not a number; download the file again")
+    return np.array(cells, np.int64)
 
 
-def read_rows(task: str, file: Path, columns: Sequence[str], delimiter: str = ",") -> list[dict[str, str]]:
-    """Rows of a table with a header as dicts.
-
-    Raises:
-        TaskError: a column is not there, there is no row, or the text is no table in UTF-8.
-    """
-    with opened_table(f"{task}: {file}", file) as text:
-        reader = csv.DictReader(text, delimiter=delimiter)
-        require_columns(task, file, columns, list(reader.fieldnames or []))
-        rows = [row for row in reader if any(row.values())]
-    if not rows:
-        raise TaskError(f"{task}: {file}: has no rows; download it again")
-    for row in rows:
-        if None in row.values():
-            raise TaskError(f"{task}: {file}: the row of {row[columns[0]]!r} is cut short; download it again")
-    return rows
-
-
-def read_lines(task: str, file: Path, delimiter: str = ",") -> list[list[str]]:
-    """Rows of a table without a header; empty lines are none.
-
-    Raises:
-        TaskError: there is no row, or the text is no table in UTF-8.
-    """
-    with opened_table(f"{task}: {file}", file) as text:
-        rows = [row for row in csv.reader(text, delimiter=delimiter) if any(row)]
-    if not rows:
-        raise TaskError(f"{task}: {file}: is empty; download it again")
-    return rows
-
-
-def require_cells(task: str, file: Path, rows: Sequence[Sequence[str]], least: int) -> None:
-    """Raise a TaskError where there is no row, or one has fewer cells than `least`."""
-    if not rows:
-        raise TaskError(f"{task}: {file}: has no rows; download it again")
-    for row in rows:
-        if len(row) < least:
-            raise TaskError(
-                f"{task}: {file}: the row of {row[0]!r} has {len(row)} cells, not {least}; download it again"
-            )
-
-
-def integers(task: str, file: Path, rows: Sequence[dict[str, str]], column: str) -> Int[np.ndarray, " row"]:
-    """A column of numbers. Raises TaskError for a cell that is none."""
-    for row in rows:
-        if not row[column].strip().isdecimal():
-            raise TaskError(f"{task}: {file}: {column} is {row[column]!r}, not a number; download it again")
-    return np.array([int(row[column]) for row in rows], np.int64)
-
-
-def require_columns(task: str, file: Path, columns: Sequence[str], has: Sequence[str]) -> None:
-    """Raise a TaskError that names the first column that is not there."""
-    for column in columns:
-        if column not in has:
-            raise TaskError(f"{task}: {file}: has no column {column!r}; it has {', '.join(has) or 'none'}")
+def require_among(table: Table, column: str, names: Sequence[str], allowed: Sequence[str]) -> None:
+    """Raise TableError for the first of a column's names that is not allowed."""
+    for row, name in enumerate(names):
+        if name not in allowed:
+            raise TableError(f"{table.place(row)}: {column} {name!r} is none of {', '.join(allowed)}; correct it")
 
 
 def first_folder(root: Path, names: Sequence[str], inside: str) -> Path:
-    """The first of the folders `names` below `root` ('' is root itself) that has `inside`; else the first."""
+    """The first of the folders `names` below `root` ("" is root itself) that has `inside`; else the first."""
     return next((root / name for name in names if (root / name / inside).exists()), root / names[0])
 
 
-def class_numbers(task: str, file: Path, names: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """The place of every name among the classes. Raises TaskError for another name."""
+def label_matrix(
+    tables: Sequence[Table], names: Callable[[Table], Iterable[Sequence[str]]], classes: Sequence[str]
+) -> UInt8[np.ndarray, "clip class"]:
+    """0 and 1 for the rows of all tables, from the names of each row's labels.
+
+    Raises:
+        TableError: a row has no label, or one that is no class.
+    """
     numbers = {name: number for number, name in enumerate(classes)}
-    for name in names:
-        if name not in numbers:
-            raise TaskError(
-                f"{task}: {file}: label {name!r} is none of the {len(classes)} classes; check the file"
-            )
-    return [numbers[name] for name in names]
+    labels = np.zeros((sum(map(len, tables)), len(classes)), np.uint8)
+    start = 0
+    for table in tables:
+        for row, named in enumerate(names(table)):
+            if not named:
+                raise TableError(f"{table.place(row)} has no label; fill it in, or remove the row")
+            for name in named:
+                if name not in numbers:
+                    raise TableError(
+                        f"{table.place(row)}: label {name!r} is none of the {len(classes)} classes; check the file"
+                    )
+                labels[start + row, numbers[name]] = 1
+        start += len(table)
+    return labels
+
+
+def official_fold(sizes: Sequence[int], name: str = "official") -> Fold:
+    """The split of clips that lie one part after the other: train, validation, test."""
+    return Fold(*np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1]), name=name)

@@ -1,128 +1,182 @@
-"""Which clips a probe is trained, validated and tested on, and what must hold of its input."""
+"""Parts drawn at random where a corpus brings none: validation clips, folds, or all three parts.
+
+All draws use one seed, whatever the seed of the probe, so that every encoder and every probe seed sees the same
+clips and comparisons are paired.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer, Shaped
+from jaxtyping import Bool, Float, Int, Integer, Shaped
 
-Kind = Literal["single", "multi"]
-"""One label a clip, or several (perhaps partly known)."""
+from matpac.tasks.task import Fold, TaskError
 
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Rows of the features for training, validation and test: one fold, or a corpus's official split."""
-
-    train: Integer[np.ndarray, "train"]
-    valid: Integer[np.ndarray, "valid"]
-    test: Integer[np.ndarray, "test"]
-    untrained: tuple[int, ...] = field(default=(), kw_only=True)
-    """Classes known to have no training clip here, because clips are missing: their test clips are kept. Any other
-    class without training clips is an error of `check_probe_input`."""
+SPLIT_SEED = 0
+VALIDATION_SHARE = 0.1
+"""A random tenth of the training part (docs/evaluation.md)."""
+TEST_SHARE = 0.1
+"""Test share of a corpus without any split: 80/10/10, as Speech Commands and many others."""
+PARTS = 3
 
 
-def untrained_classes(
-    split: Split,
-    labels: Shaped[np.ndarray, "clip *class"],
-    classes: int,
-    known: Bool[np.ndarray, "clip class"] | None = None,
-) -> Integer[np.ndarray, "missing"]:
-    """Numbers of the classes that no training clip has, though clips of another part of the split have them."""
-    if labels.ndim == 1:
-        train, others = (
-            np.bincount(labels[rows], minlength=classes)
-            for rows in (split.train, np.concatenate([split.valid, split.test]))
-        )
-    else:
-        positive = labels.astype(bool) if known is None else labels.astype(bool) & known
-        train = positive[split.train].sum(axis=0)
-        others = positive[split.valid].sum(axis=0) + positive[split.test].sum(axis=0)
-    return np.flatnonzero((train == 0) & (others > 0))
-
-
-def check_probe_input(
-    features: Float[np.ndarray, "..."],
+def hold_out(
     labels: Shaped[np.ndarray, "..."],
-    splits: Sequence[Split],
-    kind: Kind,
-    known: Bool[np.ndarray, "..."] | None,
+    indices: Integer[np.ndarray, " part"],
+    share: float = VALIDATION_SHARE,
+    seed: int = SPLIT_SEED,
+    groups: Shaped[np.ndarray, " clip"] | None = None,
+) -> tuple[Integer[np.ndarray, " kept"], Integer[np.ndarray, " held"]]:
+    """(kept, held out): a random share of the clips `indices`, every class on both sides where it can be.
+
+    With one label per clip and no groups: exactly the share (rounded, but at least one clip of each class that
+    has two), each class in proportion. Otherwise iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011):
+    whole groups, or clips, go where their rarest label is wanted most; shares and classes are then as near as it
+    gets. Of few groups, all of which are wanted for training, the one nearest to the share is held out all the
+    same. `labels` [clip] or [clip, class] and `groups` are of all clips.
+    """
+    generator = np.random.default_rng(seed)
+    part = labels[indices]
+    if groups is None and labels.ndim == 1:
+        held = _in_proportion(part, share, generator)
+    elif groups is None:
+        held = _iterative(part.astype(np.int64), np.ones(len(part), np.int64), share, generator)
+    else:
+        names, unit = np.unique(groups[indices], return_inverse=True)
+        classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
+        positives = np.zeros((len(names), classes), np.int64)
+        if labels.ndim == 1:
+            np.add.at(positives, (unit, part), 1)
+        else:
+            np.add.at(positives, unit, part)
+        held = _iterative(positives, np.bincount(unit), share, generator)[unit]
+    return indices[~held], indices[held]
+
+
+def split_by_fold(
+    labels: Shaped[np.ndarray, "..."],
+    folds: Shaped[np.ndarray, " clip"],
+    groups: Shaped[np.ndarray, " clip"] | None = None,
+) -> list[Fold]:
+    """Each fold once as test, the others as training part, of which a tenth is held out as validation."""
+    return [
+        Fold(
+            *hold_out(labels, np.flatnonzero(folds != name), groups=groups),
+            np.flatnonzero(folds == name),
+            name=str(name),
+        )
+        for name in np.unique(folds)
+    ]
+
+
+def stratified_folds(
+    labels: Integer[np.ndarray, " clip"], count: int, classes: Sequence[str], seed: int = SPLIT_SEED
+) -> Int[np.ndarray, " clip"]:
+    """A fold number, from 1, for each clip: scikit-learn's StratifiedKFold, shuffled.
+
+    Raises:
+        TaskError: a class has fewer clips than there are folds.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    require_clips(labels, classes, count, f"{count} folds")
+    folds = np.zeros(len(labels), np.int64)
+    parts = StratifiedKFold(count, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)
+    for number, (_, test) in enumerate(parts, start=1):
+        folds[test] = number
+    return folds
+
+
+def three_parts(
+    labels: Shaped[np.ndarray, "..."],
+    classes: Sequence[str],
+    groups: Shaped[np.ndarray, " clip"] | None = None,
+    seed: int = SPLIT_SEED,
+) -> Fold:
+    """80/10/10 of all clips, stratified as `hold_out` does it.
+
+    Raises:
+        TaskError: with one label per clip, a class has fewer than three clips (groups).
+    """
+    if labels.ndim == 1:
+        units = labels
+        if groups is not None:
+            pairs = np.stack([labels, np.unique(groups, return_inverse=True)[1]], axis=1)
+            units = np.unique(pairs, axis=0)[:, 0]
+        require_clips(
+            units, classes, PARTS, "training, validation and test", "clips" if groups is None else "groups"
+        )
+    rest, test = hold_out(labels, np.arange(len(labels)), TEST_SHARE, seed, groups)
+    train, valid = hold_out(labels, rest, VALIDATION_SHARE / (1 - TEST_SHARE), seed, groups)
+    return Fold(train, valid, test, name="random")
+
+
+def require_clips(
+    labels: Integer[np.ndarray, " clip"], classes: Sequence[str], least: int, purpose: str, unit: str = "clips"
 ) -> None:
-    """Raise a ValueError that names the first thing that does not fit together."""
-    _check_features(features)
-    _check_labels(len(features), labels, kind, known)
-    if not splits:
-        raise ValueError("splits is empty: give one Split per fold")
-    for number, split in enumerate(splits):
-        _check_parts(f"split {number}", split, len(features))
-        _check_classes(f"split {number}", split, labels, kind, known)
-
-
-def _check_features(features: Float[np.ndarray, "..."]) -> None:
-    if features.ndim != 2 or 0 in features.shape:
-        raise ValueError(f"features must be [clip, dim], not of shape {list(features.shape)}")
-    if features.dtype not in (np.float32, np.float16):
-        raise ValueError(f"features must be float32 or float16, not {features.dtype}")
-    # a block at a time: features may be larger than the memory for a second array of their size
-    blocks = [np.isfinite(features[start : start + 4096]).all(axis=1) for start in range(0, len(features), 4096)]
-    bad = np.flatnonzero(~np.concatenate(blocks))
-    if bad.size:
-        raise ValueError(
-            f"features of {bad.size} of {len(features)} clips hold NaN or infinity, first row {bad[0]}"
+    """Raise a TaskError that names the first class with fewer clips than `least`."""
+    counts = np.bincount(labels, minlength=len(classes))
+    few = np.flatnonzero((counts > 0) & (counts < least))
+    if few.size:
+        raise TaskError(
+            f"class {classes[few[0]]!r} has {counts[few[0]]} {unit}, too few for {purpose} "
+            f"({few.size} of {len(classes)} classes have fewer than {least}); add clips, or remove it"
         )
 
 
-def _check_labels(
-    clips: int, labels: Shaped[np.ndarray, "..."], kind: Kind, known: Bool[np.ndarray, "..."] | None
-) -> None:
-    if kind not in ("single", "multi"):
-        raise ValueError(f"kind must be 'single' or 'multi', not {kind!r}")
-    if labels.ndim != (1 if kind == "single" else 2) or len(labels) != clips:
-        wanted = f"[{clips}]" if kind == "single" else f"[{clips}, class]"
-        raise ValueError(f"labels of kind {kind!r} for {clips} clips must be {wanted}, not {list(labels.shape)}")
-    if kind == "single":
-        if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-            raise ValueError(
-                f"labels must be class indices from 0 up; they are {labels.dtype} from {labels.min()}"
-            )
-        if known is not None:
-            raise ValueError("known is for kind 'multi'; leave clips without a label out of the splits")
-        return
-    if not np.isin(labels, (0, 1)).all():
-        raise ValueError("labels of kind 'multi' must be 0 or 1; mark unknown labels in `known` instead")
-    if known is not None and known.shape != labels.shape:
-        raise ValueError(f"known must be as labels, {list(labels.shape)}, not {list(known.shape)}")
+def _in_proportion(
+    labels: Integer[np.ndarray, " clip"], share: float, generator: np.random.Generator
+) -> Bool[np.ndarray, " clip"]:
+    """Largest remainder over classes, at least one clip and never the last one of a class."""
+    _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    quota = counts * share
+    take = np.where(counts >= 2, np.maximum(np.floor(quota).astype(np.int64), 1), 0)
+    remaining = max(0, round(len(labels) * share) - int(take.sum()))
+    order = generator.permutation(len(counts))  # equal remainders in random order
+    order = order[np.argsort((take - quota)[order], kind="stable")]
+    take[order[:remaining]] += 1
+    take = np.minimum(take, counts - 1)
+    shuffle = generator.permutation(len(labels))
+    shuffle = shuffle[np.argsort(inverse[shuffle], kind="stable")]
+    place = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    held = np.zeros(len(labels), bool)
+    held[shuffle[place < np.repeat(take, counts)]] = True
+    return held
 
 
-def _check_parts(name: str, split: Split, clips: int) -> None:
-    parts = {"train": split.train, "valid": split.valid, "test": split.test}
-    for part, rows in parts.items():
-        if rows.size == 0:
-            raise ValueError(f"{name}: its {part} part is empty")
-        if rows.min() < 0 or rows.max() >= clips:
-            raise ValueError(f"{name}: its {part} part has row {rows.min()} to {rows.max()} of {clips} clips")
-    for one, other in combinations(parts, 2):
-        shared = np.intersect1d(parts[one], parts[other])
-        if shared.size:
-            raise ValueError(f"{name}: {shared.size} clips are in {one} and {other}, first row {shared[0]}")
+def _iterative(
+    positives: Int[np.ndarray, "unit class"],
+    sizes: Int[np.ndarray, " unit"],
+    share: float,
+    generator: np.random.Generator,
+) -> Bool[np.ndarray, " unit"]:
+    """Which units (clips or groups, with their counts of positives and of clips) are held out."""
+    total, left = positives.sum(axis=0), (positives > 0).sum(axis=0)
+    wanted = np.where(left >= 2, np.maximum(total * share, 1.0), 0.0)
+    want: Float[np.ndarray, "side class"] = np.stack([total - wanted, wanted])
+    room = np.array([sizes.sum() * (1 - share), sizes.sum() * share])
+    side = np.full(len(positives), -1)
+    order = generator.permutation(len(positives))
+
+    def assign(unit: int, to: int) -> None:
+        side[unit] = to
+        want[to] -= positives[unit]
+        room[to] -= sizes[unit]
+        left[positives[unit] > 0] -= 1
+
+    while left.any():
+        rarest = int(np.where(left > 0, left, left.max() + 1).argmin())
+        for unit in order[(positives[order, rarest] > 0) & (side[order] < 0)].tolist():
+            assign(unit, int(want[1, rarest] >= want[0, rarest]))
+    for unit in order[side[order] < 0].tolist():  # without any label
+        assign(unit, int(room[1] > room[0]))
+    held = side == 1
+    if not held.any() and len(held) >= 2:
+        held[order[_nearest(positives[order], sizes[order], share)]] = True
+    return held
 
 
-def _check_classes(
-    name: str,
-    split: Split,
-    labels: Shaped[np.ndarray, "clip *class"],
-    kind: Kind,
-    known: Bool[np.ndarray, "clip class"] | None,
-) -> None:
-    if kind == "multi":
-        positive = labels.astype(bool) if known is None else labels.astype(bool) & known
-        for part, rows in (("valid", split.valid), ("test", split.test)):
-            if not positive[rows].any():
-                raise ValueError(f"{name}: no class has a known positive in its {part} part, so there is no mAP")
-    classes = int(labels.max()) + 1 if kind == "single" else labels.shape[1]
-    missing = np.setdiff1d(untrained_classes(split, labels, classes, known), split.untrained).tolist()
-    if missing:
-        which = ", ".join(map(str, missing[:10])) + (", …" if len(missing) > 10 else "")
-        raise ValueError(f"{name}: no training clip has class {which} ({len(missing)} of {classes} classes)")
+def _nearest(positives: Int[np.ndarray, "unit class"], sizes: Int[np.ndarray, " unit"], share: float) -> int:
+    """The unit with labels nearest to the share that leaves every class to the others, if there is one."""
+    total = positives.sum(axis=0)
+    fit = ((positives < total) | (total == 0)).all(axis=1) & positives.any(axis=1)
+    return int(np.lexsort((np.abs(sizes - sizes.sum() * share), ~fit))[0])

@@ -1,12 +1,12 @@
-"""Carved parts: shares, classes and groups, on random label sets."""
+"""Parts drawn at random: shares, classes and groups, on random label sets."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matpac.tasks.split import hold_out, split_by_fold, stratified_folds, three_parts
-from matpac.tasks.task import TaskError
+from matpac.tasks import TaskError
+from matpac.tasks.splits import hold_out, split_by_fold, stratified_folds, three_parts
 
 some = settings(deadline=None, max_examples=60)
 single = st.lists(st.integers(0, 5), min_size=12, max_size=150).map(np.array)
@@ -92,9 +92,9 @@ def test_folds_cover_every_clip_once_and_are_stratified():
         counts = np.bincount(labels[folds == number])
         assert counts.tolist()[:2] == [3, 5]
         assert counts[2] in (1, 2)
-    splits, names = split_by_fold(labels, folds)
-    assert names == [str(number) for number in range(1, 11)]
-    tested = np.concatenate([split.test for split in splits])
+    splits = split_by_fold(labels, folds)
+    assert [fold.name for fold in splits] == [str(number) for number in range(1, 11)]
+    tested = np.concatenate([fold.test for fold in splits])
     assert np.array_equal(np.sort(tested), np.arange(97))
 
 
