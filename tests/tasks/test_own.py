@@ -103,7 +103,7 @@ def test_folder_errors(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
 def test_table_with_one_label(sounds, suffix, monkeypatch):
-    columns = {"path": PATHS, "label": LABELS, "split": SPLIT, "other": ["x"] * 12}
+    columns: dict[str, Sequence[str]] = {"path": PATHS, "label": LABELS, "split": SPLIT, "other": ["x"] * 12}
     make_table(sounds / f"mine{suffix}", columns)
     monkeypatch.chdir(sounds)
     task = read_task("table", f"mine{suffix}")
