@@ -8,7 +8,6 @@ import torch
 
 import matpac
 from helpers.local_server import local_server, use_as_hub
-from helpers.published_files import published_state
 from matpac.files import hub
 from matpac.files.hub import Published
 from matpac.files.load import load, load_file
@@ -63,18 +62,6 @@ def test_on_a_device_by_name_or_object(official):
     assert load(official, torch.device("meta")).device.type == "meta"
 
 
-def test_a_published_name_put_there_by_hand(official, tmp_path, monkeypatch):
-    monkeypatch.setenv("MATPAC_CACHE", str(tmp_path))
-    place = tmp_path / hub.PUBLISHED["matpac++"].file
-    place.write_bytes(official.read_bytes())
-    encoder = load("matpac++")
-    assert encoder.card.name == "matpac++"
-    assert scene(encoder).equal(scene(load(official)))
-    place.write_bytes(b"<html>not found</html>")
-    with pytest.raises(CheckpointError, match=f"{place.name}: a web page"):
-        load("matpac++")
-
-
 def test_a_published_name_is_not_a_folder(tmp_path, monkeypatch, official):
     """Many have a folder `matpac`; it is meant by ./matpac, or as a Path."""
     monkeypatch.setenv("MATPAC_CACHE", str(tmp_path / "cache"))
@@ -102,14 +89,6 @@ def test_from_the_hub(official, tmp_path, monkeypatch):
             assert scene(encoder).equal(scene(load(official)))
 
 
-def test_the_taggers_head_comes_along(tmp_path):
-    torch.save(published_state(64, 1, 32, classes=3), tmp_path / "x")
-    encoder = load(tmp_path / "x")
-    assert encoder.logits(torch.zeros(8000), 16_000).shape == (1, 3)
-    copy = load_file(save(encoder, tmp_path / "copy.safetensors"))
-    assert copy.logits(torch.zeros(8000), 16_000).equal(encoder.logits(torch.zeros(8000), 16_000))
-
-
 @pytest.mark.parametrize(
     ("source", "hint"),
     [
@@ -132,8 +111,3 @@ def test_nothing_of_that_name(tmp_path, monkeypatch, source, hint):
     assert repr(source) in message
     assert all(name in message for name in hub.PUBLISHED)
     assert "hub:owner/name" in message
-
-
-def test_an_empty_folder(tmp_path):
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
-        load(tmp_path)

@@ -17,7 +17,6 @@ from helpers.local_server import local_server
 from matpac import MatpacError
 from matpac.files import hub, probes
 from matpac.files.hub import DownloadError
-from matpac.files.load import load_file
 from matpac.files.probes import PROBES, load_probe, probe_file
 from matpac.files.save import save
 from matpac.files.tensor_files import CheckpointError
@@ -30,20 +29,22 @@ SCENE = 640
 """Numbers in a scene of the golden encoder, which stands in for matpac++ here."""
 
 
-def state(classes: int, scene: int = SCENE, prefix: str = "") -> dict[str, Tensor]:
+def state(classes: int, scene: int = SCENE, prefix: str = "", sign: int = 1) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(classes)
-    matrix = torch.empty(classes, scene).normal_(0, 0.1, generator=generator)
-    return {f"{prefix}probe.weight": matrix, f"{prefix}probe.bias": torch.linspace(-1, 1, classes)}
+    matrix = sign * torch.empty(classes, scene).normal_(0, 0.1, generator=generator)
+    return {f"{prefix}probe.weight": matrix, f"{prefix}probe.bias": sign * torch.linspace(-1, 1, classes)}
 
 
-def torch_bytes(content: object, **options: bool) -> bytes:
+def torch_bytes(content: object) -> bytes:
     file = io.BytesIO()
-    torch.save(content, file, **options)
+    torch.save(content, file)
     return file.getvalue()
 
 
+GTZAN = torch_bytes(state(10))
+
+
 def write_zip(folder: Path, members: dict[str, bytes]) -> Path:
-    folder.mkdir(exist_ok=True)
     with zipfile.ZipFile(folder / probes.FILE, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
@@ -52,6 +53,7 @@ def write_zip(folder: Path, members: dict[str, bytes]) -> Path:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch, golden) -> Path:
+    """A cache with weights for matpac++ and matpac++-music, and an address where nobody answers."""
     folder = tmp_path / "cache"
     folder.mkdir()
     monkeypatch.setenv("MATPAC_CACHE", str(folder))
@@ -68,8 +70,8 @@ def sound() -> Tensor:
     return torch.linspace(-1, 1, 16_000).mul(300).sin()
 
 
-@pytest.mark.parametrize("task", PROBES)
-def test_a_probe_scores_scenes(cache, task):
+@pytest.mark.parametrize("task", ["gtzan", "mtt"])
+def test_a_probe_scores_scenes_and_is_saved_with_its_encoder(cache, tmp_path, task):
     known = PROBES[task]
     content = state(known.classes)
     write_zip(cache, {f"{GENERAL}/{task}/probe.pt": torch_bytes(content)})
@@ -78,10 +80,13 @@ def test_a_probe_scores_scenes(cache, task):
     logits = scene @ content["probe.weight"].double().T + content["probe.bias"].double()
     expected = logits.softmax(1) if known.exclusive else logits.sigmoid()
     torch.testing.assert_close(encoder.probabilities(sound(), 16_000).double(), expected, atol=1e-5, rtol=0)
-    assert encoder.card.labels == known.labels
     [tags] = encoder.tags(sound(), 16_000, top=1)
     best = int(expected.argmax())
     assert tags[0].label == (known.labels[best] if known.labels else f"class {best}")
+    copy = matpac.load(save(encoder, tmp_path / "own.safetensors"))
+    assert isinstance(copy.head, SceneProbe)
+    assert copy.tags(sound(), 16_000) == encoder.tags(sound(), 16_000)
+    assert (copy.card.labels, copy.card.exclusive) == (known.labels, known.exclusive)
 
 
 def test_sizes_kinds_and_names_are_those_of_the_tasks():
@@ -98,62 +103,53 @@ def test_sizes_kinds_and_names_are_those_of_the_tasks():
 
 
 @pytest.mark.parametrize(
-    ("name", "task"),
+    ("folder", "file", "task"),
     [
-        (f"{GENERAL}/ESC-50/best.pth", "esc50"),
-        (f"Weights_probes_matpac/{GENERAL}/UrbanSound8K/w.safetensors", "us8k"),
-        (f"a/b/{GENERAL}/MagnaTagATune/0.PT", "mtt"),
+        (f"{GENERAL}/ESC-50", "best.pth", "esc50"),
+        (f"Weights_probes_matpac/{GENERAL}/UrbanSound8K", "w.safetensors", "us8k"),
+        (f"a/b/{GENERAL}/MagnaTagATune", "0.PT", "mtt"),
     ],
 )
-def test_files_and_folders_under_other_names(cache, name, task):
+def test_files_and_folders_under_other_names(cache, folder, file, task):
     content = state(PROBES[task].classes)
-    packed = safetensors_bytes(content) if name.endswith("safetensors") else torch_bytes(content)
-    others = {
-        f"__MACOSX/{GENERAL}/{task_folder(name)}/x.pt": b"Mac",
-        f"{name.rpartition('/')[0]}/._hidden.pt": b"Mac",
-        f"{name.rpartition('/')[0]}/results.json": b"{}",
-        f"matpac++_music/{task_folder(name)}/x.pt": b"another encoder's",
+    packed = safetensors_bytes(content) if file.endswith("safetensors") else torch_bytes(content)
+    label = folder.rpartition("/")[2]
+    distractors = {
+        f"__MACOSX/{GENERAL}/{label}/x.pt": b"Mac",
+        f"{folder}/._hidden.pt": b"Mac",
+        f"{folder}/results.json": b"{}",
+        f"matpac++_music/{label}/x.pt": b"another encoder's",
         f"{GENERAL}/gtzan/x.pt": b"another task's",
     }
-    write_zip(cache, {**others, name: packed})
+    write_zip(cache, {**distractors, f"{folder}/{file}": packed})
     assert load_probe(probe_file("matpac++", task)).linear.weight.equal(content["probe.weight"])
 
 
-def task_folder(name: str) -> str:
-    """The folder that a file of the zip lies in."""
-    return name.split("/")[-2]
-
-
 def test_downloaded_once_and_each_encoder_has_its_own(cache, monkeypatch):
-    place = write_zip(
-        cache,
-        {
-            f"{GENERAL}/gtzan/p.pt": torch_bytes(state(10)),
-            "matpac++_music/gtzan/p.pt": torch_bytes({name: -tensor for name, tensor in state(10).items()}),
-        },
-    )
+    music = torch_bytes(state(10, sign=-1))
+    place = write_zip(cache, {f"{GENERAL}/gtzan/p.pt": GTZAN, "matpac++_music/gtzan/p.pt": music})
     content = place.read_bytes()
     place.unlink()
     with local_server() as server:
         server.files["/probes.zip"] = content
         monkeypatch.setattr(probes, "URL", f"{server.url}/probes.zip")
-        one, other = (matpac.load(name, head="gtzan") for name in probes.FOLDERS)
-        assert matpac.load("matpac++", head="gtzan").logits(sound(), 16_000).equal(one.logits(sound(), 16_000))
-        torch.testing.assert_close(one.logits(sound(), 16_000), -other.logits(sound(), 16_000))
+        files = [probe_file(name, "gtzan") for name in (*probes.FOLDERS, "matpac++")]
+        weights = [load_probe(file).linear.weight for file in files]
+        assert weights[0].equal(-weights[1])
+        assert files[0] == files[2]
         assert len(server.log) == 1
 
 
 def test_a_newer_zip_gives_its_own_probe(cache):
-    for content in (state(10), {name: -tensor for name, tensor in state(10).items()}):
-        write_zip(cache, {f"{GENERAL}/gtzan/p.pt": torch_bytes(content)})
-        for _ in range(2):
-            assert load_probe(probe_file("matpac++", "gtzan")).linear.weight.equal(content["probe.weight"])
+    for sign in (1, -1):
+        write_zip(cache, {f"{GENERAL}/gtzan/p.pt": torch_bytes(state(10, sign=sign))})
+        weight = load_probe(probe_file("matpac++", "gtzan")).linear.weight
+        assert weight.equal(state(10, sign=sign)["probe.weight"])
     assert sorted(path.name for path in (cache / "probes").iterdir()) == ["matpac++-gtzan.pt"]
 
 
 def test_names_in_the_zip_lead_nowhere(cache, tmp_path):
-    members = {f"../../{GENERAL}/gtzan/evil.pt": state(10), f"/{GENERAL}/nsynth/evil.pt": state(11)}
-    write_zip(cache, {name: torch_bytes(content) for name, content in members.items()})
+    write_zip(cache, {f"../../{GENERAL}/gtzan/evil.pt": GTZAN, f"/{GENERAL}/nsynth/evil.pt": GTZAN})
     before = set(tmp_path.rglob("*"))
     for task in ("gtzan", "nsynth"):
         assert probe_file("matpac++", task) == cache / f"probes/matpac++-{task}.pt"
@@ -164,26 +160,22 @@ def test_names_in_the_zip_lead_nowhere(cache, tmp_path):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({}, rf"no probe of matpac\+\+ for gtzan; {GENERAL.replace('+', chr(92) + '+')} is not there, or empty"),
-        ({f"{GENERAL}/esc50/p.pt": b"", f"{GENERAL}/nsynth/p.pt": b""}, "has folders for esc50, nsynth"),
-        (
-            {f"{GENERAL}/gtzan/1.pt": b"", f"{GENERAL}/GTZAN/2.pth": b""},
-            r"several files for gtzan: .*1\.pt.*2\.pth",
-        ),
+        ([], "is not there, or empty"),
+        ([f"{GENERAL}/esc50/p.pt", f"{GENERAL}/nsynth/p.pt"], "has folders for esc50, nsynth"),
+        ([f"{GENERAL}/gtzan/1.pt", f"{GENERAL}/GTZAN/2.pth"], r"several files for gtzan: .*1\.pt.*2\.pth"),
     ],
 )
 def test_not_one_file_for_the_task(cache, members, message):
-    write_zip(cache, members)
-    with pytest.raises(DownloadError, match=message):
-        matpac.load("matpac++", head="gtzan")
+    write_zip(cache, dict.fromkeys(members, b""))
+    with pytest.raises(DownloadError, match=rf"{probes.FILE}: .*{message}"):
+        probe_file("matpac++", "gtzan")
 
 
 def test_too_large_is_not_unpacked(cache, monkeypatch):
     """Also where it would be small in the zip."""
     write_zip(cache, {f"{GENERAL}/gtzan/p.pt": bytes(2**20)})
-    assert (cache / probes.FILE).stat().st_size < 5000
     monkeypatch.setattr(probes, "LARGEST_PROBE", 2**20 - 1)
-    with pytest.raises(DownloadError, match="has 1048576 bytes, more than 1048575; not unpacked"):
+    with pytest.raises(DownloadError, match="1048576 bytes"):
         probe_file("matpac++", "gtzan")
     assert not (cache / "probes").exists()
 
@@ -196,25 +188,22 @@ class Evil:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (torch_bytes(state(11)), "a probe of 11 classes on scenes of 640 numbers, and gtzan on matpac"),
-        (torch_bytes(state(10, 3840)), "a probe of 10 classes on scenes of 3840 numbers, .* needs 10 and 640"),
-        (
-            torch_bytes({**state(10), "more": torch.zeros(1)}),
-            "a probe holds probe.weight and probe.bias alone, not",
-        ),
-        (torch_bytes({"probe.weight": torch.zeros(10, SCENE)}), "alone, not probe.weight"),
-        (torch_bytes({}), "alone, not nothing"),
-        (torch_bytes({"probe.weight": torch.zeros(10), "probe.bias": torch.zeros(10)}), "no matrix"),
-        (torch_bytes({"probe.weight": "text", "probe.bias": torch.zeros(10)}), "no tensor"),
-        (torch_bytes({**state(10), "probe.bias": torch.zeros(9)}), r"linear\.bias has the shape \[9\]"),
-        (torch_bytes({**state(10), "probe.bias": torch.full((10,), torch.nan)}), "not finite"),
-        (torch_bytes({"probe.weight": Evil(), "probe.bias": torch.zeros(10)}), "could run any code"),
+        (state(11), "a probe of 11 classes on scenes of 640 numbers, and gtzan on matpac"),
+        (state(10, 3840), "a probe of 10 classes on scenes of 3840 numbers, .* needs 10 and 640"),
+        ({**state(10), "more": torch.zeros(1)}, "probe.weight and probe.bias alone"),
+        ({"probe.weight": torch.zeros(10, SCENE)}, "probe.weight and probe.bias alone"),
+        ({}, "alone, not nothing"),
+        ({"probe.weight": torch.zeros(10), "probe.bias": torch.zeros(10)}, "no matrix"),
+        ({"probe.weight": "text", "probe.bias": torch.zeros(10)}, "no tensor"),
+        ({**state(10), "probe.bias": torch.zeros(9)}, r"linear\.bias has the shape \[9\]"),
+        ({**state(10), "probe.bias": torch.full((10,), torch.nan)}, "not finite"),
+        ({"probe.weight": Evil(), "probe.bias": torch.zeros(10)}, "could run any code"),
         (b"<html>", "a web page"),
-        (b"", "empty file"),
     ],
 )
 def test_what_is_no_such_probe(cache, capsys, content, message):
-    write_zip(cache, {f"{GENERAL}/gtzan/p.pt": content})
+    packed = content if isinstance(content, bytes) else torch_bytes(content)
+    write_zip(cache, {f"{GENERAL}/gtzan/p.pt": packed})
     with pytest.raises(CheckpointError, match=rf"matpac\+\+-gtzan\.pt: .*{message}"):
         matpac.load("matpac++", head="gtzan")
     assert "run!" not in capsys.readouterr().out
@@ -225,20 +214,14 @@ def test_a_common_prefix(tmp_path):
     assert load_probe(tmp_path / "p.pt").linear.bias.equal(torch.linspace(-1, 1, 4))
 
 
-def test_who_has_no_probe(golden):
-    with pytest.raises(MatpacError, match=r"matpac: no published probes; they exist for matpac\+\+ and"):
+def test_who_has_no_probe(golden, tmp_path):
+    with pytest.raises(MatpacError, match=r"matpac: no published probes"):
         matpac.load("matpac", head="gtzan")
-    with pytest.raises(MatpacError, match="esc: no published probe; choose from esc50, us8k"):
+    with pytest.raises(MatpacError, match=r"esc: no published probe; .* esc50, us8k"):
         matpac.load("matpac++", head="esc")
-    with pytest.raises(MatpacError, match="no published probes"):
-        matpac.load(golden / "tiny_official.pt", head="gtzan")
-
-
-def test_a_path_is_no_published_name(tmp_path, monkeypatch, golden):
-    monkeypatch.chdir(tmp_path)
-    save(load_file(golden / "tiny_official.pt"), "matpac++")
-    with pytest.raises(MatpacError, match=r"\./matpac\+\+: no published probes"):
-        matpac.load(Path("matpac++"), head="gtzan")
+    for path in (golden / "tiny_official.pt", Path("matpac++")):  # a path is no published name
+        with pytest.raises(MatpacError, match="no published probes"):
+            matpac.load(path, head="gtzan")
 
 
 def test_without_a_connection_it_says_where_to_put_the_zip(cache):
@@ -246,23 +229,15 @@ def test_without_a_connection_it_says_where_to_put_the_zip(cache):
         matpac.load("matpac++", head="gtzan")
 
 
-@pytest.mark.parametrize("cut", [0, 1, 100, -1, -40])
-def test_a_damaged_zip(cache, cut):
-    place = write_zip(cache, {f"{GENERAL}/gtzan/p.pt": torch_bytes(state(10))})
-    place.write_bytes(place.read_bytes()[:cut])
-    with pytest.raises(DownloadError, match=r"damaged or no zip .*; delete it"):
-        probe_file("matpac++", "gtzan")
-
-
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_any_damage_is_refused_or_does_not_matter(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("zip")
-    place = write_zip(folder, {f"{GENERAL}/gtzan/p.pt": torch_bytes(state(10))})
+    place = write_zip(folder, {f"{GENERAL}/gtzan/p.pt": GTZAN})
     content = bytearray(place.read_bytes())
-    for place_of_damage in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=3)):
+    for place_of_damage in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=3)):
         content[place_of_damage] = data.draw(st.integers(0, 255))
-    place.write_bytes(content)
+    place.write_bytes(content[: data.draw(st.just(len(content)) | st.integers(0, len(content)))])
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setenv("MATPAC_CACHE", str(folder))
         try:
@@ -270,20 +245,3 @@ def test_any_damage_is_refused_or_does_not_matter(tmp_path_factory, data):
         except MatpacError:
             return
     assert probe.linear.weight.equal(state(10)["probe.weight"])
-
-
-def test_a_probe_is_saved_with_its_encoder(cache, tmp_path):
-    write_zip(cache, {f"{GENERAL}/gtzan/p.pt": torch_bytes(state(10))})
-    encoder = matpac.load("matpac++", head="gtzan")
-    copy = matpac.load(save(encoder, tmp_path / "own.safetensors"))
-    assert isinstance(copy.head, SceneProbe)
-    assert copy.tags(sound(), 16_000) == encoder.tags(sound(), 16_000)
-    assert (copy.card.labels, copy.card.exclusive) == (tuple(GENRES), True)
-
-
-def test_a_saved_probe_of_another_width_is_refused(cache, tmp_path):
-    encoder = load_file(cache / hub.PUBLISHED["matpac++"].file)
-    encoder.head = SceneProbe(SCENE + 1, 3)
-    file = save(encoder, tmp_path / "own.safetensors")
-    with pytest.raises(CheckpointError, match="a head on scenes of 641 numbers, and its encoder's have 640"):
-        load_file(file)

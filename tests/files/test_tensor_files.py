@@ -21,7 +21,6 @@ from helpers.tiny_encoder import tiny
 from matpac.files.load import load_file
 from matpac.files.save import save
 from matpac.files.tensor_files import CheckpointError, read_tensors, write_tensors
-from matpac.model.vit import EncoderConfig
 
 
 def test_any_tensors(tmp_path):
@@ -84,7 +83,7 @@ class Hostile:
         return os.system, (f"touch {self.path}",)
 
 
-@pytest.mark.parametrize("kind", ["zip", "legacy", "pickle 2", "pickle 4", "pickle 5"])
+@pytest.mark.parametrize("kind", ["zip", "legacy", "pickle 2", "pickle 5"])
 @pytest.mark.parametrize("name", ["enc.pt", "enc.safetensors"])
 def test_a_hostile_pickle_is_not_run(tmp_path, kind, name):
     content = published_state(64, 1, 16) | {"extra": Hostile(tmp_path / "written")}
@@ -109,15 +108,6 @@ def test_a_whole_training_checkpoint_says_how_to_take_its_weights_out(tmp_path, 
     monkeypatch.chdir(tmp_path)
     exec(command, {})  # noqa: S102 (the very command that the message gives)
     assert load_file(tmp_path / "weights.pt").encoder.config.width == 64
-
-
-@pytest.mark.parametrize("zip_file", [True, False])
-def test_torch_files_of_both_kinds(tmp_path, zip_file):
-    state = published_state(64, 2, 32)
-    torch.save(state, tmp_path / "x", _use_new_zipfile_serialization=zip_file)
-    encoder = load_file(tmp_path / "x")
-    assert encoder.encoder.config == EncoderConfig(width=64, depth=2, heads=1, frames=32)
-    assert encoder.card.source == "published"
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
@@ -180,17 +170,12 @@ def test_published_tensors_as_safetensors(tmp_path):
         (struct.pack("<Q", 2) + b"{}", "no MATPAC encoder"),
         (b"PK\x03\x04 a zip of something", "no PyTorch checkpoint"),
         (b"\x80\x02.", "no PyTorch checkpoint|besides tensors"),
+        (pickle.dumps([1, 2]), "damaged|holds one list"),
     ],
 )
 def test_other_files(tmp_path, content, message):
     (tmp_path / "x.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match=rf"x\.pt: .*({message})"):
-        load_file(tmp_path / "x.pt")
-
-
-def test_a_tensor_alone(tmp_path):
-    torch.save(torch.zeros(3), tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match="holds one Tensor, not a dict"):
         load_file(tmp_path / "x.pt")
 
 
