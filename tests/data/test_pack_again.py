@@ -171,5 +171,5 @@ def test_unfinished_shards_are_no_corpus(source: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(pack_module, "_finish", _dying(None, iter([0]), 0))
     with pytest.raises(Killed):
         packed(source, tmp_path / "shards")
-    with pytest.raises(MatpacError, match="packing it has not ended; run the same matpac pack again"):
+    with pytest.raises(MatpacError, match="its packing is not complete"):
         list_shards(str(tmp_path / "shards"))

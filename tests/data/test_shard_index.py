@@ -56,7 +56,7 @@ def test_a_folder_without_index(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match=r"no index\.json there; matpac pack writes one"):
         read_index(tmp_path)
     (tmp_path / ".pack").mkdir()
-    with pytest.raises(ShardError, match="packing it has not ended; run the same matpac pack again"):
+    with pytest.raises(ShardError, match="its packing is not complete"):
         read_index(tmp_path)
 
 
@@ -86,7 +86,7 @@ def changed(change: Callable[[dict], Any]) -> bytes:
         (changed(lambda said: said.update(table_sha256="../x")), "table_sha256: '../x'"),
         (changed(lambda said: said.update(encoding=["flac"])), r"encoding: \['flac'\]"),
         (changed(lambda said: said.update(shards=said["shards"] * 2)), "a shard is there twice"),
-        (changed(lambda said: said["shards"].append([])), "a shard in it is no object"),
+        (changed(lambda said: said["shards"].append([])), "list indices"),
         *[
             (changed(lambda said, value=value: said["shards"][0].update(value)), message)
             for value, message in [

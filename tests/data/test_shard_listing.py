@@ -78,7 +78,7 @@ def test_damaged_and_hostile_indices(packed: Path) -> None:
         list_shards(str(packed / "000000.tar"))
     shutil.rmtree(packed)
     (packed / ".pack").mkdir(parents=True)
-    with pytest.raises(ShardError, match="packing it has not ended"):
+    with pytest.raises(ShardError, match="its packing is not complete"):
         corpus.list_corpus(str(packed))
 
 

@@ -1,7 +1,7 @@
-"""Mean and deviation of the log-mel of a corpus: what its front-end normalises by."""
+"""Mean and standard deviation of the log-mel of a corpus, by which its front-end normalises."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -22,7 +22,15 @@ TASKS = 64  # crops that wait decoded: 40 MB
 
 @dataclasses.dataclass(frozen=True)
 class Normalisation:
-    """Mean and deviation of log-mel (natural logarithm), from how many clips and frames, and the bad files."""
+    """What was measured of a corpus's log-mel.
+
+    Args:
+        mean: over all bands and frames (natural logarithm).
+        std: standard deviation, likewise.
+        clips: number of clips.
+        frames: number of frames.
+        skipped: clips that couldn't be decoded.
+    """
 
     mean: float
     std: float
@@ -32,7 +40,7 @@ class Normalisation:
 
 
 class Moments:
-    """Mean and deviation of numbers that come in parts, in float64 (Chan, Golub & LeVeque 1983)."""
+    """Mean and standard deviation of numbers that come in parts, in float64 (Chan, Golub & LeVeque 1983)."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -40,7 +48,7 @@ class Moments:
         self._squares = 0.0  # sum of squared distances from the mean
 
     def add(self, numbers: np.ndarray) -> None:
-        """Takes another part in, of any shape, not empty."""
+        """Adds a part of any shape, not empty."""
         part = numbers.astype(np.float64).ravel()
         mean, squares = float(part.mean()), float(part.var()) * len(part)
         total = self.count + len(part)
@@ -51,7 +59,7 @@ class Moments:
 
     @property
     def std(self) -> float:
-        """Deviation of all numbers so far (divided by their count)."""
+        """Standard deviation of all numbers so far (divided by their count)."""
         return (self._squares / self.count) ** 0.5
 
 
@@ -62,24 +70,27 @@ def normalisation(
     seed: int = 0,
     workers: int = 4,
 ) -> Normalisation:
-    """Mean and deviation of the unnormalised log-mel of a corpus, over all bands and frames.
+    """Mean and standard deviation of the unnormalised log-mel of a corpus, over all bands and frames.
 
     Takes at most `max_clips` clips, drawn by `seed`, and of each a random crop of at most 10 s, decoded by
-    `workers` threads. A clip that can't be decoded is left out and named. Raises DataError if none is left, or
+    `workers` threads. A clip that can't be decoded is skipped and named. Raises DataError if none is left, or
     the sound has no variation (digital silence).
     """
     front_end = LogMel(dataclasses.replace(config or LogMelConfig(), mean=0.0, std=1.0))
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(clips))[:max_clips])
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(clips))[:max_clips]).tolist()
     moments, frames, used = Moments(), 0, 0
     skipped: list[Skipped] = []
-    with ThreadPoolExecutor(max(1, workers)) as threads:
-        crops = _crops(threads, clips, chosen, front_end.config, seed)
+    with ThreadPoolExecutor(max(1, workers)) as threads, torch.inference_mode():
+        crops = (
+            crop
+            for begin in range(0, len(chosen), TASKS)
+            for crop in threads.map(lambda n: _crop(clips[n], front_end.config, [seed, n]), chosen[begin:][:TASKS])
+        )
         for crop in track(crops, "Measuring log-mel", len(chosen)):
             if isinstance(crop, Skipped):
                 skipped.append(crop)
                 continue
-            with torch.inference_mode():
-                logmel = front_end(torch.from_numpy(crop)[None]).numpy()
+            logmel = front_end(torch.from_numpy(crop)[None]).numpy()
             moments.add(logmel)
             frames += logmel.shape[-1]
             used += 1
@@ -88,14 +99,6 @@ def normalisation(
     if not moments.std > 0:
         raise DataError(f"the log-mel of these {used} clips is the same everywhere: they are silent")
     return Normalisation(moments.mean, moments.std, used, frames, skipped)
-
-
-def _crops(
-    threads: ThreadPoolExecutor, clips: Sequence[Clip], chosen: np.ndarray, config: LogMelConfig, seed: int
-) -> Iterator[Float32[np.ndarray, " samples"] | Skipped]:
-    for begin in range(0, len(chosen), TASKS):
-        part = [int(index) for index in chosen[begin : begin + TASKS]]
-        yield from threads.map(lambda index: _crop(clips[index], config, [seed, index]), part)
 
 
 def _crop(clip: Clip, config: LogMelConfig, seed: list[int]) -> Float32[np.ndarray, " samples"] | Skipped:

@@ -1,8 +1,8 @@
-"""index.json and clips.parquet: what `matpac pack` says of the shards that lie beside them.
+"""index.json and clips.parquet, which `matpac pack` writes beside the shards.
 
-index.json has the counts, and each shard's size and SHA-256; clips.parquet a row a file of the source, with the
-place of its member, or the reason why it was left out. Both are read as a stranger's: names with a path in them,
-places outside of a shard and numbers that can't be are refused.
+index.json has the counts, and each shard's size and SHA-256; clips.parquet has one row per file of the source,
+with the place of its member, or the reason why it was skipped. Both may come from a stranger: names with a path in
+them, places outside of a shard and numbers that can't be are refused.
 """
 
 import hashlib
@@ -18,19 +18,32 @@ from matpac.atomic import write_text
 from matpac.data.shards.tar import BLOCK, MOST_MEMBER_BYTES, ShardError, check_name
 
 INDEX, TABLE = "index.json", "clips.parquet"
-UNFINISHED = ".pack"
-"""The folder beside the shards in which `matpac pack` keeps what it has done until all is done."""
-
+UNFINISHED = ".pack"  # folder beside the shards for what `matpac pack` has done, until all is done
 FORMAT = "matpac shards 1"
-SHARD_NAME = r"[0-9A-Za-z_-][0-9A-Za-z_.-]*\.tar"  # a file beside the index, never a path
 MOST = 2**62  # of counts and bytes: sums of them stay integers of 64 bits
-MOST_INDEX_BYTES = 2**30
-"""Of index.json and clips.parquet; ours. Two million clips take some 60 MB."""
+MOST_INDEX_BYTES = 2**30  # of index.json and clips.parquet; default: two million clips take some 60 MB
+
+# What the fields are: text of a pattern, or whole numbers where it is empty. A shard is a file beside the index,
+# never a path.
+_HASH = "[0-9a-f]{64}"
+_NAME = r"[0-9A-Za-z_-][0-9A-Za-z_.-]*\.tar"
+SHARD_FIELDS = {"name": _NAME, "clips": "", "samples": "", "bytes": "", "sha256": _HASH}
+INDEX_FIELDS = {
+    "encoding": "flac|pcm16", "sample_rate": "", "shard_size": "", "left_out": "", "table_sha256": _HASH
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar: its file's name, its clips, their samples (at the index's rate), its bytes and their SHA-256."""
+    """One tar.
+
+    Args:
+        name: of its file.
+        clips: number of clips.
+        samples: of all clips, at the index's rate.
+        bytes: size of the file.
+        sha256: of the file.
+    """
 
     name: str
     clips: int
@@ -41,13 +54,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class Index:
-    """What index.json says.
+    """The content of index.json.
 
     Args:
         encoding: of the sounds: flac or pcm16.
         sample_rate: of the sounds, in Hz.
-        shard_size: that was planned, in bytes.
-        left_out: files of the source that aren't in the shards.
+        shard_size: planned bytes of a shard.
+        left_out: number of files of the source that aren't in the shards.
         table_sha256: of clips.parquet.
         shards: in their order.
     """
@@ -61,17 +74,17 @@ class Index:
 
     @property
     def clips(self) -> int:
-        """In all shards."""
+        """Clips in all shards."""
         return sum(shard.clips for shard in self.shards)
 
     @property
     def seconds(self) -> float:
-        """Of sound in all shards."""
+        """Duration of all clips."""
         return sum(shard.samples for shard in self.shards) / self.sample_rate
 
     @property
     def bytes(self) -> int:
-        """Of all shards."""
+        """Size of all shards."""
         return sum(shard.bytes for shard in self.shards)
 
 
@@ -85,55 +98,36 @@ def parse_index(content: bytes, where: str) -> Index:
     """The content of an index.json; `where` names it in messages.
 
     Raises:
-        ShardError: it isn't one, or says what can't be.
+        ShardError: it isn't one, or has values that can't be.
     """
     try:
         said = json.loads(content)
         if said["format"] != FORMAT:
             raise ValueError(f"its format is {said['format']!r:.50}, and this reads {FORMAT!r}")
-        if not all(isinstance(shard, dict) for shard in said["shards"]):
-            raise ValueError("a shard in it is no object")
-        shards = [
-            Shard(
-                _text(shard, "name", SHARD_NAME),
-                _count(shard, "clips"),
-                _count(shard, "samples"),
-                _count(shard, "bytes"),
-                _text(shard, "sha256", "[0-9a-f]{64}"),
-            )
-            for shard in said["shards"]
-        ]
-        names = [shard.name for shard in shards]
-        if len(set(names)) < len(names):
+        shards = [Shard(**_checked(shard, SHARD_FIELDS)) for shard in said["shards"]]
+        if len({shard.name for shard in shards}) < len(shards):
             raise ValueError("a shard is there twice")
-        if said["sample_rate"] == 0:
+        index = Index(**_checked(said, INDEX_FIELDS), shards=shards)
+        if index.sample_rate == 0:
             raise ValueError("sample_rate: 0")
-        return Index(
-            _text(said, "encoding", "flac|pcm16"),
-            _count(said, "sample_rate"),
-            _count(said, "shard_size"),
-            _count(said, "left_out"),
-            _text(said, "table_sha256", "[0-9a-f]{64}"),
-            shards,
-        )
     except KeyError as error:
         raise ShardError(f"{where}: no index of shards by matpac pack ({error} is missing); pack again") from error
     except (ValueError, TypeError, RecursionError) as error:
         raise ShardError(f"{where}: no index of shards by matpac pack ({error}); pack again") from error
+    return index
 
 
-def _count(said: Mapping[str, Any], name: str) -> int:
-    value = said[name]
-    if type(value) is not int or not 0 <= value < MOST:
-        raise ValueError(f"{name}: {value!r:.50}")
-    return value
-
-
-def _text(said: Mapping[str, Any], name: str, pattern: str) -> str:
-    value = said[name]
-    if not isinstance(value, str) or not re.fullmatch(pattern, value):
-        raise ValueError(f"{name}: {value!r:.50}")
-    return value
+def _checked(said: Any, kinds: Mapping[str, str]) -> dict[str, Any]:
+    """Fields of an object, if they are of their kinds. Raises KeyError, ValueError or TypeError."""
+    found = {name: said[name] for name in kinds}
+    for name, value in found.items():
+        if kinds[name]:
+            right = isinstance(value, str) and re.fullmatch(kinds[name], value)
+        else:
+            right = type(value) is int and 0 <= value < MOST
+        if not right:
+            raise ValueError(f"{name}: {value!r:.50}")
+    return found
 
 
 def read_index(folder: Path) -> Index:
@@ -141,7 +135,7 @@ def read_index(folder: Path) -> Index:
     path = folder / INDEX
     if not path.is_file():
         if (folder / UNFINISHED).is_dir():
-            raise ShardError(f"{folder}: packing it has not ended; run the same matpac pack again, it goes on")
+            raise ShardError(f"{folder}: its packing is not complete; run the same matpac pack again to resume")
         raise ShardError(f"{folder}: no {INDEX} there; matpac pack writes one")
     if path.stat().st_size > MOST_INDEX_BYTES:
         raise ShardError(f"{path}: {path.stat().st_size} bytes are no index")
@@ -165,7 +159,7 @@ def read_table(content: bytes, where: str, index: Index, columns: list[str]) -> 
     places = ["shard", "name", "offset", "size", "samples"]
     try:
         table = pq.read_table(io.BytesIO(content), columns=list(dict.fromkeys([*places, *columns])))
-        table.validate(full=True)  # text is not looked at before
+        table.validate(full=True)  # text is not checked before
         table = table.filter(pc.greater_equal(table["shard"], 0))  # pyright: ignore[reportAttributeAccessIssue]
         rows = {name: table[name] for name in table.column_names}
         shard, offset, size, samples = (rows[name].to_numpy() for name in ("shard", "offset", "size", "samples"))

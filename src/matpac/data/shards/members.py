@@ -3,6 +3,7 @@
 import io
 import tarfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,10 @@ from matpac.audio import AudioError
 from matpac.data.files import Clip, Names
 from matpac.data.shards.tar import BLOCK
 
+# A member up to this size is read at once and decoded from memory: one request to a disk far away instead of
+# several, and on a near one 2 % quicker. Of a long recording a crop is a small part; default: 4 minutes of FLAC.
 WHOLE_BYTES = 2**22
-"""A member up to this size is read at once and decoded from memory: one request to a disk far away instead of
-several, and on a near one 2 % quicker. Of a long recording a crop is a small part; ours: 4 minutes of FLAC."""
-
-WINDOW_BUFFER = 2**16
-"""Read at a time from a longer one; ours: smaller ones were slower."""
+WINDOW_BUFFER = 2**16  # read at a time from a longer one; default: smaller ones were slower
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class ShardClip(Clip):
         shard: address of the tar: a path or a URL.
         offset: byte of the tar at which the member's content begins.
         size: of the content, in bytes.
-        digest: SHA-256 of the shard, where an index tells it.
+        digest: SHA-256 of the shard, where an index has it.
     """
 
     shard: str = ""
@@ -43,7 +42,7 @@ class ShardClip(Clip):
 
     @property
     def identity(self) -> str:
-        """What it is, wherever its shard lies; with an index it depends on the shard's content alone."""
+        """Identifies the clip wherever its shard lies; with an index it depends on the shard's content alone."""
         return f"{self.digest}/{self.name}" if self.digest else self.path
 
     @property
@@ -64,7 +63,7 @@ class HeldSound:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Its bytes."""
         return len(self.content)
 
     def open(self) -> io.BufferedIOBase:
@@ -90,24 +89,21 @@ class TarredSound:
         Raises:
             AudioError: the tar isn't there, or this member isn't at that place of it.
         """
-        try:
-            file = io.FileIO(self.shard)
+        wanted = min(self.size, WHOLE_BYTES)
+        with ExitStack() as stack:
             try:
+                file = stack.enter_context(io.FileIO(self.shard))
                 file.seek(self.offset - BLOCK)
                 self._check(file.read(BLOCK) or b"")
-                content = file.read(min(self.size, WHOLE_BYTES)) or b""
-            except BaseException:
-                file.close()
-                raise
-        except OSError as error:
-            raise AudioError(f"{self}: the shard can't be read ({error.strerror}); check it") from error
-        if len(content) < min(self.size, WHOLE_BYTES):
-            file.close()
-            raise AudioError(f"{self}: the shard is cut short; copy or download it again")
-        if self.size > WHOLE_BYTES:
+                content = file.read(wanted) or b""
+            except OSError as error:
+                raise AudioError(f"{self}: the shard can't be read ({error.strerror}); check it") from error
+            if len(content) < wanted:
+                raise AudioError(f"{self}: the shard is cut short; copy or download it again")
+            if self.size == wanted:
+                return io.BytesIO(content)
+            stack.pop_all()  # the window closes it
             return io.BufferedReader(_Window(file, self.offset, self.size), WINDOW_BUFFER)
-        file.close()
-        return io.BytesIO(content)
 
     def _check(self, header: bytes) -> None:
         try:
@@ -119,7 +115,7 @@ class TarredSound:
         if not right:
             raise AudioError(
                 f"{self}: the shard has another member at byte {self.offset}: it has changed, or its index isn't "
-                "its own; matpac pack --verify tells"
+                "its own; check it with matpac pack --verify"
             )
 
 
@@ -172,11 +168,11 @@ class MemberTable:
         return len(self.shard)
 
     def name(self, index: int) -> str:
-        """Of the member."""
+        """The member's name."""
         return self.names[index]
 
     def path(self, index: int) -> str:
-        """Of the clip, as in the list."""
+        """The clip's path."""
         return f"{self.shards[self.shard[index]]}/{self.name(index)}"
 
     def sound(self, epoch: int, index: int, replaces: bool) -> TarredSound:

@@ -13,17 +13,11 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from matpac.data.headers import DataError
 
-BLOCK = 512
-"""Bytes; headers and contents of a tar begin at multiples of it (POSIX.1-2017, pax, ustar interchange format)."""
-
+BLOCK = 512  # bytes; headers and contents begin at multiples of it (POSIX.1-2017, pax, ustar interchange format)
+# A larger member is refused, since members of a stream are held in memory; default: 9 hours of 16 kHz, 16-bit.
 MOST_MEMBER_BYTES = 2**30
-"""A larger member is refused, since members of a stream are held in memory; ours: 9 hours of 16 kHz, 16-bit."""
-
-MOST_EXTENSION_BYTES = 2**16
-"""Of the long name or pax header before a member; ours: sixteen of Linux's longest paths."""
-
-READ_BYTES = 2**22
-"""At a time, so that a size that lies takes no memory; ours."""
+MOST_EXTENSION_BYTES = 2**16  # of a long name or pax header; default: sixteen of Linux's longest paths
+READ_BYTES = 2**22  # at a time, so that a size that lies takes no memory; default
 
 EXTENSIONS = {tarfile.XHDTYPE: "pax", tarfile.XGLTYPE: "pax", tarfile.GNUTYPE_LONGNAME: "name"}
 REFUSED = {
@@ -38,7 +32,7 @@ REFUSED = {
 }
 
 
-_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")  # what most names are: a look is enough
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")  # what most names are
 
 
 class ShardError(DataError):
@@ -103,9 +97,8 @@ class TarReader:
 
     def read(self) -> bytes:
         """The content of the member that was given last; once. Raises ShardError where the tar ends in it."""
-        content = self._exactly(self._unread)
+        content, self._unread = self._exactly(self._unread), 0
         self._left -= len(content)
-        self._unread = 0
         return content
 
     def _header(self) -> tarfile.TarInfo | None:
