@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -187,33 +187,29 @@ def _finish(folder: Path, plan: Sequence[SourceFile], settings: Settings) -> tup
             )
         shards.append(done.shard)
         packed |= {clip.number: clip for clip in done.clips}
-    _write_table(folder, plan, packed)
-    left_out = [
-        Skipped(file.source, reason) for file in plan if (reason := file.reason or packed[file.number].reason)
+    clips = [packed.get(file.number, Packed(-1)) for file in plan]
+    files = [
+        replace(file, shard=-1, reason=clip.reason) if clip.reason else file
+        for file, clip in zip(plan, clips, strict=True)
     ]
-    lines = (json.dumps(asdict(file)) + "\n" for file in left_out)
-    write_text(folder / LEFT_OUT, "".join(lines))
+    _write_table(folder / TABLE, files, clips)
+    skipped = [Skipped(file.source, file.reason) for file in files if file.reason]
+    write_text(folder / LEFT_OUT, "".join(json.dumps(asdict(file)) + "\n" for file in skipped))
     digest = hashlib.sha256((folder / TABLE).read_bytes()).hexdigest()
-    index = Index(settings.encoding, audio.SAMPLE_RATE, settings.shard_size, len(left_out), digest, shards)
+    index = Index(settings.encoding, audio.SAMPLE_RATE, settings.shard_size, len(skipped), digest, shards)
     write_index(folder, index)
     shutil.rmtree(folder / UNFINISHED)
-    return index, left_out
+    return index, skipped
 
 
-def _write_table(folder: Path, plan: Sequence[SourceFile], packed: dict[int, Packed]) -> None:
-    """clips.parquet: the plan, and what became of each file; one that wasn't decoded has no shard any more."""
+def _write_table(path: Path, files: Sequence[SourceFile], clips: Sequence[Packed]) -> None:
+    """clips.parquet: the plan, and the place of each file's clip; a skipped file has no shard."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    nothing = Packed(-1)
-    clips = [packed.get(file.number, nothing) for file in plan]
-    table = plan_table(plan)
-    shard = [-1 if clip.reason else file.shard for file, clip in zip(plan, clips, strict=True)]
-    reason = [file.reason or clip.reason for file, clip in zip(plan, clips, strict=True)]
-    table = table.set_column(table.column_names.index("shard"), "shard", pa.array(shard, pa.int32()))
-    table = table.set_column(table.column_names.index("reason"), "reason", pa.array(reason, pa.string()))
+    table = plan_table(files)
     table = table.append_column("name", pa.array([clip.name for clip in clips], pa.string()))
     for name in ("offset", "size", "samples"):
         table = table.append_column(name, pa.array([getattr(clip, name) for clip in clips], pa.int64()))
-    with written_whole(folder / TABLE) as draft:
+    with written_whole(path) as draft:
         pq.write_table(table, draft, compression="zstd")

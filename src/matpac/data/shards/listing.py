@@ -53,7 +53,7 @@ def _indexed_clips(place: str, wanted: list[str]) -> dict[str, list[ShardClip]]:
     try:
         content = read_address(place, MOST_INDEX_BYTES)
     except ShardError:
-        if is_url(place):  # shards of others have no index, and every server says so differently
+        if is_url(place):  # others' shards have no index, which every server reports differently
             return {}
         raise
     index = parse_index(content, place)

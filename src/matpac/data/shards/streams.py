@@ -1,7 +1,7 @@
-"""Shards that can only be read from their beginning: the order of an epoch, and reading in that order.
+"""Shards that are read from their beginning: the order of an epoch, and reading in that order.
 
-The clips of an epoch, shard after shard in an order drawn anew, are cut into lanes: stretches of equal length that
-are read side by side, each mixed in itself. Which lane a row of a batch comes from, and which clip of it, depends
+The clips of an epoch, shard after shard in a random order, are cut into lanes: stretches of equal length that are
+read side by side, each mixed in itself. Which lane a row of a batch comes from, and which clip of it, depends
 on the seed, the epoch and the step alone. So a resumed run gives the same batches: it reads the stretches from the
 first clip on that it still needs.
 """
@@ -22,9 +22,9 @@ from matpac.data.shards.addresses import is_url, open_address
 from matpac.data.shards.members import HeldSound, MemberTable, ShardClip
 from matpac.data.shards.tar import Member, ShardError, TarReader
 
+# Clips that a lane holds in memory, among which the next one is drawn; default: 1,500 clips of ten seconds as
+# FLAC, about the thousand that WebDataset's users take.
 REACH_BYTES = 2**28
-"""Of clips, in each lane, among which the next one is drawn: what it holds in memory; ours. 1,500 clips of ten
-seconds as FLAC, about the thousand that WebDataset's users take."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class StreamOrder:
         self._epoch, self._found = -1, None
 
     def epoch(self, epoch: int) -> Epoch:
-        """Of one epoch; the last one asked for is kept."""
+        """One epoch; the last one asked for is kept."""
         if self._found is None or self._epoch != epoch:
             self._epoch, self._found = epoch, self._draw(epoch)
         return self._found
@@ -95,7 +95,7 @@ class StreamOrder:
         place_of_shard = rng.permutation(len(self.table.shards))
         sequence = np.argsort(place_of_shard[self.table.shard], kind="stable")
         steps = len(sequence) // self.reads
-        # what the last batch would lack is left out anywhere, or the ends of few shards would never be seen
+        # the clips that fill no whole batch are dropped anywhere: the ends of few shards would never be seen otherwise
         sequence = sequence[np.sort(rng.permutation(len(sequence))[: steps * self.reads])]
         width = self.reads // self.lanes.rows
         lengths = [width * len(range(turn, steps, self.lanes.turns)) for turn in range(self.lanes.turns)]
@@ -121,7 +121,7 @@ class StreamedSounds:
         self._lanes: dict[int, _Lane] = {}
 
     def sound(self, epoch: int, index: int, replaces: bool) -> HeldSound:
-        """A clip's sound. One out of turn costs reading its shard up to it.
+        """A clip's sound. One out of turn is read from its shard's beginning.
 
         Raises:
             ShardError: a shard isn't what its index says, or can't be read.
@@ -143,7 +143,7 @@ class StreamedSounds:
         return HeldSound(self._table.path(index), lane.take(place - int(found.bounds[number])))
 
     def close(self) -> None:
-        """Ends all streams."""
+        """Closes all streams."""
         for lane in self._lanes.values():
             lane.close()
         self._lanes.clear()
