@@ -95,7 +95,7 @@ class StreamOrder:
         place_of_shard = rng.permutation(len(self.table.shards))
         sequence = np.argsort(place_of_shard[self.table.shard], kind="stable")
         steps = len(sequence) // self.reads
-        # the clips that fill no whole batch are dropped anywhere: the ends of few shards would never be seen otherwise
+        # clips that fill no whole batch are dropped anywhere: the ends of few shards would never be seen otherwise
         sequence = sequence[np.sort(rng.permutation(len(sequence))[: steps * self.reads])]
         width = self.reads // self.lanes.rows
         lengths = [width * len(range(turn, steps, self.lanes.turns)) for turn in range(self.lanes.turns)]
