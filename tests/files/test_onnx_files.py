@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -91,7 +92,7 @@ def tensor(name: str, change: Callable[[TensorProto], object]) -> Edit:
     return lambda model: change(next(tensor for tensor in model.graph.initializer if tensor.name == name))
 
 
-def node(kind: str = "Constant", domain: str = "", **attributes: object) -> Edit:
+def node(kind: str = "Constant", domain: str = "", **attributes: Any) -> Edit:
     return lambda model: model.graph.node.append(helper.make_node(kind, [], ["c"], domain=domain, **attributes))
 
 

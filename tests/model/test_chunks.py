@@ -29,11 +29,11 @@ def test_every_chunk_comes_once_among_its_equals(steps: list[int], waiting: int)
         assert [c.clip for c in group] == sorted(c.clip for c in group)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 10**6), common=st.integers(1, FULL), rare=st.floats(0, 0.2))
-def test_memory_is_bounded_and_no_chunk_waits_for_ever(seed: int, common: int, rare: float) -> None:
+def test_memory_and_waiting_are_bounded(seed: int, common: int, rare: float) -> None:
     rng = np.random.default_rng(seed)
-    steps = [1, *(int(rng.integers(1, FULL + 1)) if rng.random() < rare else common for _ in range(3000))]
+    steps = [1, *(int(rng.integers(1, FULL + 1)) if rng.random() < rare else common for _ in range(1500))]
     passed = 0
     taken_at: list[int] = []
 
@@ -58,7 +58,7 @@ def test_memory_is_bounded_and_no_chunk_waits_for_ever(seed: int, common: int, r
     assert not waiting
 
 
-def test_one_odd_clip_does_not_hold_up_all_others() -> None:
+def test_one_odd_clip_does_not_hold_up_the_rest() -> None:
     """The first clip's only chunk finds no companion, and the results of all later clips wait for it."""
     count = 2000
     clips = (chunk(number, 3 if number == 0 else FULL) for number in range(count))

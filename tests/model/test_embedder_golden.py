@@ -1,4 +1,4 @@
-"""Embeddings against the published code's, of one another's company, and of every accepted kind of sound."""
+"""Embeddings against the published code's, beside other clips, and of every accepted kind of sound."""
 
 import numpy as np
 import pytest
@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matpac import AudioError, load
-from matpac.model.embedder import Card, Embedder, Tagger
-from matpac.model.vit import PATCH, Encoder, EncoderConfig
+from matpac.model.embedder import Embedder
+from matpac.model.vit import PATCH
 
 RATE = 16_000
+NUMBERS = [0, 2, 3, 4, 5]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,8 @@ def inference(golden) -> dict[str, np.ndarray]:
     return {name: archive[name] for name in archive.files}
 
 
-NUMBERS = [0, 2, 3, 4, 5]
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
 
 
 def close(actual: torch.Tensor, expected: np.ndarray, relative: float = 1e-4) -> None:
@@ -42,16 +44,11 @@ def test_frames_and_scene(encoder, inference, number):
     close(times, (np.arange(len(expected)) * 2560 + (15 * 160 + 400) / 2) / RATE, 1e-9)
 
 
-@pytest.mark.parametrize("number", NUMBERS)
-def test_log_mel(encoder, inference, number):
-    if f"logmel{number}" in inference:
-        expected = inference[f"logmel{number}"]
-        close(encoder.logmel(torch.from_numpy(inference[f"x{number}"])[None])[0], expected)
-
-
-def test_the_golden_log_mels_and_layers_are_there(inference):
-    assert [f"logmel{n}" in inference for n in NUMBERS].count(True) == 3
-    assert [f"layers{n}" in inference for n in NUMBERS].count(True) == 2
+def test_log_mels(encoder, inference):
+    numbers = [number for number in NUMBERS if f"logmel{number}" in inference]
+    assert len(numbers) == 3
+    for number in numbers:
+        close(encoder.logmel(torch.from_numpy(inference[f"x{number}"])[None])[0], inference[f"logmel{number}"])
 
 
 @pytest.mark.parametrize("number", [0, 4])
@@ -71,15 +68,14 @@ def test_all_golden_clips_in_one_call(encoder, inference):
     close(encoder.scene(clips, RATE), np.stack([inference[f"emb{n}"].mean(axis=0) for n in NUMBERS]))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(
-    lengths=st.lists(st.integers(400, 60_000), min_size=1, max_size=6),
+    lengths=st.lists(st.integers(400, 40_000), min_size=1, max_size=5),
     batch_size=st.integers(1, 5),
     seed=st.integers(0, 100),
 )
-def test_company_does_not_matter(encoder, lengths, batch_size, seed):
-    random = np.random.default_rng(seed)
-    clips = [(0.1 * random.standard_normal(length)).astype(np.float32) for length in lengths]
+def test_vectors_do_not_depend_on_other_clips(encoder, lengths, batch_size, seed):
+    clips = [noise(length, seed + number) for number, length in enumerate(lengths)]
     scenes = encoder.scene(clips, RATE, batch_size=batch_size)
     frames, _ = encoder.frames(clips, RATE, batch_size=batch_size)
     assert len(frames) == len(scenes) == len(clips)
@@ -92,7 +88,7 @@ def test_company_does_not_matter(encoder, lengths, batch_size, seed):
 
 
 def test_a_batch_and_a_list_give_the_same(encoder):
-    batch = 0.1 * np.random.default_rng(0).standard_normal((3, 20_000)).astype(np.float32)
+    batch = noise(60_000).reshape(3, -1)
     close(encoder.scene(batch, RATE), encoder.scene(list(batch), RATE).numpy(), 1e-5)
     frames, times = encoder.frames(batch, RATE)
     assert frames.shape == (3, 8, 640)
@@ -109,41 +105,40 @@ def test_kinds_of_waveform(encoder):
         torch.from_numpy(samples),
         samples.astype(np.int32) * 65536,
         floats.astype(np.float64),
-        torch.from_numpy(floats),
         torch.from_numpy(floats)[None].requires_grad_(),
         [floats],
         (torch.from_numpy(floats),),
     ):
-        assert (encoder.scene(same, RATE) - expected).abs().max() <= 1e-6
-    assert not encoder.scene(torch.from_numpy(floats).requires_grad_(), RATE).requires_grad
+        found = encoder.scene(same, RATE)
+        assert (found - expected).abs().max() <= 1e-6
+        assert not found.requires_grad
 
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
 def test_other_rates_are_resampled(encoder, rate):
-    waveform = (0.1 * np.random.default_rng(0).standard_normal(rate * 2)).astype(np.float32)
+    waveform = noise(rate * 2)
     expected = encoder.scene(soxr.resample(waveform, rate, RATE), RATE)
     assert (encoder.scene(waveform, rate) - expected).abs().max() <= 1e-5
     assert (encoder.scene([waveform], rate) - expected).abs().max() <= 1e-5
 
 
 @pytest.mark.parametrize(
-    ("waveform", "message"),
+    ("waveform", "named"),
     [
-        (np.zeros(399, np.float32), "clip 0: .*shorter than one window"),
-        (np.zeros(0, np.float32), "clip 0: .*shorter than one window"),
-        ([np.zeros(8000, np.float32), np.zeros(20, np.float32)], "clip 1: .*shorter than one window"),
+        (np.zeros(399, np.float32), "clip 0"),
+        (np.zeros(0, np.float32), "clip 0"),
+        ([np.zeros(8000, np.float32), np.zeros(20, np.float32)], "clip 1"),
         (np.zeros((2, 2, 8000), np.float32), r"clip 0: .*\(2, 2, 8000\)"),
         ([np.zeros((2, 8000), np.float32)], r"clip 0: .*\(2, 8000\)"),
-        (np.full(8000, np.nan, np.float32), "clip 0: .*not finite"),
-        (np.append(np.zeros(7999), 1e300), "clip 0: .*too large to be sound .*1e\\+300.*first is sample 7999"),
-        ([np.zeros(8000, np.float32), np.full(8000, np.inf, np.float32)], "clip 1: .*not finite"),
+        (np.append(np.zeros(7999), 1e300), "clip 0: .*1e\\+300.*sample 7999"),
+        ([np.zeros(8000, np.float32), np.full(8000, np.inf, np.float32)], "clip 1"),
         (np.zeros(8000, bool), "clip 0: bool"),
         (np.zeros(8000, np.uint8), "clip 0: uint8"),
     ],
 )
-def test_what_is_refused(encoder, waveform, message):
+def test_unusable_clips_are_named(encoder, waveform, named):
     for call in (encoder.scene, encoder.frames):
-        with pytest.raises(AudioError, match=message):
+        with pytest.raises(AudioError, match=named):
             call(waveform, RATE)
 
 
@@ -152,34 +147,17 @@ def test_no_clips(encoder):
     assert encoder.scene([], RATE, layers="all").shape == (0, 3, 640)
 
 
-def test_logits_need_a_head(encoder):
-    with pytest.raises(ValueError, match="has no head"):
-        encoder.logits(np.zeros(8000, np.float32), RATE)
-
-
-def test_layers_that_are_not_there(encoder):
-    for layers in ([3], [-4]):
-        with pytest.raises(ValueError, match="layers must be 'all' or numbers below 3"):
-            encoder.scene(np.zeros(8000, np.float32), RATE, layers=layers)
-
-
-def test_softmax_only_where_classes_exclude_each_other():
-    network, head = Encoder(EncoderConfig(width=16, depth=1, heads=2, frames=32)), Tagger(16, 4)
-    noise = np.random.default_rng(0).standard_normal((2, 8000)).astype(np.float32)
-    several = Embedder(network, None, head, Card(exclusive=False))
-    one = Embedder(network, None, head, Card(exclusive=True))
-    logits = several.logits(noise, RATE)
-    close(several.probabilities(noise, RATE), (1 / (1 + np.exp(-logits.numpy()))), 1e-6)
-    close(one.probabilities(noise, RATE).sum(1), np.ones(2, np.float32), 1e-6)
+@pytest.mark.parametrize("layers", [[3], [-4]])
+def test_layers_that_are_not_there(encoder, layers):
+    with pytest.raises(ValueError, match="layers"):
+        encoder.scene(np.zeros(8000, np.float32), RATE, layers=layers)
 
 
 @pytest.mark.parametrize("clips", [1, 3, 4, 8])
 @pytest.mark.parametrize("chunks", [1, 2])
 def test_clips_that_end_with_a_full_chunk(encoder, clips, chunks):
     """Where a clip's last chunk fills the last batch, its end is known only after that batch was given out."""
-    config = encoder.logmel.config
-    samples = config.samples(chunks * encoder.encoder.config.frames)
-    waveforms = [np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32) for seed in range(clips)]
-    together = encoder.scene(waveforms, RATE)
-    for waveform, scene in zip(waveforms, together, strict=True):
+    samples = encoder.logmel.config.samples(chunks * encoder.config.frames)
+    waveforms = [noise(samples, seed) for seed in range(clips)]
+    for waveform, scene in zip(waveforms, encoder.scene(waveforms, RATE), strict=True):
         torch.testing.assert_close(encoder.scene(waveform, RATE)[0], scene, atol=1e-5, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""The front-end against librosa, the published code's spectrograms, and its own formula for frames."""
+"""The front-end against librosa, and its own formula for frames; golden spectrograms: test_embedder_golden."""
 
 import librosa
 import numpy as np
@@ -28,18 +28,10 @@ def test_spectrogram_equals_librosas():
         y=waveform, sr=16_000, n_fft=400, hop_length=160, window="hann", center=False, power=2.0,
         n_mels=80, fmin=50, fmax=8_000,
     )  # fmt: skip
-    expected = (np.log(power + 1.1920929e-07) + 7.056) / 4.193
-    found = LogMel()(torch.from_numpy(waveform)[None])[0]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-
-
-def test_spectrogram_equals_the_published_codes(golden):
-    archive = np.load(golden / "tiny_inference.npz")
-    names = [name for name in archive.files if name.startswith("logmel")]
-    assert len(names) == 3
-    for name in names:
-        waveform = torch.from_numpy(archive[name.replace("logmel", "x")])
-        np.testing.assert_allclose(LogMel()(waveform[None])[0], archive[name], atol=1e-4)
+    logarithm = np.log(power + 1.1920929e-07)
+    for mean, std in ((-7.056, 4.193), (2.0, 3.0)):
+        found = LogMel(LogMelConfig(mean=mean, std=std))(torch.from_numpy(waveform)[None])[0]
+        np.testing.assert_allclose(found, (logarithm - mean) / std, atol=1e-4)
 
 
 @given(samples=st.integers(400, 4_000))
@@ -53,35 +45,21 @@ def test_frames_follow_the_formula(samples):
 
 def test_less_than_a_window_has_no_frame():
     assert LogMelConfig().frames(399) == 0
-    with pytest.raises(ValueError, match="399 samples is shorter than one window"):
+    with pytest.raises(ValueError, match="399"):
         LogMel()(torch.zeros(1, 399))
 
 
-def test_mean_and_deviation_are_the_configurations():
-    waveform = torch.randn(1, 8_000)
-    plain = LogMel(LogMelConfig(mean=0.0, std=1.0))(waveform)
-    torch.testing.assert_close(LogMel(LogMelConfig(mean=2.0, std=3.0))(waveform), (plain - 2) / 3)
-
-
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("name", "value"),
     [
-        ({"hop": 0}, "logmel.hop must be between 1 and 400, not 0"),
-        ({"hop": 401}, "logmel.hop must be between 1 and 400, not 401"),  # sound between windows would not be seen
-        ({"window": 0}, "logmel.window must be between 1 and 65536, not 0"),
-        ({"window": 10**13}, "logmel.window must be between 1 and 65536, not 10000000000000"),
-        ({"sample_rate": 0}, "logmel.sample_rate must be between 1 and 1000000, not 0"),
-        ({"mels": 0}, "logmel.mels must be between 1 and 201, not 0"),
-        ({"mels": 208}, "logmel.mels must be between 1 and 201, not 208"),  # more than bins
-        ({"low": 9_000}, "logmel.low 9000 and logmel.high 8000.0 must be 0 ≤ low < high ≤ 8000, half of"),
-        ({"low": -1.0}, "logmel.low -1.0"),
-        ({"high": 8_001.0}, "logmel.high 8001.0"),
-        ({"sample_rate": 8_000}, "logmel.high 8000.0 must be 0 ≤ low < high ≤ 4000"),
-        ({"low": float("nan")}, "logmel.low nan"),
-        ({"mean": float("inf")}, "logmel.mean must be a finite number, not inf"),
-        ({"std": 0.0}, "logmel.std must be above 0 and finite, not 0.0"),
+        *(("hop", value) for value in (0, 401)),  # sound between windows would not be seen
+        *(("window", value) for value in (0, 10**13)),
+        *(("mels", value) for value in (0, 208)),  # more than bins
+        *(("low", value) for value in (9_000, -1.0, float("nan"))),
+        *(("sample_rate", value) for value in (0, 8_000)),  # half of which is below the highest band
+        *(("high", 8_001.0), ("mean", float("inf")), ("std", 0.0)),
     ],
 )
-def test_front_ends_that_make_no_sense_are_refused(change, message):
-    with pytest.raises(MatpacError, match=message):
-        LogMelConfig(**change)
+def test_impossible_front_ends_are_refused(name, value):
+    with pytest.raises(MatpacError, match=rf"logmel\.{name}"):
+        LogMelConfig(**{name: value})

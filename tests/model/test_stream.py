@@ -1,6 +1,7 @@
 """A stream of blocks gives what the whole waveform gives, at the same times, whatever the blocks are."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ import matpac
 from helpers.tiny_encoder import tiny
 from matpac import AudioError, MatpacError
 from matpac.audio import Resampler
-from matpac.model.stream import Stream, TimedFrames
+from matpac.model.vit import Encoder, EncoderConfig
 
 ENCODER = tiny()
 RATE = ENCODER.sample_rate
-CHUNK = ENCODER.logmel.config.samples(ENCODER.encoder.config.frames)
+PERIOD = ENCODER.config.frames * ENCODER.logmel.config.hop
+CHUNK = ENCODER.logmel.config.samples(ENCODER.config.frames)
 RATES = [8_000, 11_025, 16_000, 22_050, 44_100, 48_000]
 
 
@@ -34,10 +36,10 @@ def cut(waveform: np.ndarray, sizes: list[int]) -> Iterator[np.ndarray]:
         place, turn = place + size, turn + 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     rate=st.sampled_from(RATES) | st.integers(4_000, 50_000),
-    seconds=st.floats(0.03, 2.0),
+    seconds=st.floats(0.03, 1.2),
     sizes=st.lists(st.integers(0, 30_000), min_size=1, max_size=5).filter(lambda sizes: sum(sizes) > 300),
     layers=st.sampled_from([None, "all", [0], [-1, 0]]),
 )
@@ -48,51 +50,37 @@ def test_blocks_of_any_size_give_what_the_whole_gives(rate: int, seconds: float,
     parts = [stream.push(block) for block in cut(waveform, sizes)] + [stream.finish()]
     assert all(part.frames.shape[-2] == len(part.times) for part in parts)
     torch.testing.assert_close(torch.cat([part.frames for part in parts], -2), expected[0], atol=1e-5, rtol=0)
-    assert isinstance(times, torch.Tensor)
-    assert torch.equal(torch.cat([part.times for part in parts]), times)
-
-
-def test_single_samples() -> None:
-    waveform = noise(CHUNK + 500)
-    found = list(matpac.stream(ENCODER, RATE, cut(waveform, [1])))
-    expected, _ = ENCODER.frames(waveform, RATE)
-    assert [len(part.times) for part in found] == [2, 1]
-    torch.testing.assert_close(torch.cat([part.frames for part in found]), expected[0], atol=1e-5, rtol=0)
+    assert torch.cat([part.times for part in parts]).equal(torch.as_tensor(times))
 
 
 def test_frames_come_as_soon_as_their_chunk_is_complete_and_not_before() -> None:
     stream = matpac.stream(ENCODER, RATE)
-    period = ENCODER.encoder.config.frames * ENCODER.logmel.config.hop
-    assert (stream.latency, stream.period) == (CHUNK / RATE, period / RATE)
-    waveform = noise(CHUNK + 3 * period)
-    assert not len(stream.push(waveform[: CHUNK - 1]).times)
-    ends = [CHUNK, CHUNK + period - 1, CHUNK + period, CHUNK + 3 * period]
-    pushed = [waveform[start:end] for start, end in zip([CHUNK - 1, *ends], ends, strict=False)]
-    assert [len(stream.push(block).times) for block in pushed] == [2, 0, 2, 4]
+    assert (stream.latency, stream.period) == (CHUNK / RATE, PERIOD / RATE)
+    waveform = noise(CHUNK + 3 * PERIOD)
+    ends = [0, CHUNK - 1, CHUNK, CHUNK + PERIOD - 1, CHUNK + PERIOD, CHUNK + 3 * PERIOD]
+    blocks = [waveform[start:end] for start, end in pairwise(ends)]
+    assert [len(stream.push(block).times) for block in blocks] == [0, 2, 0, 2, 4]
     assert stream.finish().frames.shape == (0, ENCODER.width)
-
-
-def test_the_papers_latency() -> None:
-    stream = matpac.stream(tiny_of_608(), 16_000)
-    assert (stream.latency, stream.period) == (6.095, 6.08)
-
-
-def tiny_of_608() -> matpac.Embedder:
-    from matpac.model.vit import Encoder, EncoderConfig
-
-    return matpac.Embedder(Encoder(EncoderConfig(width=16, depth=1, heads=2)))
+    papers = matpac.stream(matpac.Embedder(Encoder(EncoderConfig(width=16, depth=1, heads=2))), 16_000)
+    assert (papers.latency, papers.period) == (6.095, 6.08)
 
 
 @pytest.mark.parametrize("rate", [RATE, 44_100])
 def test_kinds_of_blocks(rate: int) -> None:
     samples = (3000 * np.random.default_rng(0).standard_normal(2 * rate)).astype(np.int16)
     floats = (samples / 32768).astype(np.float32)
-    expected = torch.cat([part.frames for part in matpac.stream(ENCODER, rate, cut(floats, [999]))])
-    for same in (samples, samples.astype(np.int32) * 65536, floats.astype(np.float64)):
-        found = torch.cat([part.frames for part in matpac.stream(ENCODER, rate, cut(same, [5000]))])
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    found = torch.cat([part.frames for part in matpac.stream(ENCODER, rate, torch.from_numpy(floats).split(700))])
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+    def frames(blocks) -> torch.Tensor:
+        return torch.cat([part.frames for part in matpac.stream(ENCODER, rate, blocks)])
+
+    expected = frames(cut(floats, [999]))
+    for same in (
+        cut(samples, [5000]),
+        cut(samples.astype(np.int32) * 65536, [5000]),
+        cut(floats.astype(np.float64), [5000]),
+        torch.from_numpy(floats).split(7000),
+    ):
+        torch.testing.assert_close(frames(same), expected, atol=1e-5, rtol=0)
 
 
 def test_as_a_context_the_last_frames_are_kept() -> None:
@@ -104,15 +92,10 @@ def test_as_a_context_the_last_frames_are_kept() -> None:
     assert (len(first.times), len(last.times)) == (2, 2)
     with pytest.raises(MatpacError, match="has ended"):
         stream.push(waveform)
-
-    def fails() -> None:
-        with stream:
-            raise KeyboardInterrupt
-
     stream = matpac.stream(ENCODER, RATE)
-    with pytest.raises(KeyboardInterrupt):
-        fails()
-    with pytest.raises(MatpacError, match="left by an error"):
+    with pytest.raises(KeyboardInterrupt), stream:
+        raise KeyboardInterrupt
+    with pytest.raises(MatpacError, match="by an error"):
         stream.finish()
 
 
@@ -124,49 +107,43 @@ def test_empty_blocks_are_nothing() -> None:
     assert stream.finish().frames.shape == (2, 1, ENCODER.width)
 
 
-def test_too_little_sound_is_an_error_as_for_a_clip() -> None:
-    for rate, samples, said in ((RATE, 399, "24.9 ms"), (48_000, 0, "0.0 ms"), (8_000, 100, "12.5 ms")):
-        stream = matpac.stream(ENCODER, rate)
-        stream.push(noise(samples))
-        with pytest.raises(AudioError, match=f"stream: {said} of sound is shorter than one window"):
-            stream.finish()
+@pytest.mark.parametrize(
+    ("rate", "samples", "length"), [(RATE, 399, "24.9"), (48_000, 0, "0.0"), (8_000, 100, "12.5")]
+)
+def test_too_little_sound_is_an_error_as_for_a_clip(rate: int, samples: int, length: str) -> None:
+    stream = matpac.stream(ENCODER, rate)
+    stream.push(noise(samples))
+    with pytest.raises(AudioError, match=f"stream: {length} ms"):
+        stream.finish()
 
 
 @pytest.mark.parametrize(
-    ("block", "said"),
-    [
-        (np.full(10, np.nan, np.float32), "block 1: holds values that are not finite"),
-        (np.zeros((2, 10), np.float32), r"block 1: shape \(2, 10\)"),
-        (np.zeros(10, np.uint8), "block 1: uint8"),
-    ],
+    "block", [np.full(10, np.nan, np.float32), np.zeros((2, 10), np.float32), np.zeros(10, np.uint8)]
 )
-def test_a_bad_block_is_named_and_the_stream_goes_on(block: np.ndarray, said: str) -> None:
+def test_a_bad_block_is_named_and_the_stream_continues(block: np.ndarray) -> None:
     waveform = noise(9_000)
     stream = matpac.stream(ENCODER, RATE)
     stream.push(waveform[:1_000])
-    with pytest.raises(AudioError, match=said):
+    with pytest.raises(AudioError, match="block 1: "):
         stream.push(block)
-    parts = [stream.push(waveform[1_000:]), stream.finish()]
-    expected, _ = ENCODER.frames(waveform, RATE)
-    torch.testing.assert_close(torch.cat([part.frames for part in parts]), expected[0], atol=1e-5, rtol=0)
+    frames = torch.cat([stream.push(waveform[1_000:]).frames, stream.finish().frames])
+    torch.testing.assert_close(frames, ENCODER.frames(waveform, RATE)[0][0], atol=1e-5, rtol=0)
 
 
-def test_what_is_refused() -> None:
+def test_unusable_arguments() -> None:
     with pytest.raises(MatpacError, match="no blocks"):
         next(iter(matpac.stream(ENCODER, RATE)))
-    for rate in (0, -1):
-        with pytest.raises(ValueError, match="rates are positive"):
-            matpac.stream(ENCODER, rate)
-    with pytest.raises(ValueError, match="layers must be"):
+    with pytest.raises(ValueError, match="-1"):
+        matpac.stream(ENCODER, -1)
+    with pytest.raises(ValueError, match="layers"):
         matpac.stream(ENCODER, RATE, layers=[2])
 
 
 def test_nothing_of_the_past_is_held() -> None:
     """Samples that a stream holds: less than a chunk, however much has passed."""
-    stream = Stream(ENCODER, RATE)
+    stream = matpac.stream(ENCODER, RATE)
     for seed in range(20):
-        found = stream.push(noise(7_000, seed))
-        assert isinstance(found, TimedFrames)
+        stream.push(noise(7_000, seed))
     held = [value for value in vars(stream._cutter).values() if isinstance(value, np.ndarray)]
     assert sum(len(samples) for samples in held) <= CHUNK
     assert not any(isinstance(value, (list, dict)) for value in vars(stream).values())
@@ -179,8 +156,7 @@ def test_nothing_of_the_past_is_held() -> None:
     sizes=st.lists(st.integers(0, 9_000), min_size=1, max_size=4).filter(lambda sizes: sum(sizes) > 50),
 )
 def test_resampled_blocks_are_the_resampled_whole(rates: tuple[int, int], samples: int, sizes: list[int]) -> None:
-    resampler = Resampler(*rates)
-    waveform = noise(samples)
+    resampler, waveform = Resampler(*rates), noise(samples)
     found = np.concatenate([*map(resampler.push, cut(waveform, sizes)), resampler.finish()])
     expected = soxr.resample(waveform, *rates) if samples else waveform
     assert len(found) == len(expected)

@@ -87,23 +87,14 @@ def test_start_is_xavier():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"mels": 81}, "mels must be a positive multiple of 16, not 81"),
-        ({"frames": 100}, "frames must be a positive multiple of 16, not 100"),
-        ({"width": 66}, "width 66 must divide by 4"),
-        ({"depth": 0}, "encoder.depth must be at least 1, not 0"),
-        ({"heads": 0}, "encoder.heads must be at least 1, not 0"),
-        ({"width": -4}, "encoder.width must be at least 1, not -4"),
-    ],
+    ("name", "value"), [("mels", 81), ("frames", 100), ("width", 66), ("width", -4), ("depth", 0), ("heads", 0)]
 )
-def test_impossible_sizes_are_refused(change, message):
-    with pytest.raises(MatpacError, match=message):
-        EncoderConfig(**change)
+def test_impossible_sizes_are_refused(name, value):
+    with pytest.raises(MatpacError, match=rf"{name}.* {value}"):
+        EncoderConfig(**{name: value})
 
 
-def test_input_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="64 bands × 96 frames does not fit"):
-        Encoder(SMALL)(torch.zeros(1, 64, 96))
-    with pytest.raises(ValueError, match="80 bands × 112 frames does not fit"):
-        Encoder(SMALL)(torch.zeros(1, 80, 112))
+@pytest.mark.parametrize(("mels", "frames"), [(64, 96), (80, 112)])
+def test_input_that_does_not_fit_is_refused(mels, frames):
+    with pytest.raises(ValueError, match=f"{mels} bands × {frames} frames"):
+        Encoder(SMALL)(torch.zeros(1, mels, frames))
