@@ -227,7 +227,7 @@ def make_audioset(root: Path, unbalanced: bool = True) -> list[str]:
 
 
 def make_audioset20k(root: Path) -> list[str]:
-    """The same with the unbalanced set beside it, which is not looked at."""
+    """The same with the unbalanced set beside it, which is not used."""
     return [path for path in make_audioset(root) if "unb" not in path]
 
 

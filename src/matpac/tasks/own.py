@@ -16,7 +16,7 @@ PART_NAMES = {
     **{"train": "train", "training": "train", "test": "test", "testing": "test"},
     **{"valid": "valid", "validation": "valid", "val": "valid"},
 }
-"""Names of parts that people use, in lower case, and ours."""
+"""Names of parts that people use, in lower case, and the name of the part."""
 
 
 def read_folder(root: Path) -> Task:
