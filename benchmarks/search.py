@@ -21,12 +21,11 @@ from lancedb import index
 from rates import machine
 
 from matpac.quickstart.synthetic.corpus import CorpusConfig, plan, render_clip
-from matpac.search.approximate import NEAREST, approximate_of, keep_up
-from matpac.search.database import Settings, SoundDatabase
+from matpac.search.database import INDEX, DatabaseSettings, SoundDatabase
 from matpac.search.encoder import open_embedder
 from matpac.search.writer import DatabaseWriter, writing
 
-SOUNDS, QUERIES = 200, 40
+SOUNDS, QUERIES, NEAREST = 200, 40, 10
 NOISE = 0.5
 BATCH = 5_000
 OTHERS = ("IvfSq", "IvfPq", "HnswSq")
@@ -71,23 +70,21 @@ def rows(first: int, vectors: np.ndarray) -> pa.Table:
     )
 
 
-def compare(
-    database: SoundDatabase, queries: np.ndarray, approximate: tuple[int, int]
-) -> tuple[float, float, float]:
+def compare(database: SoundDatabase, queries: np.ndarray) -> tuple[float, float, float]:
     """Median seconds of exact and approximate search, and recall@10."""
 
-    def ask(query: np.ndarray, how: tuple[int, int] | None) -> tuple[float, set[str]]:
+    def ask(query: np.ndarray, approximate: bool) -> tuple[float, set[str]]:
         began = time.perf_counter()
-        found = database.nearest(query, NEAREST, how).select(["path", "_distance"]).to_list()
+        found = database.nearest(query, NEAREST, approximate).select(["path", "_distance"]).to_list()
         return time.perf_counter() - began, {row["path"] for row in found}
 
-    ask(queries[0], None)
-    ask(queries[0], approximate)
+    ask(queries[0], False)
+    ask(queries[0], True)
     exact, near, recall = [], [], []
     for query in queries:
-        seconds, wanted = ask(query, None)
+        seconds, wanted = ask(query, False)
         exact.append(seconds)
-        seconds, found = ask(query, approximate)
+        seconds, found = ask(query, True)
         near.append(seconds)
         recall.append(len(wanted & found) / NEAREST)
     return statistics.median(exact), statistics.median(near), statistics.mean(recall)
@@ -95,7 +92,7 @@ def compare(
 
 def fill(writer: DatabaseWriter, source: Source, real: np.ndarray, count: int) -> float:
     """Write the rows; seconds that it took."""
-    writer.create(Settings("made up", "0", real.shape[1]))
+    writer.create(DatabaseSettings("made up", "0", real.shape[1]))
     seconds = 0.0
     for first in range(0, count, BATCH):
         table = rows(first, source.like(real, min(BATCH, count - first)))
@@ -114,25 +111,19 @@ def timed(call: Callable[[], object]) -> float:
 
 def measure(path: Path, source: Source, real: np.ndarray, queries: np.ndarray, count: int, every: bool) -> None:
     """Fill a database, train, ask, and print it."""
-    with writing(path, lambda: None) as writer:
+    with writing(path) as writer:
         seconds = fill(writer, source, real, count)
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         print(f"{count:,} vectors of {real.shape[1]}: written in {seconds:.1f} s, {size / 2**20:.0f} MiB")
-        whole = timed(lambda: keep_up(writer, 0))
-        found = approximate_of(writer.database)
-        assert found is not None
-        print(f"{found}; {whole:.1f} s with merging and measuring")
+        table = writer.database.table
+        table.optimize()
         print(f"{'index':8} {'trained':>8} {'exact':>10} {'search':>9} {'ratio':>6} {'recall@10':>9}")
-
-        def tell(name: str, trained: float) -> None:
-            exact, near, recall = compare(writer.database, queries, (found.cells, found.refine))
+        for name in ("IvfRq", *(OTHERS if every else ())):
+            kind = getattr(index, name)(distance_type="cosine")
+            trained = timed(lambda kind=kind: table.create_index("vector", config=kind, replace=True, name=INDEX))
+            exact, near, recall = compare(writer.database, queries)
             times = f"{trained:6.1f} s {1000 * exact:7.1f} ms {1000 * near:6.1f} ms"
             print(f"{name:8} {times} {exact / near:6.0f} {recall:9.3f}", flush=True)
-
-        tell("IvfRq", found.seconds)
-        for name in OTHERS if every else ():
-            kind = getattr(index, name)(distance_type="cosine")
-            tell(name, timed(lambda kind=kind: writer.create_index(kind)))
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ def main(encoder: str, folder: str, query: str, database: str) -> None:
     done = index_sounds([folder], database, encoder, IndexOptions(window=2.0, hop=1.0, tags="folder"))
     print(f"{done.added} files added, {done.changed} changed, {done.removed} vanished, {done.unchanged} unchanged")
     print(f"{done.files} files as {done.rows} {done.settings.rows}")
-    for item in done.left_out:
-        print(f"left out: {item.path}: {item.reason}")
+    for item in done.skipped:
+        print(f"skipped: {item.path}: {item.reason}")
 
     searcher = Searcher(database)  # opens the encoder once, for any number of queries
     print(f"like {query}:")

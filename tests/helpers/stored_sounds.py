@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from helpers.sound_files import write_sound
-from matpac.search.database import Settings, SoundDatabase
+from matpac.search.database import DatabaseSettings, SoundDatabase
 from matpac.search.writer import DatabaseWriter, writing
 
 
@@ -44,12 +44,12 @@ def rows_of(names: Sequence[str], vectors: np.ndarray, duration: float = 1.0) ->
 def fill(writer: DatabaseWriter, vectors: np.ndarray, first: int = 0) -> None:
     """Sounds named by their numbers; the table is made where it is not there."""
     if writer.found is None:
-        writer.create(Settings("none", "0", vectors.shape[1]))
+        writer.create(DatabaseSettings("none", "0", vectors.shape[1]))
     writer.replace(rows_of([f"/sounds/{first + number}.wav" for number in range(len(vectors))], vectors))
 
 
 def stored(path: Path, vectors: np.ndarray) -> SoundDatabase:
     """A new database of these vectors."""
-    with writing(path, lambda: None) as writer:
+    with writing(path) as writer:
         fill(writer, vectors)
         return writer.database

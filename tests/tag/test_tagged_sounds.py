@@ -1,17 +1,13 @@
-"""Files to names: as one waveform at a time gives them, in order, in flat memory, open about what is left out."""
+"""Files to names: as one waveform at a time gives them, in order, in flat memory, naming what is skipped."""
 
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from helpers.named_sounds import RATE, knowing, write
 from helpers.sound_files import make_mixed_folder
 from helpers.tiny_encoder import tiny
-from matpac import AudioError, MatpacError, read
-from matpac.audio import read_ahead
+from matpac import MatpacError, read
 from matpac.model.embedder import Embedder
 from matpac.tag.sounds import TaggedSound, TaggedSounds, TagOptions
 from matpac.tag.timeline import TimelineConfig, timeline
@@ -60,10 +56,7 @@ def test_tags_are_those_of_one_at_a_time(files, encoder, batch_size):
         assert sound.segments == []
         assert sound.tags[0].label == expected.label
         assert sound.tags[0].probability == pytest.approx(expected.probability, abs=1e-5)
-    assert [Path(item.path).name for item in sounds.left_out] == ["text.wav", "click.wav", "cut.flac"]
-    assert [item.reason[:20] for item in sounds.left_out] == [
-        "not a sound file tha", "20.0 ms of sound is ", "damaged or cut short"
-    ]  # fmt: skip
+    assert [Path(item.path).name for item in sounds.skipped] == ["text.wav", "click.wav", "cut.flac"]
 
 
 def test_tags_over_a_threshold(files, encoder):
@@ -86,53 +79,7 @@ def test_timelines_are_those_of_one_at_a_time(files, encoder, batch_size):
     assert [part.label for part in found[0].segments] == ["tone"]
     assert len(found[2].segments) > 1
     assert found[3].segments == []
-    assert len(sounds.left_out) == 3
-
-
-def test_long_files_come_by_blocks(files, encoder, monkeypatch):
-    whole, _ = tagged(files, encoder, TIMELINE)
-    streamed, real = [], read_ahead.blocks
-
-    def in_short_blocks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
-        streamed.append(path.name)
-        return real(path, seconds=0.3, sample_rate=sample_rate)
-
-    monkeypatch.setattr(read_ahead, "LONG_SECONDS", 1.0)
-    monkeypatch.setattr(read_ahead, "blocks", in_short_blocks)
-    by_blocks, sounds = tagged(files, encoder, TIMELINE)
-    assert {"a.wav", "b.flac", "c.wav"} <= set(streamed)
-    assert len(sounds.left_out) == 3
-    for one, other in zip(whole, by_blocks, strict=True):
-        assert [(part.label, part.start, part.end) for part in one.segments] == [
-            (part.label, part.start, part.end) for part in other.segments
-        ]
-        assert one.duration == other.duration
-
-
-def test_a_file_that_breaks_in_the_middle_is_left_out_alone(files, encoder, monkeypatch):
-    real = read_ahead.blocks
-
-    def breaks(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
-        for number, block in enumerate(real(path, seconds=0.3, sample_rate=sample_rate)):
-            if path.name == "c.wav" and number == 6:
-                raise AudioError(f"{path}: damaged at 1.80 s")
-            yield block
-
-    monkeypatch.setattr(read_ahead, "LONG_SECONDS", 1.0)
-    monkeypatch.setattr(read_ahead, "blocks", breaks)
-    for options in (TIMELINE, TagOptions()):
-        found, sounds = tagged(files, encoder, options)
-        assert [sound.path.name for sound in found] == ["a.wav", "b.flac", "d.ogg"]
-        assert ("c.wav", "damaged at 1.80 s") in {(Path(item.path).name, item.reason) for item in sounds.left_out}
-
-
-def test_no_thread_is_left_where_the_caller_stops(files, encoder):
-    before = threading.active_count()
-    for options in (TIMELINE, TagOptions()):
-        sounds = iter(TaggedSounds(files, encoder, options))
-        next(sounds)
-        sounds.close()
-        assert threading.active_count() == before
+    assert len(sounds.skipped) == 3
 
 
 def test_what_cannot_be_asked(files):
@@ -142,5 +89,3 @@ def test_what_cannot_be_asked(files):
         TagOptions(top=0)
     with pytest.raises(MatpacError, match=r"threshold -0\.1"):
         TagOptions(threshold=-0.1)
-    with pytest.raises(MatpacError, match="a batch of 0 chunks"):
-        TagOptions(batch_size=0)

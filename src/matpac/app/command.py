@@ -1,4 +1,4 @@
-"""`matpac app`: parse, load, serve."""
+"""`matpac app`: a page in the browser."""
 
 import os
 import signal
@@ -8,80 +8,82 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from matpac.command_line import Parser
 from matpac.errors import MatpacError
-from matpac.machine import choose_device
-
-DESCRIPTION = """A page in the browser to listen and look with an encoder: tags over time, which moments are alike,
-two sounds compared; and with a database of matpac index: search by a sound, and a map that plays what is clicked.
-
-  matpac app
-  matpac app --encoder matpac++-audioset-tagger
-  matpac app --encoder runs/mine --database sounds.lance
-
-It is served to this machine alone, and nothing leaves it. --host 0.0.0.0 lets others on the network use it, and
-hear every sound of the database.
-Exit code: 0 when it was ended by Ctrl-C or SIGTERM, 2 for an error."""
 
 DEFAULT = "tiny"
-"""Encoder where none is named and no database remembers one: it comes with the package."""
+"""Encoder if none is named and no database stores one; default; it comes with the package."""
 
 HOST, PORT = "127.0.0.1", 7860
-"""This machine alone; Gradio's own port."""
+"""This machine only; Gradio's own port."""
 
 LARGEST = "500mb"
-"""Of an upload: ten minutes of uncompressed stereo at 96 kHz and 24 bits are 350 MB; ours."""
+"""Largest upload; default; ten minutes of uncompressed stereo at 96 kHz and 24 bits take 350 MB."""
 
 
-def run_app(arguments: list[str]) -> int:
-    """Parse, load and serve until Ctrl-C; returns the exit code."""
-    parser = Parser("app", DESCRIPTION)
-    parser.add_argument(
-        "--encoder",
-        help="tiny (comes with matpac), a published name, a file, a run folder, or hub:owner/name (default: the "
-        f"database's, or {DEFAULT})",
-    )
-    parser.add_argument("--database", help="a folder that matpac index made")
-    parser.add_argument("--host", default=HOST, help=f"address to serve (default: {HOST}, this machine alone)")
-    parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}")
-    parser.add_argument("--browser", action="store_true", help="open it in a browser")
-    parser.add_argument("--longest", type=float, help="seconds of a sound that it takes (default: 600)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, mps, or auto")
-    options = parser.parse_args(arguments)
-    if options.longest is not None and not options.longest > 0:
-        raise MatpacError(f"--longest {options.longest:g}: seconds above 0 are needed")
-    if not 0 < options.port < 65_536:
-        raise MatpacError(f"--port {options.port}: a number from 1 to 65535 is needed")
-    require_own(options.host)
+def app(
+    *,
+    encoder: str | None = None,
+    database: str | None = None,
+    host: str = HOST,
+    port: int = PORT,
+    browser: bool = False,
+    longest: float = 600.0,
+    device: str = "auto",
+) -> int:
+    """Serve a page in the browser: tags of a sound over time, its similar moments, two sounds compared.
 
+      matpac app
+      matpac app --encoder matpac++-audioset-tagger
+      matpac app --encoder runs/mine --database sounds.lance
+
+    With a database of matpac index also: search by a sound, and a map that plays what is clicked. The page is served
+    to this machine only, and nothing leaves it. --host 0.0.0.0 lets others on the network use it, and hear every
+    sound of the database.
+    Exit code: 0 when it was ended by Ctrl-C or SIGTERM, 2 for an error.
+
+    Args:
+        encoder: tiny (comes with matpac), a published name, a file, a run folder, or hub:owner/name (default: the
+            database's, or tiny)
+        database: a folder that matpac index made
+        host: address to serve; 127.0.0.1 is this machine only
+        port: port to serve
+        browser: open the page in a browser
+        longest: longest sound that the page takes, in seconds
+        device: cpu, cuda, mps, or auto
+    """
+    if not longest > 0:
+        raise MatpacError(f"--longest {longest:g}: give seconds above 0")
+    if not 0 < port < 65_536:
+        raise MatpacError(f"--port {port}: give a number from 1 to 65535")
+    require_own(host)
     require_gradio()
     from matpac.files.load import load
+    from matpac.machine import choose_device
     from matpac.search.query import Searcher
 
-    device = choose_device(options.device)
-    searcher = Searcher(options.database, device=device) if options.database else None
-    if options.encoder is not None:
-        embedder = load(options.encoder, device)
+    where = choose_device(device)
+    searcher = Searcher(database, device=where) if database else None
+    if encoder is not None:
+        embedder = load(encoder, where)
     else:
-        embedder = load(DEFAULT, device) if searcher is None else searcher.embedder
+        embedder = load(DEFAULT, where) if searcher is None else searcher.embedder
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before its import: nothing leaves this machine
-    from matpac.app.listening import LONGEST
     from matpac.app.page import App, build
 
     ended = Event()
     for number in (signal.SIGINT, signal.SIGTERM):  # asked for, since a shell's background job ignores Ctrl-C
         signal.signal(number, lambda *_: ended.set())
-    page = build(App(embedder, searcher, options.longest or LONGEST))
-    sounds = f"; {Path(options.database).name}: {searcher.database.count():,} rows" if searcher else ""
-    serve(page, options.host, options.port, options.browser)
-    print(f"http://{options.host}:{options.port}  ({embedder.card.name}{sounds}; Ctrl-C ends it)", flush=True)
+    page = build(App(embedder, searcher, longest))
+    sounds = f"; {Path(database).name}: {searcher.database.count():,} rows" if database and searcher else ""
+    serve(page, host, port, browser)
+    print(f"http://{host}:{port}  ({embedder.card.name}{sounds}; Ctrl-C ends it)", flush=True)
     ended.wait()
     page.close(verbose=False)
     return 0
 
 
 def serve(page: Any, host: str = HOST, port: int = PORT, browser: bool = False) -> None:
-    """Serve a page of `build` from a thread. Raises MatpacError where the port is taken."""
+    """Serve a page of `build` from a thread. Raises MatpacError if the port is in use."""
     import gradio as gr
 
     try:
@@ -98,24 +100,24 @@ def serve(page: Any, host: str = HOST, port: int = PORT, browser: bool = False) 
             theme=gr.themes.Base(),
         )
     except OSError as error:
-        reason = str(error).split(". ")[0]  # the rest is for those who program Gradio
+        reason = str(error).split(". ")[0]  # the rest is for programmers of Gradio
         raise MatpacError(f"{host}:{port}: {reason}; is it in use? Try --port {port + 1}") from error
 
 
 def require_own(host: str) -> None:
-    """Raise a MatpacError where an address is none of this machine's."""
+    """Raise a MatpacError if an address is not one of this machine's."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as tried:
             tried.bind(address)
     except (OSError, UnicodeError) as error:
         raise MatpacError(
-            f"--host {host}: no address of this machine ({error}); {HOST} is this machine alone, "
+            f"--host {host}: not an address of this machine ({error}); {HOST} is this machine only, "
             "0.0.0.0 all of its addresses"
         ) from error
 
 
 def require_gradio() -> None:
-    """Raise a MatpacError where it is not installed."""
+    """Raise a MatpacError if Gradio is not installed."""
     if find_spec("gradio") is None:
         raise MatpacError("the app needs Gradio: pip install 'matpac[app]'")

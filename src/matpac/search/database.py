@@ -1,6 +1,6 @@
 """The database of sounds: a folder with one LanceDB table, whose rows are sounds or windows of them.
 
-What made the vectors stands in the table's schema, so that the two cannot part.
+What made the vectors is kept in the table's schema, so that the two cannot be separated.
 """
 
 import json
@@ -24,32 +24,36 @@ if TYPE_CHECKING:
 TABLE = "sounds"
 LOCK = "writer.lock"
 METADATA = b"matpac"
-"""Under it stand the settings, as JSON, in the metadata of the table's schema."""
+"""Key of the settings, as JSON, in the metadata of the table's schema."""
 
 COLUMNS = ("path", "start", "end", "duration", "size", "modified", "tags")
-"""Of a row, beside its vector: file, place in it and length of it in s; bytes and time of change in ns."""
+"""Columns beside the vector: file, place in it and its length in s; size in bytes and modification time in ns."""
 
 INDEX = "vector_idx"
-"""LanceDB's name for the index of vectors."""
+"""Name of the index of vectors."""
+
+CELLS, REFINE = 20, 10
+"""Cells of an approximate search, LanceDB's own number, and candidates compared by their vectors for every match:
+recall@10 is 1.000 for 100,000 vectors (benchmarks/search.py, docs/search.md)."""
 
 PATHS_AT_ONCE = 1_000
-"""Names in one condition: tens of kilobytes of SQL; ours."""
+"""Names in one condition; default; tens of kilobytes of SQL."""
 
 
 class SearchError(MatpacError):
-    """A database, or what was asked of it, that can't be used; the message names it and tells the way out."""
+    """A database or a query that can't be used; the message names it and the way out."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class DatabaseSettings:
     """What made all vectors of a database.
 
     Args:
-        encoder: as `matpac.probe.encoders.open_encoder` takes it, from any folder.
+        encoder: its name for `matpac.open_encoder`, valid in any working directory.
         key: SHA-256 of its weights and settings (`Embedder.key`).
         width: of a vector.
-        window: seconds that a row spans; None for a row a sound.
-        hop: seconds from one window's start to the next one's.
+        window: seconds that a row spans; None for one row per sound.
+        hop: seconds from the start of one window to that of the next.
     """
 
     encoder: str
@@ -70,34 +74,33 @@ class Settings:
 
 
 class SoundDatabase:
-    """An open database; reads see what was written last, by whatever process."""
+    """An open database; it sees what any process has written."""
 
-    def __init__(self, path: Path, table: Any, settings: Settings):
+    def __init__(self, path: Path, table: Any, settings: DatabaseSettings):
         self.path, self.table, self.settings = path, table, settings
 
     @classmethod
     def open(cls, path: str | Path) -> "SoundDatabase":
-        """A database that is there.
+        """An existing database.
 
         Raises:
-            SearchError: none there, or not one that `matpac index` made.
+            SearchError: there is none, or not one that `matpac index` made.
         """
         path = Path(path).expanduser()
         found = cls.find(path)
         if found is None:
             raise SearchError(
-                f"{path}: no database of sounds there; make one: matpac index FOLDER --encoder NAME --database "
-                f"{path}"
+                f"{path}: no database of sounds; make one: matpac index FOLDER --encoder NAME --database {path}"
             )
         return found
 
     @classmethod
     def find(cls, path: Path) -> "SoundDatabase | None":
-        """As `open`; None where there is none."""
-        require_ours(path)
+        """As `open`; None if there is none."""
+        require_database(path)
         if not (path / f"{TABLE}.lance").is_dir():
             return None
-        with told(path):
+        with named_errors(path):
             connection = import_lancedb().connect(path, read_consistency_interval=timedelta(0))
             try:
                 table = connection.open_table(TABLE)
@@ -108,12 +111,12 @@ class SoundDatabase:
             return cls(path, table, _read_settings(path, table.schema))
 
     def count(self, where: str | None = None) -> int:
-        """Rows, or those that a condition in SQL holds for."""
+        """Number of rows, or of those that meet a condition in SQL."""
         return self.table.count_rows(where)
 
     def files(self) -> dict[str, FileState]:
         """All files by their paths."""
-        with told(self.path):  # every file has one row that starts at 0
+        with named_errors(self.path):  # every file has one row that starts at 0
             rows = self.table.search().where("start = 0").select(["path", "size", "modified", "tags"]).limit(None)
             return {
                 row["path"]: FileState(row["size"], row["modified"], tuple(row["tags"]))
@@ -122,18 +125,18 @@ class SoundDatabase:
             }
 
     def mixed(self) -> set[str]:
-        """Files whose windows have not all the same tags."""
+        """Files whose windows differ in their tags."""
         if self.settings.windows is None:
             return set()
         first: dict[str, list[str]] = {}
-        with told(self.path):
+        with named_errors(self.path):
             batches = self.table.search().select(["path", "tags"]).limit(None).to_batches()
             rows = (row for batch in batches for row in batch.to_pylist())
             return {row["path"] for row in rows if first.setdefault(row["path"], row["tags"]) != row["tags"]}
 
     def vectors(self, paths: Sequence[str] | None = None, batch_rows: int = 8_192) -> "Iterator[pa.RecordBatch]":
-        """Batches of path, start, tags, vector and _rowid: of all rows, or of those of some files."""
-        with told(self.path):
+        """Batches of path, start, tags, vector and _rowid, of all rows or of those of some files."""
+        with named_errors(self.path):
             for where in [None] if paths is None else conditions(paths):
                 rows = (
                     self.table.search().select(["path", "start", "tags", "vector"]).with_row_id(True).limit(None)
@@ -142,37 +145,35 @@ class SoundDatabase:
 
     def take(self, places: Sequence[int]) -> "pa.Table":
         """Rows by their place in the table, with _rowid."""
-        with told(self.path):
+        with named_errors(self.path):
             return self.table.take_offsets(list(places)).with_row_id().to_arrow()
 
-    def nearest(self, vector: Float32[np.ndarray, " width"], top: int, approximate: tuple[int, int] | None) -> Any:
-        """LanceDB's query for the nearest rows by cosine distance: exact, or in so many cells at least and with
-        so many candidates for every row computed anew."""
+    def nearest(self, vector: Float32[np.ndarray, " width"], top: int, approximate: bool) -> Any:
+        """LanceDB's query for the nearest rows by cosine distance, exact or with the index of vectors."""
         query = self.table.search(vector, vector_column_name="vector").distance_type("cosine").limit(top)
-        if approximate is None:
+        if not approximate:
             return query.bypass_vector_index()
-        cells, refine = approximate
-        return query.minimum_nprobes(cells).maximum_nprobes(0).refine_factor(refine)  # 0: until there are `top`
+        return query.minimum_nprobes(CELLS).maximum_nprobes(0).refine_factor(REFINE)  # 0: until there are `top`
 
     def fragments(self) -> int:
-        """Files that the table consists of."""
-        with told(self.path):
+        """Number of small files that the table consists of."""
+        with named_errors(self.path):
             return self.table.stats()["fragment_stats"]["num_small_fragments"]
 
     def unindexed(self) -> int:
-        """Rows that wait outside the index of vectors: of all, where there is none."""
-        with told(self.path):
+        """Number of rows outside the index of vectors; all of them if there is none."""
+        with named_errors(self.path):
             statistics = self.table.index_stats(INDEX)
             return self.count() if statistics is None else statistics.num_unindexed_rows
 
-    def note(self) -> dict[str, Any]:
-        """What `DatabaseWriter.write_note` kept."""
+    def trained(self) -> int:
+        """Number of rows when the index of vectors was trained; 0 without an index."""
         metadata = self.table.schema.field("vector").metadata or {}
-        return json.loads(metadata.get(METADATA, b"{}"))
+        return (json.loads(metadata.get(METADATA, b"{}")).get("approximate") or {}).get("trained", 0)
 
 
 def import_lancedb() -> Any:
-    """LanceDB, which takes a second or two. Raises SearchError where it is not installed."""
+    """LanceDB, which takes a second or two to import. Raises SearchError if it is not installed."""
     try:
         import lancedb
     except ImportError as error:
@@ -180,8 +181,8 @@ def import_lancedb() -> Any:
     return lancedb
 
 
-def require_ours(path: Path) -> None:
-    """Raise a SearchError where a file, or a folder of other things, has this name."""
+def require_database(path: Path) -> None:
+    """Raise a SearchError if a file, or a folder of other things, has this name."""
     if re.match(r"[a-z0-9]{2,}:/", str(path)):  # a Path has lost the second stroke
         raise SearchError(f"{path}: databases are written in folders of this machine; index into one, and copy it")
     if path.exists() and not path.is_dir():
@@ -192,39 +193,41 @@ def require_ours(path: Path) -> None:
             raise SearchError(f"{path}: no database of sounds, but a folder with {others[0]!r}; name another")
 
 
-def _read_settings(path: Path, schema: "pa.Schema") -> Settings:
+def _read_settings(path: Path, schema: "pa.Schema") -> DatabaseSettings:
     try:
-        return Settings(**json.loads((schema.metadata or {})[METADATA]))
+        return DatabaseSettings(**json.loads((schema.metadata or {})[METADATA]))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise SearchError(f"{path}: a LanceDB table that matpac index did not make; name another") from error
 
 
 def conditions(paths: Sequence[str]) -> Iterator[str]:
-    """Several of `condition`, for any number of files."""
+    """Conditions as `condition`, for any number of files."""
     for begin in range(0, len(paths), PATHS_AT_ONCE):
         yield condition(paths[begin : begin + PATHS_AT_ONCE])
 
 
 def condition(paths: Sequence[str]) -> str:
-    """SQL that holds for rows of these files, whatever is in their names."""
+    """SQL for the rows of these files, whatever is in their names."""
     from lancedb.expr import col
 
     return col("path").isin(paths).to_sql()
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
-    """LanceDB's errors, which are of many kinds, as ours."""
+def named_errors(path: Path) -> Iterator[None]:
+    """Raise LanceDB's errors, which are of many kinds, as SearchError."""
     try:
         yield
     except MatpacError:
         raise
     except (RuntimeError, ValueError, OSError) as error:
-        raise SearchError(f"{path}: {first_line(error)}; look at the disk, or index anew elsewhere") from error
+        raise SearchError(
+            f"{path}: {first_line(error)}; check the disk, or index into another database"
+        ) from error
 
 
 def first_line(error: Exception) -> str:
-    """LanceDB's message without the place in its source and the rest."""
+    """LanceDB's message without the location in its source and what follows."""
     text = one_line(error)
     text = re.split(r",? /\S*\.rs:\d+", text)[0]
     return text.removeprefix("Invalid input, ").removeprefix("lance error: ").rstrip(". ")

@@ -1,4 +1,4 @@
-"""Which encoder made a database's vectors: remembered in it, opened again, verified."""
+"""The encoder that made a database's vectors: stored by name, opened again, verified."""
 
 import os
 from pathlib import Path
@@ -9,14 +9,14 @@ from matpac.errors import MatpacError
 from matpac.files.hub import HUB, PACKAGED, PUBLISHED
 from matpac.model.embedder import Embedder
 from matpac.probe.encoders import HEAR, RANDOM, open_encoder
-from matpac.search.database import SearchError, Settings
+from matpac.search.database import DatabaseSettings, SearchError
 
 SHOWN = 12
-"""Digits of a key that tell two encoders apart for people; ours."""
+"""Digits of a key that are shown; default; enough to tell two encoders apart."""
 
 
 def encoder_name(encoder: str | Embedder) -> str:
-    """What a database remembers of an encoder: its name, a path as it is from any folder."""
+    """The name that a database stores: valid in any working directory."""
     if isinstance(encoder, Embedder):
         return encoder.card.name
     if encoder in PACKAGED or encoder in PUBLISHED or encoder.startswith((RANDOM, HUB, HEAR)):
@@ -26,27 +26,27 @@ def encoder_name(encoder: str | Embedder) -> str:
 
 
 def open_embedder(encoder: str | Embedder, device: str | torch.device = "cpu") -> Embedder:
-    """An encoder by what `open_encoder` takes, or as it is.
+    """An encoder by name, or the given one.
 
     Raises:
-        SearchError: it gives no frames, so that it knows no windows.
+        SearchError: it gives no frames, and so no windows.
         EncoderError, CheckpointError, DownloadError: as `open_encoder`.
     """
     if isinstance(encoder, Embedder):
         return encoder
     found = None if encoder.startswith(HEAR) else open_encoder(encoder, device).encoder
     if not isinstance(found, Embedder):
-        raise SearchError(f"{encoder}: databases are made by encoders that matpac embed takes; name one of them")
+        raise SearchError(f"{encoder}: gives no frames; use an encoder that matpac embed takes")
     return found
 
 
 def reopen_embedder(
-    database: Path, settings: Settings, encoder: str | Embedder | None, device: str | torch.device = "cpu"
+    database: Path, settings: DatabaseSettings, encoder: str | Embedder | None, device: str | torch.device = "cpu"
 ) -> Embedder:
-    """The encoder of a database, as it remembers it, or the one that is given, verified to be the same.
+    """The encoder of a database, by its stored name or as given, verified to be the same.
 
     Raises:
-        SearchError: another one, or the one remembered can't be had any more.
+        SearchError: it is another one, or the stored one is not available.
     """
     try:
         embedder = open_embedder(encoder or settings.encoder, device)
@@ -54,20 +54,19 @@ def reopen_embedder(
         if encoder is not None:
             raise
         raise SearchError(
-            f"{database}: made by {settings.encoder}, which can't be had: {error} If its weights lie elsewhere, "
-            "give them by --encoder"
+            f"{database}: made by {settings.encoder}, which is not available: {error} If its weights have moved, "
+            "name them with --encoder"
         ) from error
     require_same(database, settings, encoder_name(encoder or settings.encoder), embedder.key)
     return embedder
 
 
-def require_same(database: Path, settings: Settings, name: str, key: str) -> None:
-    """Raise a SearchError where a database's vectors are of another encoder than the one of this name and key."""
-    if key == settings.key:
-        return
-    now = "now " if name == settings.encoder else ""
-    raise SearchError(
-        f"{database}: its vectors are of another encoder: {settings.encoder}, weights and settings "
-        f"{settings.key[:SHOWN]}; {now}{name} is {key[:SHOWN]}. Give the first one by --encoder, or index into "
-        "another database"
-    )
+def require_same(database: Path, settings: DatabaseSettings, name: str, key: str) -> None:
+    """Raise a SearchError if the encoder of this name and key is not the database's."""
+    if key != settings.key:
+        now = "now " if name == settings.encoder else ""
+        raise SearchError(
+            f"{database}: its vectors are of another encoder: {settings.encoder}, weights and settings "
+            f"{settings.key[:SHOWN]}; {now}{name} is {key[:SHOWN]}. Name the first one with --encoder, or index "
+            "into another database"
+        )

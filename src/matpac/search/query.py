@@ -1,4 +1,4 @@
-"""What in a database is like a sound."""
+"""Queries: what in a database is like a sound."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from torch import Tensor
 from matpac.audio import AudioError, blocks
 from matpac.errors import reason_of
 from matpac.model.embedder import Embedder
-from matpac.search.approximate import ROWS, approximate_of
-from matpac.search.database import COLUMNS, SearchError, SoundDatabase, first_line, told
+from matpac.search.database import COLUMNS, SearchError, SoundDatabase, first_line, named_errors
 from matpac.search.encoder import reopen_embedder
+from matpac.search.writer import ROWS
 
 TOP = 10
-"""Matches told unless another number is asked for; ours."""
+"""Matches; default; a screen of them."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Match:
     Args:
         similarity: cosine of their vectors; 1 is the same direction.
         path: of the file.
-        start, end: of the window in it, in seconds; of the whole in a database of whole sounds.
+        start, end: of the window, in seconds; 0 and the duration in a database of whole sounds.
         duration: of the file, in seconds.
         tags: of the row.
     """
@@ -43,30 +43,30 @@ class Match:
 class Searcher:
     """A database and the encoder that made it, ready for any number of queries.
 
-    Sees what other processes write meanwhile.
+    It sees what other processes write.
 
     Args:
         database: the folder.
-        encoder: what `open_encoder` takes, or an encoder; None for the one that the database remembers. It is
-            opened with the first query that is a sound, and verified.
+        encoder: what `open_encoder` takes, or an encoder; None for the one that the database stores. It is opened
+            and verified with the first query that is a sound.
         device: where it computes.
 
     Raises:
-        SearchError: no database there, or an empty one.
+        SearchError: there is no database, or an empty one.
     """
 
     def __init__(self, database: str | Path, encoder: str | Embedder | None = None, device: str = "cpu"):
         self.database = SoundDatabase.open(database)
         if not self.database.count():
             raise SearchError(
-                f"{self.database.path}: no sounds in it yet; add some: matpac index FOLDER --database …"
+                f"{self.database.path}: no sounds in it yet; add some with matpac index FOLDER --database …"
             )
         self._encoder, self._device = encoder, device
         self._embedder: Embedder | None = None
 
     @property
     def embedder(self) -> Embedder:
-        """The encoder. Raises SearchError for another one than the database's, or one that can't be had."""
+        """The encoder. Raises SearchError if it is not the database's, or not available."""
         if self._embedder is None:
             path, settings = self.database.path, self.database.settings
             self._embedder = reopen_embedder(path, settings, self._encoder, self._device)
@@ -79,18 +79,18 @@ class Searcher:
         top: int = TOP,
         where: str | None = None,
     ) -> list[Match]:
-        """What is most like a sound, best first.
+        """The most similar sounds, best first.
 
         Args:
             sound: a file, read block by block, or a mono waveform [samples].
             sample_rate: of the waveform, in Hz.
-            top: matches at most.
+            top: number of matches, at most.
             where: a condition in SQL on path, start, end, duration, size, modified and tags: "duration < 5",
                 "array_has(tags, 'dog')", "path LIKE '%/night/%'".
 
         Raises:
-            SearchError: a condition that is none, a `top` below 1, or as `embedder`.
-            AudioError: a sound that can't be read, or is shorter than a frame (25 ms).
+            SearchError: an invalid condition, a `top` below 1, or as `embedder`.
+            AudioError: a sound that can't be read, or is shorter than one window of the log-mel.
         """
         return self.nearest(self._vector(sound, sample_rate), top, where)
 
@@ -100,21 +100,21 @@ class Searcher:
         top: int = TOP,
         where: str | None = None,
     ) -> list[Match]:
-        """What is most like a vector of the database's encoder; otherwise as `similar`."""
+        """As `similar`, for a vector of the database's encoder."""
         path, width = self.database.path, self.database.settings.width
         if top < 1:
-            raise SearchError(f"top {top}: at least 1 match can be asked for")
+            raise SearchError(f"top {top}: ask for at least 1 match")
         vector = torch.as_tensor(vector, dtype=torch.float32, device="cpu").detach()
         if len(vector) != width or not torch.isfinite(vector).all():
             raise SearchError(f"{path}: a query is {width} finite numbers, not {len(vector)}, NaN or infinity")
-        index = approximate_of(self.database)
+        approximate = self.database.trained() > 0
         if where is not None and self._count(where) <= ROWS:
-            index = None  # which might look past the few that the condition leaves
+            approximate = False  # the index might miss the few rows that the condition leaves
         most = max(1, min(top, self.database.count()))
-        query = self.database.nearest(vector.numpy(), most, index and (index.cells, index.refine))
+        query = self.database.nearest(vector.numpy(), most, approximate)
         if where is not None:
             query = query.where(where)
-        with told(path):
+        with named_errors(path):
             rows = query.select([*COLUMNS, "_distance"]).to_list()
         return [_match(row) for row in rows]
 
@@ -127,15 +127,15 @@ class Searcher:
             except AudioError as error:
                 raise AudioError(f"{sound}: {reason_of(error, str(sound))}") from error
         if sample_rate is None:
-            raise SearchError("a waveform without its sample_rate; give it in Hz")
+            raise SearchError("a waveform needs its sample_rate; give it in Hz")
         if sound.ndim != 1:
             raise SearchError(f"a query of shape {list(sound.shape)}: one mono waveform [samples] is needed")
         return embedder.scene(sound, sample_rate)[0]
 
     def _count(self, where: str) -> int:
-        """Rows that a condition holds for. Raises SearchError in one line where it is none."""
+        """Number of rows that meet a condition. Raises SearchError if it is invalid."""
         if not where.strip():
-            raise SearchError("where: an empty condition; leave it away for all sounds")
+            raise SearchError("where: an empty condition; omit it for all sounds")
         try:
             return self.database.count(where)
         except (ValueError, RuntimeError) as error:

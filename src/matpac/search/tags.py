@@ -1,9 +1,7 @@
-"""Tags of sounds: the folders that a file lies in, a table, or what the encoder's head hears."""
+"""Tags of sounds: the folders that a file lies in, a table, or the classes of the encoder's head."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,114 +15,34 @@ from matpac.search.files import FileState, Listing
 from matpac.search.writer import DatabaseWriter
 
 FOLDER, HEAD = "folder", "head"
-"""What `--tags` may be beside a table."""
+"""Values of `--tags` beside a table; a table of that name is given as "./folder"."""
 
 TOP, THRESHOLD = 3, 0.1
-"""Classes that a head's tags name: at most so many, each of at least so much probability; ours."""
+"""Classes that a head's tags name; default; at most so many, each of at least this probability."""
 
 Tags = tuple[str, ...]
 
 
-@runtime_checkable
-class Tagging(Protocol):
-    """Where tags come from."""
-
-    def of(self, path: str, vectors: Float32[np.ndarray, "row width"]) -> list[Tags]:
-        """Tags of every row of a file that is written."""
-        ...
-
-    def update(self, writer: DatabaseWriter, unchanged: Mapping[str, FileState]) -> int:
-        """Give files that are in the database the tags that they should have; how many had others."""
-        ...
-
-
-class KeptTags:
-    """What files had before; none for new ones.
+class PathTags:
+    """Tags that depend on the path of a file.
 
     Args:
-        known: what files had.
-        heads: for files whose tags a head made, that head, which makes them anew; None for no tags.
+        of_path: the tags of a file.
     """
 
-    def __init__(self, known: Mapping[str, FileState], heads: "Mapping[str, HeadTags | None]"):
-        self.known, self.heads = known, heads
+    def __init__(self, of_path: Callable[[str], Tags]):
+        self.of_path = of_path
 
     def of(self, path: str, vectors: Float32[np.ndarray, "row width"]) -> list[Tags]:
-        """See `Tagging`."""
-        if path in self.heads:
-            head = self.heads[path]
-            return [()] * len(vectors) if head is None else head.of(path, vectors)
-        return [self.known[path].tags if path in self.known else ()] * len(vectors)
-
-    def update(self, writer: DatabaseWriter, unchanged: Mapping[str, FileState]) -> int:
-        """Nothing to do."""
-        return 0
-
-
-class PathTags(ABC):
-    """Tags that stand for a path: by folders or a table."""
-
-    def of(self, path: str, vectors: Float32[np.ndarray, "row width"]) -> list[Tags]:
-        """See `Tagging`."""
+        """Tags of every row of a file."""
         return [self.of_path(path)] * len(vectors)
 
-    @abstractmethod
-    def of_path(self, path: str) -> Tags:
-        """Of a file."""
-
     def update(self, writer: DatabaseWriter, unchanged: Mapping[str, FileState]) -> int:
-        """See `Tagging`."""
+        """Correct the tags of files in the database; returns how many files had others."""
         tags, mixed = {path: self.of_path(path) for path in unchanged}, writer.database.mixed()
         other = {path: names for path, names in tags.items() if names != unchanged[path].tags or path in mixed}
         writer.retag(other)
         return len(other)
-
-
-class FolderTags(PathTags):
-    """The names of the folders between a source and the file, outermost first."""
-
-    def __init__(self, sources: Sequence[str]):
-        self.roots = [source for source in sources if Path(source).is_dir()]
-
-    def of_path(self, path: str) -> Tags:
-        """Empty for a file that lies in the source itself, or is one."""
-        for root in self.roots:
-            if Path(path).is_relative_to(root):
-                return Path(path).parent.relative_to(root).parts
-        return ()
-
-
-class TableTags(PathTags):
-    """A CSV, TSV or Parquet table with a column `path`, and `label`, `labels` (joined by ;) or `label:<class>`.
-
-    Raises:
-        TableError: the table can't be read.
-        SearchError: it has no column of labels.
-    """
-
-    def __init__(self, table: Path):
-        found = read_table(table, also=is_label)
-        if len(found.columns) == 1:
-            raise SearchError(
-                f"{table}: a column label, labels or label:<class> is needed; it has {', '.join(found.header)}"
-            )
-        self.table = table
-        self.tags = {path: tuple(names) for path, names in found.labels_by_path().items()}
-
-    def of_path(self, path: str) -> Tags:
-        """Empty for a file without a row."""
-        return self.tags.get(path, ())
-
-    def require_files(self, listing: Listing, say: Callable[[str], object]) -> None:
-        """Tell of rows that match none of the files listed. Raises SearchError where no row matches one."""
-        unmatched = [path for path in self.tags if path not in listing.files]
-        if not unmatched:
-            return
-        rows = f"{self.table}: {len(unmatched):,} of {len(self.tags):,} rows match no sound file of"
-        told = f"{rows} {', '.join(listing.sources)}; the first: {unmatched[0]}"
-        if len(unmatched) == len(self.tags):
-            raise SearchError(f"{told}. Paths count from the table's folder; correct them")
-        say(told)
 
 
 class HeadTags:
@@ -140,13 +58,13 @@ class HeadTags:
         self.embedder = embedder
 
     def of(self, path: str, vectors: Float32[np.ndarray, "row width"]) -> list[Tags]:
-        """See `Tagging`."""
+        """See `PathTags`."""
         probabilities = self.embedder.scene_probabilities(torch.tensor(vectors))
         names = class_names(self.embedder.card.labels, probabilities.shape[-1])
         return [tuple(tag.label for tag in most_probable(row, names, TOP, THRESHOLD)) for row in probabilities]
 
     def update(self, writer: DatabaseWriter, unchanged: Mapping[str, FileState]) -> int:
-        """Tags by the vectors that are there; only rows that had others are written."""
+        """See `PathTags`; by the stored vectors, and only rows that had others are written."""
         import pyarrow as pa
 
         schema = pa.schema({"path": pa.string(), "start": pa.float64(), "tags": pa.list_(pa.string())})
@@ -161,19 +79,49 @@ class HeadTags:
         return len(retagged)
 
 
-def open_tagging(
-    spec: str, listing: Listing, embedder: Embedder | None, say: Callable[[str], object] = print
-) -> Tagging:
-    """How files are tagged: by `folder`, `head`, or a table (one of such a name is meant by "./name").
+def open_tags(
+    spec: str, listing: Listing, embedder: Embedder | None, say: Callable[[str], object]
+) -> PathTags | HeadTags:
+    """Tags by `folder`, `head`, or a table of `path` and labels.
 
     Raises:
-        SearchError, TableError: as the classes, and for a table that matches no file.
+        TableError: the table can't be read.
+        SearchError: it has no column of labels or matches no file, or the encoder has no head.
     """
     if spec == FOLDER:
-        return FolderTags(listing.sources)
+        return _folder_tags(listing)
     if spec == HEAD:
         assert embedder is not None
         return HeadTags(embedder)
-    table = TableTags(Path(spec))
-    table.require_files(listing, say)
-    return table
+    return _table_tags(Path(spec), listing, say)
+
+
+def _folder_tags(listing: Listing) -> PathTags:
+    """The names of the folders between a source and the file, outermost first."""
+    roots = [source for source in listing.sources if Path(source).is_dir()]
+
+    def of_path(path: str) -> Tags:
+        root = next((root for root in roots if Path(path).is_relative_to(root)), None)
+        return () if root is None else Path(path).parent.relative_to(root).parts
+
+    return PathTags(of_path)
+
+
+def _table_tags(table: Path, listing: Listing, say: Callable[[str], object]) -> PathTags:
+    """The labels of a table; `say` is called if some of its rows match no file."""
+    found = read_table(table, also=is_label)
+    if len(found.columns) == 1:
+        raise SearchError(
+            f"{table}: a column label, labels or label:<class> is needed; it has {', '.join(found.header)}"
+        )
+    tags = {path: tuple(names) for path, names in found.labels_by_path().items()}
+    unmatched = [path for path in tags if path not in listing.files]
+    if unmatched:
+        line = (
+            f"{table}: {len(unmatched):,} of {len(tags):,} rows match no sound file of "
+            f"{', '.join(listing.sources)}; the first: {unmatched[0]}"
+        )
+        if len(unmatched) == len(tags):
+            raise SearchError(f"{line}. Paths count from the table's folder; correct them")
+        say(line)
+    return PathTags(lambda path: tags.get(path, ()))

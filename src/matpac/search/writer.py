@@ -1,10 +1,11 @@
 """The one process that writes to a database of sounds at a time.
 
-Every write is one transaction of LanceDB's: who searches meanwhile sees the table as it was before, and a process
-that is killed leaves whole files behind.
+Every write is one transaction of LanceDB's: a search at the same time sees the table as it was before, and a
+process that is killed leaves whole files behind.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,43 +13,64 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from filelock import FileLock, Timeout
+from jaxtyping import Float32, Float64
 
 from matpac.search.database import (
     INDEX,
     LOCK,
     METADATA,
     TABLE,
+    DatabaseSettings,
     SearchError,
-    Settings,
     SoundDatabase,
     condition,
     conditions,
     import_lancedb,
-    require_ours,
-    told,
+    named_errors,
+    require_database,
 )
+from matpac.search.files import FileState
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 KEPT = timedelta(hours=1)
-"""How long old versions of the table stay on disk: far longer than any search that still reads one; ours."""
+"""How long old versions of the table stay on disk; default; far longer than any search that still reads one."""
+
+ROWS = 20_000
+"""Rows from which an approximate index is kept; default; exact search of fewer takes tenths of a second."""
+
+GROWN = 2.0
+"""Growth of the table since the index was trained at which it is trained again; default; cells follow the data."""
+
+UNINDEXED = 0.1
+"""Share of rows outside the index, searched exactly, at which they are added; default; searches stay quick."""
+
+FRAGMENTS = 20
+"""Small files of the table at which they are merged: LanceDB's advice."""
+
+FLUSH_BYTES = 64 * 2**20
+"""Vectors that wait in memory; default; a few hundred files per transaction."""
+
+FLUSH_SECONDS = 30.0
+"""Most work that a killed process loses, beside that on its last file; default; few small transactions."""
 
 
 @contextmanager
-def writing(path: str | Path, waiting: Callable[[], object]) -> "Iterator[DatabaseWriter]":
-    """The one writer of a database, which need not be there yet; other processes wait until it is done.
+def writing(path: str | Path, waiting: Callable[[], object] = lambda: None) -> "Iterator[DatabaseWriter]":
+    """The one writer of a database, new or existing; other processes wait until it is done.
 
     Args:
-        path: of the folder; the one above it must be there.
-        waiting: is called where another process is writing, before this one waits for it.
+        path: the folder; its parent exists.
+        waiting: called if another process is writing, before this one waits for it.
 
     Raises:
-        SearchError: another thing of that name is there, or the folder can't be made.
+        SearchError: something else has that name, or the folder can't be made.
     """
     path = Path(path).expanduser()
-    require_ours(path)
+    require_database(path)
     try:
         path.mkdir(exist_ok=True)
     except OSError as error:
@@ -67,22 +89,16 @@ class DatabaseWriter:
     """What only the process that holds the lock does."""
 
     def __init__(self, path: Path, database: SoundDatabase | None):
-        self.path = path
-        self._database = database
-
-    @property
-    def found(self) -> SoundDatabase | None:
-        """The database; None where there is none yet."""
-        return self._database
+        self.path, self.found = path, database
 
     @property
     def database(self) -> SoundDatabase:
-        """The database, which was there or was made by now."""
-        assert self._database is not None, "create comes first"
-        return self._database
+        """The database, found or created."""
+        assert self.found is not None, "create comes first"
+        return self.found
 
-    def create(self, settings: Settings) -> None:
-        """Make the empty table, in the place of one that may be there."""
+    def create(self, settings: DatabaseSettings) -> None:
+        """Make the empty table, in place of an existing one."""
         import pyarrow as pa
 
         columns = [
@@ -96,60 +112,120 @@ class DatabaseWriter:
             pa.field("vector", pa.list_(pa.float32(), settings.width)),
         ]
         schema = pa.schema(columns, metadata={METADATA: json.dumps(asdict(settings))})
-        with told(self.path):
+        with named_errors(self.path):
             connection = import_lancedb().connect(self.path, read_consistency_interval=timedelta(0))
-            mode = "create" if self._database is None else "overwrite"  # which warns where there is none
+            mode = "create" if self.found is None else "overwrite"  # which warns without a table
             table = connection.create_table(TABLE, schema=schema, mode=mode)
-        self._database = SoundDatabase(self.path, table, settings)
+        self.found = SoundDatabase(self.path, table, settings)
 
     def replace(self, rows: "pa.Table") -> None:
-        """Put the rows of some files in the place of those that these files had, all at once."""
+        """Replace the rows of some files, all at once."""
         paths = rows["path"].unique().to_pylist()
         merge = self.database.table.merge_insert(["path", "start"])
         merge = merge.when_matched_update_all().when_not_matched_insert_all()
-        with told(self.path):
+        with named_errors(self.path):
             merge.when_not_matched_by_source_delete(condition(paths)).execute(rows)
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Take files out."""
-        with told(self.path):
-            for condition in conditions(list(paths)):
-                self.database.table.delete(condition)
+        """Remove the rows of files."""
+        with named_errors(self.path):
+            for where in conditions(list(paths)):
+                self.database.table.delete(where)
 
     def retag(self, tags: Mapping[str, Sequence[str]]) -> None:
         """Give files other tags, the same for all of their rows."""
         import pyarrow as pa
 
-        if not tags:
-            return
-        kinds = pa.list_(pa.string())
-        columns = {"path": list(tags), "tags": pa.array([list(names) for names in tags.values()], kinds)}
-        with told(self.path):
-            self.database.table.merge_insert("path").when_matched_update_all().execute(pa.table(columns))
+        if tags:
+            kinds = pa.list_(pa.string())
+            columns = {"path": list(tags), "tags": pa.array([list(names) for names in tags.values()], kinds)}
+            self._update("path", pa.table(columns))
 
     def retag_rows(self, rows: "pa.Table") -> None:
         """Give rows (path, start) other tags."""
-        with told(self.path):
-            self.database.table.merge_insert(["path", "start"]).when_matched_update_all().execute(rows)
+        self._update(["path", "start"], rows)
 
-    def write_note(self, note: Mapping[str, object]) -> None:
-        """Keep a few values beside the vectors, and those of other names; None takes one out."""
-        values = {**self.database.note(), **note}
-        text = json.dumps({name: value for name, value in values.items() if value is not None})
-        with told(self.path):
-            self.database.table.update_field_metadata({"path": "vector", "metadata": {METADATA.decode(): text}})
+    def _update(self, key: str | list[str], rows: "pa.Table") -> None:
+        with named_errors(self.path):
+            self.database.table.merge_insert(key).when_matched_update_all().execute(rows)
 
-    def tidy(self) -> None:
-        """Merge small files, drop old versions, and bring rows that came later into the index of vectors."""
-        with told(self.path):
-            self.database.table.optimize(cleanup_older_than=KEPT)
+    def keep_index(self, above: int, say: Callable[[str], object] = lambda text: None) -> None:
+        """After rows were written: merge small files, and make, extend, train again or drop the index of vectors.
 
-    def create_index(self, kind: Any) -> None:
-        """Train an index of vectors in the place of one that may be there."""
-        with told(self.path):
-            self.database.table.create_index("vector", config=kind, replace=True, name=INDEX)
+        IVF_RQ: vectors in cells by k-means, with one bit per dimension (RaBitQ), and the best candidates compared
+        by the vectors themselves. Of LanceDB's indices it is built fastest by far (docs/search.md).
 
-    def drop_index(self) -> None:
-        """Search exactly from now on."""
-        with told(self.path):
-            self.database.table.drop_index(INDEX)
+        Args:
+            above: number of rows from which on there is an index.
+            say: called with a line before training, which takes minutes for millions of rows.
+        """
+        from lancedb.index import IvfRq, IvfSq
+
+        database = self.database
+        rows, trained = database.count(), database.trained()
+        with named_errors(self.path):
+            if database.fragments() >= FRAGMENTS or (trained and database.unindexed() > UNINDEXED * rows):
+                database.table.optimize(cleanup_older_than=KEPT)
+            if rows < max(above, 1) and trained:
+                database.table.drop_index(INDEX)
+                self._note(0)
+            elif rows >= max(above, 1, GROWN * trained):
+                say(f"{database.path}: training an approximate index of {rows:,} vectors")
+                whole_bytes = database.settings.width % 8 == 0  # which IVF_RQ needs
+                kind = (IvfRq if whole_bytes else IvfSq)(distance_type="cosine")
+                database.table.create_index("vector", config=kind, replace=True, name=INDEX)
+                self._note(rows)
+
+    def _note(self, trained: int) -> None:
+        text = json.dumps({"approximate": {"trained": trained}} if trained else {})
+        self.database.table.update_field_metadata({"path": "vector", "metadata": {METADATA.decode(): text}})
+
+
+class RowBuffer:
+    """Gathers the rows of files and writes many files at once; the rest at the end, also after an error."""
+
+    def __init__(self, writer: DatabaseWriter, flush_bytes: int = FLUSH_BYTES):
+        self._writer, self._flush_bytes = writer, flush_bytes
+        self._tables: list[pa.Table] = []
+        self._bytes = 0
+        self._written = time.monotonic()
+
+    def __enter__(self) -> "RowBuffer":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._flush()
+
+    def add(
+        self,
+        path: str,
+        state: FileState,
+        spans: tuple[Float64[np.ndarray, " row"], Float64[np.ndarray, " row"], float],
+        vectors: Float32[np.ndarray, "row width"],
+        tags: Sequence[Sequence[str]],
+    ) -> None:
+        """The rows of a file: their starts and ends and its duration in seconds, their vectors and tags."""
+        import pyarrow as pa
+
+        count, (starts, ends, duration) = len(vectors), spans
+        columns: dict[str, Any] = {
+            "path": pa.array([path] * count, pa.string()),
+            "start": pa.array(starts),
+            "end": pa.array(ends),
+            "duration": pa.array(np.full(count, duration)),
+            "size": pa.array([state.size] * count, pa.int64()),
+            "modified": pa.array([state.modified] * count, pa.int64()),
+            "tags": pa.array([list(names) for names in tags], pa.list_(pa.string())),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
+        }
+        self._tables.append(pa.table(columns))
+        self._bytes += vectors.nbytes
+        if self._bytes >= self._flush_bytes or time.monotonic() - self._written >= FLUSH_SECONDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._tables:
+            self._writer.replace(pa.concat_tables(self._tables).combine_chunks())
+        self._tables, self._bytes, self._written = [], 0, time.monotonic()

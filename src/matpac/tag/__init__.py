@@ -1,1 +1,1 @@
-"""`matpac tag`: names for sound files, of whole sounds or over time."""
+"""Names for sound files: tags of whole sounds, or what sounds when."""

@@ -1,4 +1,4 @@
-"""What names are written to: CSV, JSON lines, and Audacity's label files; whole or not at all."""
+"""Files of tags: CSV, JSON lines, and Audacity's label files; written whole or not at all."""
 
 import csv
 import json
@@ -18,20 +18,20 @@ TAG_COLUMNS = ("path", "duration", "rank", "label", "probability")
 SEGMENT_COLUMNS = ("path", "start", "end", "label", "peak", "mean")
 
 PLACES = 4
-"""Decimals of seconds and probabilities in tables and JSON: 0.1 ms, more than frames of 160 ms can tell; ours."""
+"""Decimals of seconds and probabilities in tables and JSON; default; 0.1 ms is finer than any frame."""
 
 LABEL_SUFFIX = ".txt"
-"""Of Audacity's label files, which its manual (Importing and Exporting Labels) describes: start, end and text,
-separated by tabs, in seconds."""
+"""Suffix of Audacity's label files (its manual, Importing and Exporting Labels): start, end in seconds, and text,
+separated by tabs."""
 
 SURROGATE = re.compile("[\ud800-\udfff]")
-"""What Python has for a byte that is not UTF-8."""
+"""What Python puts in place of a byte that is not UTF-8."""
 
 Write = Callable[[TaggedSound], None]
 
 
 def is_audacity(output: str) -> bool:
-    """Whether an output is a label file, or a folder of them: it is there, ends in a slash, or has no suffix."""
+    """Whether an output is a label file, or a folder of them: an existing one, or a name without suffix."""
     path = Path(output)
     return (
         path.suffix.lower() == LABEL_SUFFIX or output.endswith(("/", os.sep)) or path.is_dir() or not path.suffix
@@ -40,15 +40,15 @@ def is_audacity(output: str) -> bool:
 
 @contextmanager
 def open_output(output: str, paths: Sequence[Path], timeline: bool) -> Iterator[Write]:
-    """What takes one sound after another; files appear under their names when all are written.
+    """A function that writes one sound after another; files appear under their names when all are written.
 
     Args:
-        output: tags.csv, tags.jsonl, labels.txt (of one sound), or a folder for a label file a sound.
-        paths: the sounds that will come, to name those files after.
-        timeline: whether segments come, or tags.
+        output: tags.csv, tags.jsonl, labels.txt (of one sound), or a folder for one label file per sound.
+        paths: the sounds that will be written, to name label files after.
+        timeline: whether they have segments, or tags.
 
     Raises:
-        MatpacError: another ending, label files without a timeline, one for several sounds, or no such folder.
+        MatpacError: another suffix, label files without a timeline, one for several sounds, or no such folder.
     """
     path = Path(output)
     suffix = path.suffix.lower()
@@ -59,11 +59,11 @@ def open_output(output: str, paths: Sequence[Path], timeline: bool) -> Iterator[
             yield _label_folder(path, paths)
             return
         if len(paths) > 1:
-            raise MatpacError(f"{output}: a label file is of one sound, and these are {len(paths)}; name a folder")
+            raise MatpacError(f"{output}: a label file holds one sound, and there are {len(paths)}; name a folder")
     kinds = {".csv": _csv, ".jsonl": _json_lines, LABEL_SUFFIX: _labels}
     if suffix not in kinds:
         raise MatpacError(
-            f"{output}: names are written as .csv, .jsonl, {LABEL_SUFFIX} (Audacity) or into a folder"
+            f"{output}: tags are written as .csv, .jsonl, {LABEL_SUFFIX} (Audacity) or into a folder"
         )
     with whole(path) as file:
         yield kinds[suffix](file, timeline)
@@ -82,13 +82,13 @@ def whole(path: Path) -> Iterator[TextIO]:
         yield file
 
 
-def text(name: Path | str) -> str:
-    """A path or a label as text that any file can hold: names of files need not be UTF-8, nor labels after one."""
+def plain(name: Path | str) -> str:
+    """A path or a label as text that any file can hold; names of files need not be UTF-8."""
     return SURROGATE.sub("\N{REPLACEMENT CHARACTER}", str(name))
 
 
 def _csv(file: TextIO, timeline: bool) -> Write:
-    """A row a tag or a segment; a sound without any has no row."""
+    """One row per tag or segment; a sound without any has no row."""
     rows = csv.writer(file, lineterminator="\n")
     rows.writerow(SEGMENT_COLUMNS if timeline else TAG_COLUMNS)
 
@@ -96,50 +96,50 @@ def _csv(file: TextIO, timeline: bool) -> Write:
         return f"{value:.{PLACES}f}"
 
     def write(sound: TaggedSound) -> None:
-        path = text(sound.path)
+        path = plain(sound.path)
         for rank, tag in enumerate(sound.tags, start=1):
-            rows.writerow([path, number(sound.duration), rank, text(tag.label), number(tag.probability)])
+            rows.writerow([path, number(sound.duration), rank, plain(tag.label), number(tag.probability)])
         for part in sound.segments:
             numbers = [number(value) for value in (part.start, part.end, part.peak, part.mean)]
-            rows.writerow([path, *numbers[:2], text(part.label), *numbers[2:]])
+            rows.writerow([path, *numbers[:2], plain(part.label), *numbers[2:]])
 
     return write
 
 
 def _json_lines(file: TextIO, timeline: bool) -> Write:
-    """An object a sound."""
+    """One object per sound."""
 
     def write(sound: TaggedSound) -> None:
         parts = sound.segments if timeline else sound.tags
         found = [
             {
-                name: text(value) if isinstance(value, str) else round(value, PLACES)
+                name: plain(value) if isinstance(value, str) else round(value, PLACES)
                 for name, value in asdict(part).items()
             }
             for part in parts
         ]
-        line = {"path": text(sound.path), "duration": round(sound.duration, PLACES)}
+        line = {"path": plain(sound.path), "duration": round(sound.duration, PLACES)}
         file.write(json.dumps({**line, "segments" if timeline else "tags": found}, ensure_ascii=False) + "\n")
 
     return write
 
 
 def _labels(file: TextIO, timeline: bool) -> Write:
-    """Audacity's format; a tab or a line break in a label would end it."""
+    """Audacity's format, without tabs and line breaks in labels, which would end them."""
 
     def write(sound: TaggedSound) -> None:
         for part in sound.segments:
-            file.write(f"{part.start:.6f}\t{part.end:.6f}\t{' '.join(text(part.label).split())}\n")
+            file.write(f"{part.start:.6f}\t{part.end:.6f}\t{' '.join(plain(part.label).split())}\n")
 
     return write
 
 
 def _label_folder(folder: Path, paths: Sequence[Path]) -> Write:
-    """A label file a sound, `song.wav.txt`, in the folders that the sounds lie in below the one they share."""
-    shared = os.path.commonpath([_plain(path).parent for path in paths])
+    """One label file per sound, `song.wav.txt`, in the folders of the sounds below their common one."""
+    shared = os.path.commonpath([_absolute(path).parent for path in paths])
 
     def write(sound: TaggedSound) -> None:
-        place = folder / _plain(sound.path).relative_to(shared)
+        place = folder / _absolute(sound.path).relative_to(shared)
         place.parent.mkdir(parents=True, exist_ok=True)
         with whole(place.with_name(place.name + LABEL_SUFFIX)) as file:
             _labels(file, True)(sound)
@@ -147,6 +147,6 @@ def _label_folder(folder: Path, paths: Sequence[Path]) -> Write:
     return write
 
 
-def _plain(path: Path) -> Path:
+def _absolute(path: Path) -> Path:
     """Absolute and without `..`, which would lead out of the folder that is written to."""
     return Path(os.path.abspath(path))  # noqa: PTH100

@@ -1,4 +1,4 @@
-"""Sound files to their names: of the whole sound, or over time; read ahead, in memory that does not grow."""
+"""Sound files to their tags: of the whole sound, or over time, in memory that does not grow."""
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -20,12 +20,12 @@ from matpac.vectors.road import Road
 
 @dataclass(frozen=True)
 class TagOptions:
-    """What is asked of the sounds.
+    """What to compute for every sound.
 
     Args:
         top: tags of a whole sound, at most; None for all.
-        threshold: least probability of such a tag.
-        timeline: segments instead, made like this.
+        threshold: least probability of a tag.
+        timeline: compute segments instead, with this configuration.
         batch_size: full chunks computed at once; None for what suits the device.
     """
 
@@ -38,19 +38,17 @@ class TagOptions:
         check_threshold(self.threshold)
         if self.top is not None and self.top < 1:
             raise MatpacError(f"top {self.top}: at least 1 tag is needed")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise MatpacError(f"a batch of {self.batch_size} chunks computes nothing; it takes at least 1")
 
 
 @dataclass(frozen=True)
 class TaggedSound:
-    """A file's names.
+    """The tags of one file, or its segments.
 
     Args:
-        path: of the file.
+        path: the file.
         duration: in seconds.
-        tags: of the whole sound, best first.
-        segments: of its timeline, by start; one of the two is empty.
+        tags: of the whole sound, most probable first.
+        segments: of its timeline, by start.
     """
 
     path: Path
@@ -60,12 +58,12 @@ class TaggedSound:
 
 
 class TaggedSounds:
-    """Files in order as `TaggedSound`; those that can't be used give None and are named in `left_out`.
+    """Files in order as `TaggedSound`; unusable ones give None and are listed in `skipped`.
 
     Args:
         paths: the files.
         embedder: an encoder with a head.
-        options: what is asked.
+        options: what to compute.
 
     Raises:
         MatpacError: the encoder has no head.
@@ -76,7 +74,7 @@ class TaggedSounds:
             raise MatpacError(f"{embedder.card.name} has no head {NO_HEAD}")
         self.paths, self.embedder, self.options = paths, embedder, options
         self.names = class_names(embedder.card.labels, embedder.head.linear.out_features)
-        self.left_out: list[Skipped] = []
+        self.skipped: list[Skipped] = []
 
     def __iter__(self) -> Generator[TaggedSound | None, None, None]:
         timelines = self.options.timeline is not None
@@ -87,7 +85,7 @@ class TaggedSounds:
             for row in rows:
                 found = row.vectors
                 if found is None:
-                    self.left_out.append(Skipped(row.path, row.error))
+                    self.skipped.append(Skipped(row.path, row.error))
                     yield None
                 elif isinstance(found, Timeline):
                     yield TaggedSound(Path(row.path), row.duration, segments=found.finish(row.duration))

@@ -1,7 +1,6 @@
-"""What sounds when: probabilities of frames, over a threshold, smoothed and merged to segments.
+"""What sounds when: probabilities of frames, compared with a threshold, smoothed and merged to segments.
 
-Frames are pushed as they come, and only classes that sound at the moment keep theirs: memory does not grow with
-the length of a sound.
+Frames are pushed as they come, and only active classes keep theirs: memory does not grow with a sound's length.
 """
 
 from array import array
@@ -17,19 +16,19 @@ from matpac.model.embedder import Embedder
 from matpac.model.heads import NO_HEAD, check_threshold, class_names
 
 THRESHOLD = 0.5
-"""Probability from which a class sounds in a frame: more likely than not; ours."""
+"""Probability from which a class is active in a frame; default; more likely than not."""
 
 MEDIAN_FRAMES = 3
-"""Frames that the decisions are smoothed over, 0.48 s: what lasts one frame alone is flicker; ours."""
+"""Frames that decisions are smoothed over; default; what lasts a single frame is flicker."""
 
 GAP_SECONDS = 0.5
-"""Longest pause between two segments of a class that are told as one; ours."""
+"""Longest pause inside a segment; default; shorter pauses are gaps between words or steps."""
 
 SHORTEST_SECONDS = 0.3
-"""Shortest segment that is told, two frames: less the encoder can't place; ours."""
+"""Shortest segment; default; two frames of the papers' encoders, the finest they can place."""
 
 _ROUNDING = 1e-6
-"""Of lengths in frames: 0.48 s are 3 frames of 0.16 s, whatever the floats say."""
+"""Tolerance for lengths in frames: 0.48 s are 3 frames of 0.16 s in floats too."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,10 @@ class TimelineConfig:
     """How frames become segments.
 
     Args:
-        threshold: probability from which a class sounds in a frame.
-        median_frames: an odd number of frames that the decisions are smoothed over; 1 for none.
+        threshold: probability from which a class is active in a frame.
+        median_frames: odd number of frames that decisions are smoothed over; 1 for no smoothing.
         gap: longest pause inside a segment, in seconds.
-        shortest: segment that is told, in seconds; a sound that is shorter itself may be a segment as a whole.
+        shortest: shortest segment, in seconds; a shorter sound may be one segment as a whole.
     """
 
     threshold: float = THRESHOLD
@@ -51,22 +50,21 @@ class TimelineConfig:
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
         if self.median_frames < 1 or self.median_frames % 2 == 0:
-            raise MatpacError(f"median_frames {self.median_frames}: an odd number from 1 on is needed")
+            raise MatpacError(f"median_frames {self.median_frames}: give an odd number, 1 or more")
         for name in ("gap", "shortest"):
             if (value := getattr(self, name)) < 0:
-                raise MatpacError(f"{name} {value}: seconds from 0 on are needed")
+                raise MatpacError(f"{name} {value}: give seconds, 0 or more")
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of time in which a class sounds.
+    """A stretch of time in which a class is active.
 
     Args:
-        start: in seconds.
-        end: in seconds.
-        label: of the class.
+        start, end: in seconds.
+        label: name of the class.
         peak: highest probability of its frames.
-        mean: of the probabilities of its frames, pauses included.
+        mean: mean probability of its frames, pauses included.
     """
 
     start: float
@@ -78,7 +76,7 @@ class Segment:
 
 @dataclass
 class _Open:
-    """A class that sounds, or did a moment ago: its probabilities from the frame `first` on."""
+    """A class that is or was just active, with its probabilities from frame `first` on."""
 
     first: int
     last_active: int = 0
@@ -89,9 +87,9 @@ class Timeline:
     """The segments of one sound.
 
     Args:
-        labels: of the classes.
+        labels: names of the classes.
         hop: seconds from one frame to the next.
-        lead: seconds that a frame's span begins after its number × hop; a frame's window is longer than its hop.
+        lead: seconds by which a frame's segment starts after its number × hop, since frames overlap.
         config: how frames become segments.
     """
 
@@ -105,7 +103,7 @@ class Timeline:
         self._runs: list[tuple[int, int, int, float, float]] = []  # begin, end, class, peak, mean
 
     def push(self, probabilities: Float32[np.ndarray, "frame class"]) -> None:
-        """The next frames, as many as there are."""
+        """Take the next frames, any number of them."""
         active = probabilities >= self.config.threshold
         for number in np.flatnonzero(active.any(axis=0)).tolist():
             opened = self._open.setdefault(number, _Open(self.frames))
@@ -113,13 +111,13 @@ class Timeline:
         for number, opened in self._open.items():
             opened.values.frombytes(probabilities[:, number].tobytes())
         self.frames += len(probabilities)
-        # before a class is silent so long, what comes next may still belong to its segment or change its smoothing
+        # until a class is inactive for this long, later frames may belong to its segment or change its smoothing
         quiet = self.frames - 1 - self._gap - self._half
         for number in [number for number, opened in self._open.items() if opened.last_active < quiet]:
             self._close(number, at_end=False)
 
     def finish(self, duration: float) -> list[Segment]:
-        """All frames were pushed: the segments by start, then label; `duration` of the sound in seconds."""
+        """The segments by start, then label, once all frames were pushed; `duration` of the sound in seconds."""
         for number in list(self._open):
             self._close(number, at_end=True)
         least = min(int(np.ceil(self.config.shortest / self.hop - _ROUNDING)), self.frames)
@@ -134,7 +132,7 @@ class Timeline:
         opened = self._open.pop(number)
         values = np.frombuffer(opened.values, np.float32)
         active = values >= self.config.threshold
-        # beyond a sound's ends its first and last frames go on; elsewhere the class was silent for long
+        # a sound's first and last frames are extended beyond its ends; elsewhere the class was inactive for long
         before, after = bool(opened.first == 0 and active[0]), bool(at_end and active[-1])
         smoothed = smooth(active, self.config.median_frames, before, after)
         for begin, end in merged_runs(smoothed, self._gap):
@@ -143,16 +141,16 @@ class Timeline:
             self._runs.append((*place, number, float(part.max()), float(part.mean())))
 
     def _edge(self, frame: int, duration: float) -> float:
-        """Where a frame begins; the first and the end of the last one are those of the sound."""
+        """Start of a frame; the first frame starts and the last one ends with the sound."""
         if frame in (0, self.frames):
             return duration if frame else 0.0
-        return min(duration, round(frame * self.hop + self.lead, 6))  # without the dust of floats
+        return min(duration, round(frame * self.hop + self.lead, 6))  # removes rounding errors
 
 
 def smooth(
     active: Bool[np.ndarray, " frame"], median_frames: int, before: bool, after: bool
 ) -> Bool[np.ndarray, " frame"]:
-    """The median of every frame and its neighbours, those before the first and after the last being as told."""
+    """The median of every frame and its neighbours; `before` and `after` extend the ends."""
     from scipy.ndimage import median_filter
 
     half = median_frames // 2
@@ -163,7 +161,7 @@ def smooth(
 
 
 def merged_runs(active: Bool[np.ndarray, " frame"], gap: int) -> list[tuple[int, int]]:
-    """[begin, end) of the runs of active frames, those with at most `gap` frames between them as one."""
+    """[begin, end) of the runs of active frames; runs with at most `gap` frames between them are merged."""
     edges = np.flatnonzero(np.diff(active, prepend=False, append=False))
     begins, ends = edges[::2], edges[1::2]
     apart = begins[1:] - ends[:-1] > gap
