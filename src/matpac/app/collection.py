@@ -12,10 +12,10 @@ from matpac.search.database import column
 from matpac.search.query import Searcher
 
 PLAYED = 30.0
-"""Seconds that are played of a sound at most; ours."""
+"""Seconds that are played of a sound, at most; default; enough to recognise it."""
 
 UNTAGGED = "no tags"
-"""The legend's name for sounds without any."""
+"""Name of sounds without tags in the legend."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Place:
     """A sound, or a window of one.
 
     Args:
-        path: of the file.
-        start, end: in it, in seconds.
-        tags: of it.
+        path: the file.
+        start, end: in seconds.
+        tags: of the sound or window.
     """
 
     path: str
@@ -42,9 +42,9 @@ def play(path: str, start: float, end: float) -> tuple[int, Int16[np.ndarray, " 
 
 
 def draw_map(searcher: Searcher, seed: int = 0) -> tuple[SoundMap, list[Place]]:
-    """The map of a database, coloured by the first tag, and what lies where in it; of many rows a random part.
+    """The map of a database, coloured by the first tag, and its sounds; a random sample of many rows.
 
-    Raises SearchError where the database can't be read.
+    Raises SearchError if the database can't be read.
     """
     database = searcher.database
     found = database.take(shown_vectors(database.count(), seed).tolist())

@@ -36,9 +36,9 @@ def app(
       matpac app --encoder matpac++-audioset-tagger
       matpac app --encoder runs/mine --database sounds.lance
 
-    With a database of matpac index also: search by a sound, and a map that plays what is clicked. The page is served
-    to this machine only, and nothing leaves it. --host 0.0.0.0 lets others on the network use it, and hear every
-    sound of the database.
+    With a database of matpac index also: search by a sound, and a map that plays what is clicked. The page is
+    served to this machine only, and nothing leaves it. --host 0.0.0.0 lets others on the network use it, and hear
+    every sound of the database.
     Exit code: 0 when it was ended by Ctrl-C or SIGTERM, 2 for an error.
 
     Args:

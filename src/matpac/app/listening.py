@@ -1,4 +1,4 @@
-"""One sound through an encoder: what there is to see of it."""
+"""One sound through an encoder: everything that the page shows of it."""
 
 import math
 from dataclasses import dataclass
@@ -16,29 +16,29 @@ from matpac.model.waveforms import too_short
 from matpac.report.style import printable
 
 LONGEST = 600.0
-"""Seconds of a sound that the page takes: what it computes and shows of ten minutes lies in some 200 MB; ours."""
+"""Longest sound that the page takes, in seconds; default; ten minutes take some 200 MB to compute and show."""
 
 ROWS = 8
-"""Labels whose probability is drawn over time: those that are most probable at any moment; ours."""
+"""Labels whose probability is drawn over time; default; the most probable ones at any moment."""
 
 MOMENTS = 300
-"""Of a sound that are compared with each other; of a longer one each is the mean of several frames; ours."""
+"""Moments that are compared with each other; default; in longer sounds each is the mean of several frames."""
 
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """A sound, and what an encoder makes of it.
+    """A sound, and what an encoder computes of it.
 
     Args:
-        name: of the file.
+        name: file name.
         duration: in seconds.
         logmel: as the encoder sees it.
         times: centres of its frames, in seconds.
         frequencies: of its bands, in Hz.
-        frames: vectors every 160 ms (of tiny 320).
+        frames: vectors, one per `Embedder.hop`.
         steps: their centres, in seconds.
-        tags: of the whole, all of them, best first; none of an encoder without a head.
-        probabilities: of some labels over the steps, those that reach most first.
+        tags: of the whole sound, most probable first; empty for an encoder without a head.
+        probabilities: of the most probable labels over the steps.
     """
 
     name: str
@@ -61,8 +61,8 @@ def hear(embedder: Embedder, path: str | Path, longest: float = LONGEST) -> Hear
     """Read a file and embed it.
 
     Raises:
-        AudioError: it can't be read, is shorter than a frame (25 ms), or longer than `longest` seconds; by its
-            name alone, since the page keeps uploads somewhere else than the user.
+        AudioError: it can't be read, is shorter than a window of the log-mel, or longer than `longest` seconds;
+            names the file without its folder, since uploads are kept elsewhere.
     """
     rate, name = embedder.sample_rate, printable(Path(path).name)
     waveform = read_at_most(path, rate, longest)
@@ -95,7 +95,7 @@ def hear(embedder: Embedder, path: str | Path, longest: float = LONGEST) -> Hear
 
 
 def read_at_most(path: str | Path, sample_rate: int, longest: float) -> Float[np.ndarray, " samples"]:
-    """The whole file, mono, at `sample_rate` (Hz). Raises AudioError as `hear`; no more than that is ever read."""
+    """The whole file, mono, at `sample_rate` (Hz). Raises AudioError as `hear`; no more than `longest` is ever read."""
     name = printable(Path(path).name)
     parts: list[np.ndarray] = []
     samples = 0
@@ -118,7 +118,7 @@ def read_at_most(path: str | Path, sample_rate: int, longest: float) -> Float[np
 def moments(
     frames: Float[np.ndarray, "step width"], steps: Float[np.ndarray, " step"]
 ) -> tuple[Float[np.ndarray, "moment width"], Float[np.ndarray, " moment"]]:
-    """At most `MOMENTS` unit vectors, each of the mean of neighbouring frames, and their centres in seconds."""
+    """At most `MOMENTS` unit vectors, means of neighbouring frames, and their centres in seconds."""
     together = math.ceil(len(frames) / MOMENTS)
     starts = np.arange(0, len(frames), together)
     counts = np.diff(starts, append=len(frames))
@@ -128,6 +128,6 @@ def moments(
 
 
 def similarity(one: Heard, other: Heard) -> float:
-    """The cosine of two sounds' scenes; 1 is the same direction."""
+    """Cosine of the scenes of two sounds."""
     a, b = one.scene.astype(np.float64), other.scene.astype(np.float64)
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

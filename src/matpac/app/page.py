@@ -1,4 +1,4 @@
-"""The page: its tabs, and what happens when something is dropped, asked or clicked."""
+"""The page: its tabs, and what happens when something is dropped, searched or clicked."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,18 +24,18 @@ from matpac.search.command import clock
 from matpac.search.query import TOP, Match, Searcher
 
 FORGOTTEN = 3600
-"""Seconds after which uploads are deleted, and between two looks for such; ours."""
+"""Seconds after which uploads are deleted, and between two checks; default; an hour's use of a sound."""
 
 MOST_MATCHES = 100
-"""That the slider goes to; ours."""
+"""Upper end of the slider; default; more rows are not read."""
 
 LISTEN = "A sound as the encoder sees it. Drop a file (WAV, FLAC, MP3, Ogg; of any rate) or record one."
-ALIKE = "Which moments are alike: the diagonal is the sound itself, blocks and stripes are what comes again."
-COMPARE = "Two sounds: how alike they are as a whole, and which moment of one is like which of the other."
+ALIKE = "Which moments are alike: the diagonal is the sound itself, blocks and stripes are what repeats."
+COMPARE = "Two sounds: how similar they are as a whole, and which moment of one is like which of the other."
 SEARCH = "The sounds of the database that are most like a sound. Click a row to hear it."
 MAP = (
-    "Every dot is a sound; what the encoder holds for alike lies together. Click one to hear it. Drawing takes up "
-    f"to half a minute; of more than {MOST_VECTORS:,} sounds it shows a random part."
+    "Every dot is a sound; sounds that are similar to the encoder lie together. Click one to hear it. Drawing takes "
+    f"up to half a minute; of more than {MOST_VECTORS:,} sounds a random sample is shown."
 )
 CONDITION = "SQL on path, start, end, duration (s), size (bytes) and tags: duration < 5 AND array_has(tags, 'dog')"
 
@@ -46,8 +46,8 @@ class App:
 
     Args:
         embedder: the encoder of the tabs Listen and Compare.
-        searcher: the database of the tabs Search and Map; None for none, and no such tabs.
-        longest: seconds of a sound that it takes.
+        searcher: the database of the tabs Search and Map; without it there are no such tabs.
+        longest: longest sound that it takes, in seconds.
     """
 
     embedder: Embedder
@@ -55,7 +55,7 @@ class App:
     longest: float = LONGEST
 
     def listen(self, path: str | None) -> tuple[dict[str, float] | None, str, str]:
-        """Tags, picture over time, and picture of what is alike in it; nothing once the sound is taken away."""
+        """Tags, picture over time, and picture of similar moments; nothing once the sound is removed."""
         if path is None:
             return None, "", ""
         heard = self._hear(path)
@@ -63,29 +63,29 @@ class App:
         return tags, heard_picture(heard), alike_picture(heard, heard)
 
     def compare(self, one: str | None, other: str | None) -> tuple[str, str]:
-        """What there is to say, and the picture."""
+        """The similarity in words, and the picture."""
         first, second = self._hear(one), self._hear(other)
         return compared(first, second), alike_picture(first, second)
 
     def search(self, path: str | None, top: float, where: str) -> tuple[list[list[str]], list[Match]]:
-        """Rows of the table, and what they stand for."""
+        """Rows of the table, and their matches."""
         assert self.searcher is not None
-        with told():
+        with shown_errors():
             rate = self.searcher.embedder.sample_rate
-            waveform = read_at_most(_given(path), rate, self.longest)
+            waveform = read_at_most(_required(path), rate, self.longest)
             matches = self.searcher.similar(waveform, rate, top=int(top), where=where.strip() or None)
         return [[f"{match.similarity:.4f}", *_shown(match)] for match in matches], matches
 
     def draw(self) -> tuple[Image.Image, tuple[SoundMap, list[Place]]]:
-        """The map's picture, and what lies where in it."""
+        """The picture of the map, and the places of the sounds in it."""
         assert self.searcher is not None
-        with told():
+        with shown_errors():
             drawn, places = draw_map(self.searcher)
         return Image.open(BytesIO(drawn.png)), (drawn, places)
 
     def _hear(self, path: str | None) -> Heard:
-        with told():
-            return hear(self.embedder, _given(path), self.longest)
+        with shown_errors():
+            return hear(self.embedder, _required(path), self.longest)
 
 
 def build(app: App) -> gr.Blocks:
@@ -119,7 +119,7 @@ def _listen_tab(app: App) -> None:
     tags = gr.Label(label="tags", num_top_classes=TAGS, visible=app.embedder.head is not None)
     if app.embedder.head is None:
         gr.Markdown(
-            "This encoder has no head, so it has no names for sounds: fine-tune one (`matpac finetune`), or start "
+            "This encoder has no head, so it gives no tags: fine-tune one (`matpac finetune`), or start "
             "the page with `--encoder matpac++-audioset-tagger`."
         )
     over_time = gr.HTML(label="over time")
@@ -154,7 +154,7 @@ def _search_tab(app: App) -> None:
     button.click(app.search, [query, top, where], [table, found], api_name="search")
 
     def chosen(matches: list[Match], event: gr.SelectData) -> dict[str, Any]:
-        row = event.row_value[1:]  # not its number: the reader may have sorted the table
+        row = event.row_value[1:]  # not its number, since the table may have been sorted
         return _player(next(match for match in matches if _shown(match) == row))
 
     table.select(chosen, found, player, api_visibility="private")
@@ -177,13 +177,13 @@ def _map_tab(app: App) -> None:
 
 
 def _sound(label: str) -> gr.Audio:
-    """Where a sound is dropped or recorded; its file comes as it is."""
+    """A field to drop or record a sound; its file is passed on unchanged."""
     return gr.Audio(type="filepath", label=label, sources=["upload", "microphone"], buttons=[])
 
 
 def _player(place: Place | Match) -> dict[str, Any]:
     """The player with this sound in it."""
-    with told():
+    with shown_errors():
         sound = play(place.path, place.start, place.end)
     return gr.update(value=sound, label="  ·  ".join([part for part in _shown(place) if part]))
 
@@ -199,16 +199,16 @@ def _shown(place: Place | Match) -> list[str]:
     ]
 
 
-def _given(path: str | None) -> str:
-    """Raises MatpacError where nothing was dropped."""
+def _required(path: str | None) -> str:
+    """The path; raises MatpacError if no sound was dropped."""
     if path is None:
         raise MatpacError("no sound yet: drop a file, or record one")
     return path
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Errors about what was given are told on the page; others are defects, with a traceback on the terminal."""
+def shown_errors() -> Iterator[None]:
+    """Show errors in the input on the page; others are defects and leave a traceback on the terminal."""
     try:
         yield
     except MatpacError as error:
