@@ -95,7 +95,7 @@ def hear(embedder: Embedder, path: str | Path, longest: float = LONGEST) -> Hear
 
 
 def read_at_most(path: str | Path, sample_rate: int, longest: float) -> Float[np.ndarray, " samples"]:
-    """The whole file, mono, at `sample_rate` (Hz). Raises AudioError as `hear`; no more than `longest` is ever read."""
+    """The whole file, mono, at `sample_rate` (Hz). Raises AudioError as `hear`; reads no more than `longest`."""
     name = printable(Path(path).name)
     parts: list[np.ndarray] = []
     samples = 0

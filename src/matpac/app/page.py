@@ -34,8 +34,8 @@ ALIKE = "Which moments are alike: the diagonal is the sound itself, blocks and s
 COMPARE = "Two sounds: how similar they are as a whole, and which moment of one is like which of the other."
 SEARCH = "The sounds of the database that are most like a sound. Click a row to hear it."
 MAP = (
-    "Every dot is a sound; sounds that are similar to the encoder lie together. Click one to hear it. Drawing takes "
-    f"up to half a minute; of more than {MOST_VECTORS:,} sounds a random sample is shown."
+    "Every dot is a sound; sounds that are similar to the encoder lie together. Click one to hear it. Drawing "
+    f"takes up to half a minute; of more than {MOST_VECTORS:,} sounds a random sample is shown."
 )
 CONDITION = "SQL on path, start, end, duration (s), size (bytes) and tags: duration < 5 AND array_has(tags, 'dog')"
 
