@@ -22,7 +22,7 @@ from corpus import PRETRAIN, TASKS
 from probe_scores import probe_scores
 
 from matpac.pretrain.job import pretrain_to_end
-from matpac.pretrain.options import RunOptions
+from matpac.pretrain.options import PretrainOptions
 from matpac.pretrain.recipes import Recipe, tiny
 from matpac.probe.compare import confidence_interval, paired_test
 from matpac.probe.encoders import open_encoder
@@ -92,7 +92,7 @@ def trained(variant: str, seed: int, corpus: Path, output: Path, steps: int) -> 
     recipe = VARIANTS[variant](tiny())
     # a hair more than the steps, so that rounding does not lose the last one
     recipe = replace(recipe, epochs=(steps + 1e-3) * recipe.batch_size / clips)
-    options = RunOptions(str(corpus / PRETRAIN), str(folder), seed=seed, log_every=10, keep=1)
+    options = PretrainOptions(data=str(corpus / PRETRAIN), output=str(folder), seed=seed, log_every=10, keep=1)
     pretrain_to_end(recipe, options, "tiny")
     return folder
 

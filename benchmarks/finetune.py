@@ -68,7 +68,9 @@ def tuned(encoder: str, root: Path, output: Path, seed: int, recipe: FinetuneRec
     if kept.exists():
         return json.loads(kept.read_text())
     resume = (output / "config.json").exists()
-    options = FinetuneOptions(encoder, "table", str(root), str(output), seed=seed, resume=resume, head="new")
+    options = FinetuneOptions(
+        encoder=encoder, task="table", root=str(root), output=str(output), seed=seed, resume=resume, head="new"
+    )
     done = finetune(recipe, options, "small")
     assert done.test is not None
     kept.write_text(json.dumps(done.test.score.value))

@@ -3,7 +3,7 @@
     python benchmarks/pretrain.py [--device auto|cpu|cuda] [--size base|tiny] [--batch 8 …] [--rounds 5]
         [--recipes matpac matpac++] [--precision auto] [--compile] [--activation-checkpointing] [--data SHARDS]
 
-The step is the training loop's own (`Training.advance`): masks, log-mel, forward, backward, clipping, AdamW,
+The step is the training loop's own (`Pretraining.step`): masks, log-mel, forward, backward, clipping, AdamW,
 teacher and centre, on sounds that lie on the device. On a GPU the limit is the product in the step's own
 precision; the peak of memory is printed, and where a step waits for the device. Beneath each row stands where the
 step goes, part by part, unless it is compiled into one. With `--data` the step is also fed by the loader of a run.
@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from pretrain_parts import Parts, print_parts
@@ -26,15 +25,12 @@ from rates import machine, matrix_rate, measure, synchronize, training_operation
 
 from matpac.data.crops import PREFETCHED, CropBatch
 from matpac.data.files import Clip, Corpus
-from matpac.pretrain.job import Training
-from matpac.pretrain.options import RunOptions
+from matpac.pretrain.job import Pretraining
+from matpac.pretrain.options import PretrainOptions
 from matpac.pretrain.recipes import PAPER_CLIPS, PAPER_STEPS, RECIPES, Plan, Recipe
-from matpac.pretrain.setup import count_workers, find_clips, step_loader
-from matpac.train.processes import start_fabric
-from matpac.train.run import Run
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
+from matpac.pretrain.setup import clip_loader, find_clips
+from matpac.train.batches import by_steps, count_workers
+from matpac.train.training import Training
 
 DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 HEADER = f"{'recipe, batch':24} {'s/step':>8} {'clips/s':>8} {'GFLOP/s':>8} {'limit':>8} {'share':>6}"
@@ -44,18 +40,20 @@ PAPER = Plan(RECIPES["matpac++"](), PAPER_CLIPS)
 class Steps:
     """Steps of a run on one batch that lies on the device."""
 
-    def __init__(self, recipe: Recipe, options: RunOptions, fabric: "Fabric", corpus: Corpus):
-        run = Run(Path(options.output), resume=False, keep=1)
-        self.training = Training(recipe, options, fabric, run, corpus)
-        self.device, self.batch = fabric.device, recipe.batch_size
+    def __init__(self, recipe: Recipe, options: PretrainOptions):
+        training = Training(recipe, options)
+        nobody = Corpus([Clip("none", 10.0)] * recipe.batch_size, [])
+        corpus = nobody if options.data == "none" else find_clips(recipe, options, training.run, training.fabric)
+        self.job = Pretraining(recipe, options, training, corpus)
+        self.job.plan, training.step = PAPER, PAPER_STEPS // 2
+        self.fabric, self.device, self.batch = training.fabric, training.fabric.device, recipe.batch_size
         generator = torch.Generator().manual_seed(0)
         waveforms = 0.1 * torch.randn(recipe.batch_size, recipe.crop_samples, generator=generator)
         self.resident = CropBatch(waveforms.to(self.device), [], [])
-        self.values = PAPER.at(PAPER_STEPS // 2)
 
     def __call__(self, batches: list[CropBatch] | None = None) -> None:
         """Give the device one step to do."""
-        self.training.advance([self.resident] if batches is None else batches, self.values)
+        self.job.step([self.resident] if batches is None else batches)
 
     def finish(self, count: int) -> None:
         """Do so many."""
@@ -86,27 +84,24 @@ class Steps:
 def prepared(recipe: Recipe, given: argparse.Namespace) -> Iterator[Steps]:
     """A run of the recipe in a folder that goes away; of --data, or of a corpus that nobody reads."""
     with tempfile.TemporaryDirectory() as place:
-        options = RunOptions(
-            given.data or "none",
-            str(Path(place) / "run"),
-            accelerator=given.device,
+        options = PretrainOptions(
+            data=given.data or "none",
+            output=str(Path(place) / "run"),
+            device=given.device,
             devices=1,
             precision=given.precision,
             compile=given.compile,
             activation_checkpointing=given.activation_checkpointing,
         )
-        fabric = start_fabric(options)
-        nobody = Corpus([Clip("none", 10.0)] * recipe.batch_size, [])
-        run = Run(Path(options.output), resume=False, keep=1)
-        yield Steps(recipe, options, fabric, find_clips(recipe, options, run, fabric) if given.data else nobody)
+        yield Steps(recipe, options)
 
 
 def measure_steps(name: str, steps: Steps, given: argparse.Namespace) -> None:
     """Print the row of a recipe and a batch, and its parts."""
     device, batch = steps.device, steps.batch
-    dtype = DTYPES.get(steps.training.fabric.strategy.precision.precision, torch.float32)
+    dtype = DTYPES.get(steps.fabric.strategy.precision.precision, torch.float32)
     count = 1 if device.type == "cpu" else 10
-    work = batch * training_operations(steps.training.recipe.objective)
+    work = batch * training_operations(steps.job.recipe.objective)
     steps.finish(2)  # compiles, and fills the optimizer's state
     found = measure(
         lambda: steps.finish(count), count * work, given.rounds, lambda: matrix_rate(0.5, device, dtype)
@@ -119,17 +114,16 @@ def measure_steps(name: str, steps: Steps, given: argparse.Namespace) -> None:
     if device.type == "cuda":
         print(f"  peak of memory {steps.peak():.1f} GiB; the step {steps.waits()}")
     if not given.compile:
-        print_parts(Parts(steps.training, steps.resident.waveforms, steps.values), steps, given.rounds)
+        print_parts(Parts(steps.job, steps.resident.waveforms), steps, given.rounds)
 
 
 def measure_feeding(steps: Steps, given: argparse.Namespace) -> None:
     """Print the time of a step fed by the loader against that of one whose sounds lie on the device, in turn."""
-    training, count = steps.training, 5 if steps.device.type == "cpu" else 50
-    options = training.options
-    corpus = find_clips(training.recipe, options, training.run, training.fabric)
-    workers = count_workers(options.workers, steps.device)
-    recipe = replace(training.recipe, epochs=1e6)  # as many steps as are asked for
-    loader = step_loader(recipe, options, Plan(recipe, len(corpus.clips)), corpus.clips, training.fabric, 0)
+    job, count = steps.job, 5 if steps.device.type == "cpu" else 50
+    workers = count_workers(job.options, steps.device)
+    endless = replace(job.recipe, epochs=1e6)
+    batches = clip_loader(endless, job.options, job.corpus.clips, steps.fabric, 0)
+    loader = by_steps(batches, Plan(endless, len(job.corpus.clips)).steps, 1)
     fed, resident, ratios = [], [], []
     with closing(loader):
         for _ in range(given.rounds):
@@ -178,7 +172,7 @@ def main() -> None:
             recipe = replace(sized(RECIPES[name](), given.size), batch_size=batch)
             with prepared(recipe, given) as steps:
                 if not number and batch == given.batch[0]:
-                    precision = steps.training.fabric.strategy.precision.precision
+                    precision = steps.fabric.strategy.precision.precision
                     print(f"{machine(steps.device)}, {precision}")
                     print(HEADER)
                 measure_steps(name, steps, given)

@@ -8,7 +8,7 @@ import torch
 from rates import synchronize
 from torch import Tensor, nn
 
-from matpac.pretrain.job import Training
+from matpac.pretrain.job import Pretraining
 from matpac.pretrain.losses import (
     choose,
     classification_loss,
@@ -16,10 +16,8 @@ from matpac.pretrain.losses import (
     multiple_choice_loss,
     teacher_probabilities,
 )
-from matpac.pretrain.masking import Split, gather_tokens
-from matpac.pretrain.recipes import StepValues
+from matpac.pretrain.masking import MaskSplit, gather_tokens
 from matpac.pretrain.setup import step_splits
-from matpac.train.processes import clip_gradients
 
 
 def learning(*modules: nn.Module) -> list[Tensor]:
@@ -33,18 +31,17 @@ class Parts:
     Its tensors are made once by the step's own forward. A backward starts from random gradients and keeps none.
 
     Args:
-        training: of the run.
+        job: of the run.
         waveforms: of a batch, on the device.
-        values: of the step.
     """
 
-    def __init__(self, training: Training, waveforms: Tensor, values: StepValues):
-        self.training, self.waveforms, self.values = training, waveforms, values
-        self.objective, self.fabric = training.objective, training.fabric
-        self.split: Split = step_splits(training.recipe, training.options, training.fabric, 0)[0]
+    def __init__(self, job: Pretraining, waveforms: Tensor):
+        self.job, self.waveforms, self.values = job, waveforms, job.plan.at(job.training.step)
+        self.objective, self.fabric = job.objective, job.training.fabric
+        self.split: MaskSplit = step_splits(job.recipe, job.options, self.fabric, 0)[0]
         student, teacher = self.objective.student, self.objective.teacher
         with torch.no_grad(), self.fabric.autocast():
-            self.logmel = training.frontend(waveforms)
+            self.logmel = job.frontend(waveforms)
             tokens = student.patch_tokens(self.logmel)
             self.seen = student.with_cls(gather_tokens(tokens, self.split.visible))
             self.masked = student.with_cls(gather_tokens(tokens, self.split.masked))
@@ -62,7 +59,7 @@ class Parts:
         """The parts by name."""
         heads = {} if self.objective.head is None else {"heads": self.heads}
         return {
-            "log-mel": lambda: self.training.frontend(self.waveforms),
+            "log-mel": lambda: self.job.frontend(self.waveforms),
             "patches, gather": self.patches,
             "student": self.student,
             "teacher": self.teacher,
@@ -137,9 +134,7 @@ class Parts:
         """Clipping and AdamW; weights move by random gradients."""
         for parameter, gradient in zip(learning(self.objective), self.gradients, strict=True):
             parameter.grad = gradient
-        clip_gradients(self.fabric, self.training.optimizer, self.training.recipe.optimizer.clip)
-        self.training.stepper.step()
-        self.training.stepper.zero_grad()
+        self.job.training.optimize(self.job.recipe.optimizer.clip)
 
     def averages(self) -> None:
         """Teacher and centre."""

@@ -23,7 +23,7 @@ import matpac
 from matpac.files.hub import PACKAGED
 from matpac.files.save import save
 from matpac.pretrain.job import pretrain_to_end
-from matpac.pretrain.options import RunOptions
+from matpac.pretrain.options import PretrainOptions
 from matpac.pretrain.recipes import Plan, Recipe, tiny_fine
 from matpac.probe.encoders import open_encoder
 from matpac.probe.linear_probe import ProbeConfig
@@ -64,10 +64,10 @@ def more() -> Recipe:
 def pretrain(unlabelled: Path, output: Path) -> list[Path]:
     """The students whose mean is shipped; what is there of any pre-training is gone on with."""
     first = output / "first"
-    pretrain_to_end(tiny_fine(), RunOptions(str(unlabelled), str(first)), "tiny-fine")
+    pretrain_to_end(tiny_fine(), PretrainOptions(data=str(unlabelled), output=str(first)), "tiny-fine")
     runs = [output / f"more-{seed}" for seed in MORE_SEEDS]
     for seed, run in zip(MORE_SEEDS, runs, strict=True):
-        options = RunOptions(str(unlabelled), str(run), encoder=str(first), seed=seed)
+        options = PretrainOptions(data=str(unlabelled), output=str(run), encoder=str(first), seed=seed)
         pretrain_to_end(more(), options, "tiny-fine")
     return runs
 

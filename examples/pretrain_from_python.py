@@ -9,7 +9,7 @@ from dataclasses import replace
 import matpac
 from matpac.data.files import list_clips
 from matpac.pretrain.job import pretrain
-from matpac.pretrain.options import RunOptions
+from matpac.pretrain.options import PretrainOptions
 from matpac.pretrain.recipes import RECIPES
 
 
@@ -25,8 +25,8 @@ def main(folder: str, run: str, steps: int) -> None:
         batch_size=batch,
         epochs=steps * batch / clips,
     )
-    finished = pretrain(recipe, RunOptions(folder, run, log_every=max(1, steps // 10)))
-    print(f"{finished.step} steps in {finished.seconds:.0f} s; {finished.left_out} files left out")
+    finished = pretrain(recipe, PretrainOptions(data=folder, output=run, log_every=max(1, steps // 10)))
+    print(f"{finished.step} steps in {finished.seconds:.0f} s; {finished.skipped} files skipped")
     print(matpac.load(run).card)
 
 

@@ -21,7 +21,7 @@ from matpac.finetune.job import Finetuned, Finetuning, finetune, loss_of
 from matpac.finetune.options import FinetuneOptions
 from matpac.finetune.recipes import FinetuneRecipe, small
 from matpac.tasks import TaskError, read_task
-from matpac.train.run import RunError
+from matpac.train.config import RunError
 
 PLAIN = replace(
     small(),
@@ -49,8 +49,10 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(encoder: Path, root: Path, output: Path, recipe: FinetuneRecipe = PLAIN, **options: Any) -> Finetuned:
     task = "table" if root.suffix == ".csv" else "folder"
-    settings = {"accelerator": "cpu", "workers": 0, "log_every": 2, **options}
-    return finetune(recipe, FinetuneOptions(str(encoder), task, str(root), str(output), **settings))
+    settings = {"device": "cpu", "workers": 0, "log_every": 2, **options}
+    return finetune(
+        recipe, FinetuneOptions(encoder=str(encoder), task=task, root=str(root), output=str(output), **settings)
+    )
 
 
 def lines(path: Path) -> list[dict]:
@@ -199,7 +201,7 @@ def matpac_finetune(*arguments: object) -> int:
 def command(encoder: Path, root: Path, output: Path, *more: object) -> int:
     task = "table" if root.suffix == ".csv" else "folder"
     where = "--encoder", encoder, "--task", task, "--root", root, "--output", output
-    return matpac_finetune(*where, "--epochs", 1, "--batch_size", 8, "--workers", 0, "--accelerator", "cpu", *more)
+    return matpac_finetune(*where, "--epochs", 1, "--batch_size", 8, "--workers", 0, "--device", "cpu", *more)
 
 
 def test_the_command_writes_results_and_a_page(

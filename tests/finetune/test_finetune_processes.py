@@ -17,7 +17,7 @@ def test_two_processes_share_batches_and_evaluation(tmp_path: Path) -> None:
     (tmp_path / "sounds" / "003.flac").write_bytes(b"nothing")  # of the test part, by its header
     output = tmp_path / "run"
     arguments = ["finetune", "--encoder", encoder, "--task", "table", "--root", table, "--output", output]
-    arguments += ["--epochs", 20, "--batch_size", 8, "--workers", 0, "--accelerator", "cpu", "--frames", 48]
+    arguments += ["--epochs", 20, "--batch_size", 8, "--workers", 0, "--device", "cpu", "--frames", 48]
     arguments += ["--optimizer.learning_rate", 3e-3, "--optimizer.layer_decay", 1]
     code, errors = call([str(argument) for argument in arguments], LAUNCHER)
     assert code == 1, errors  # one clip was skipped

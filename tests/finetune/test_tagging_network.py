@@ -33,7 +33,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> LabelledClips:
 
 
 def start(encoder: Path | str, clips: LabelledClips, head: Any = "auto", frames: int = 48) -> Start:
-    options = FinetuneOptions(str(encoder), "folder", "sounds", "run", head=head)
+    options = FinetuneOptions(encoder=str(encoder), task="folder", root="sounds", output="run", head=head)
     return open_network(options, replace(RECIPE, frames=frames), clips)
 
 

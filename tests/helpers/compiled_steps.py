@@ -14,11 +14,11 @@ from torch import distributed, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.parallel import DistributedDataParallel
 
-from helpers.tiny_run import lines, make_sounds, run, tiny_recipe
-from matpac.pretrain import Objective, PretextOutput, Temperatures, compiled
-from matpac.pretrain.compiled import CompiledObjective
+from helpers.tiny_run import lines, make_sounds, options, run, tiny_recipe
+from matpac.pretrain import Objective, PretextOutput, Temperatures
 from matpac.pretrain.masking import mask_noise, split_by_noise
 from matpac.pretrain.recipes import Recipe
+from matpac.train import training
 
 TEMPERATURES = [
     Temperatures(0.1, 0.04),
@@ -29,7 +29,7 @@ TEMPERATURES = [
 """As in a run, the last one so cold that the winner takes all."""
 
 
-def steps(objective: Objective, module: nn.Module, recipe: Recipe, bf16: bool) -> list[PretextOutput]:
+def steps(objective: Objective, module: nn.Module, recipe: Recipe, bf16: bool, eager: bool) -> list[PretextOutput]:
     """Of gradient descent, with a teacher that moves."""
     optimizer = torch.optim.SGD([p for p in objective.parameters() if p.requires_grad], lr=0.05)
     generator = torch.Generator().manual_seed(1)
@@ -38,7 +38,7 @@ def steps(objective: Objective, module: nn.Module, recipe: Recipe, bf16: bool) -
         split = split_by_noise(mask_noise(4, encoder.tokens, (0, step)), recipe.objective.mask_ratio)
         logmel = torch.randn(4, encoder.mels, encoder.frames, generator=generator)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):  # it keeps copies of weights: one a step
-            output = module(logmel, split, temperatures)
+            output = module(logmel, split, temperatures if eager else temperatures.on(logmel.device))
         output.loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -59,12 +59,10 @@ def compare(
     counter.clear()
     recipe = tiny_recipe(**changes)
     plain, other = (_seeded(recipe) for _ in range(2))
-    if checkpointing:
-        other.checkpoint_activations()
-    module: nn.Module = CompiledObjective(other)
-    if parallel:
-        module = DistributedDataParallel(module)
-    expected, found = steps(plain, plain, recipe, bf16), steps(other, module, recipe, bf16)
+    given = options(Path(), Path(), compile=True, activation_checkpointing=checkpointing)
+    training.prepare(other, given)
+    module = DistributedDataParallel(other) if parallel else other
+    expected, found = steps(plain, plain, recipe, bf16, True), steps(other, module, recipe, bf16, False)
     return {
         "graphs": counter.frame_count,
         "eager": [output.loss.item() for output in expected],
@@ -102,7 +100,7 @@ def whole_runs(counter: CompileCounterWithBackend) -> dict[str, Any]:
 
 def main() -> None:
     """All cases."""
-    counter = compiled.BACKEND = CompileCounterWithBackend("aot_eager")  # type: ignore[assignment]
+    counter = training.COMPILER = CompileCounterWithBackend("aot_eager")  # type: ignore[assignment]
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     with torch._dynamo.config.patch(error_on_recompile=True):
         found = {

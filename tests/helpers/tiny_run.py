@@ -5,23 +5,27 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from helpers.sound_files import write_sound
+from matpac.data.crops import CropBatch
 from matpac.files.tensor_files import read_tensors
 from matpac.model.vit import EncoderConfig
 from matpac.pretrain.classification import HeadConfig
-from matpac.pretrain.console import Finished
-from matpac.pretrain.job import pretrain
+from matpac.pretrain.job import Pretraining, pretrain
 from matpac.pretrain.objective import ObjectiveConfig
-from matpac.pretrain.options import RunOptions
+from matpac.pretrain.options import PretrainOptions
 from matpac.pretrain.predictor import PredictorConfig
 from matpac.pretrain.recipes import OptimizerConfig, Recipe, ScheduleConfig
+from matpac.train.loop import Finished
 
 BATCH = 4
 
@@ -83,13 +87,34 @@ def make_sounds(folder: Path, count: int = 8) -> Path:
     return folder
 
 
-def options(data: Path, output: Path, **changes: Any) -> RunOptions:
-    defaults: dict[str, Any] = {"accelerator": "cpu", "workers": 0, "log_every": 1, "checkpoint_every": 2}
-    return RunOptions(data=str(data), output=str(output), **{**defaults, **changes})
+def options(data: Path, output: Path, **changes: Any) -> PretrainOptions:
+    defaults: dict[str, Any] = {"device": "cpu", "workers": 0, "log_every": 1, "checkpoint_every": 2}
+    return PretrainOptions(data=str(data), output=str(output), **{**defaults, **changes})
 
 
 def run(data: Path, output: Path, recipe: Recipe | None = None, **changes: Any) -> Finished:
     return pretrain(recipe or tiny_recipe(), options(data, output, **changes), "tiny")
+
+
+class Killed(Exception):
+    """Stands for a kill: nothing in the project handles it."""
+
+
+@contextmanager
+def killed_at(step: int) -> Iterator[None]:
+    """The pre-training runs inside end after this step, before anything of it is logged or saved."""
+    plain = Pretraining.step
+
+    def until(self: Pretraining, batches: list[CropBatch]) -> object:
+        result = plain(self, batches)
+        if self.training.step + 1 == step:
+            raise Killed
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pretraining, "step", until)
+        with pytest.raises(Killed):
+            yield
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -2,14 +2,16 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from helpers.tiny_run import tiny_recipe
+from helpers.tiny_run import options, tiny_recipe
 from matpac.model.vit import Block
 from matpac.pretrain import Objective, PretextOutput, Temperatures
 from matpac.pretrain.masking import mask_noise, split_by_noise
+from matpac.train.training import prepare
 
 CONFIG = tiny_recipe().objective
 DEEP = replace(CONFIG, encoder=replace(CONFIG.encoder, depth=3), predictor=replace(CONFIG.predictor, depth=2))
@@ -18,8 +20,7 @@ DEEP = replace(CONFIG, encoder=replace(CONFIG.encoder, depth=3), predictor=repla
 def build(checkpointing: bool) -> Objective:
     torch.manual_seed(0)
     objective = Objective(DEEP)
-    if checkpointing:
-        objective.checkpoint_activations()
+    prepare(objective, options(Path(), Path(), activation_checkpointing=checkpointing))
     return objective
 
 

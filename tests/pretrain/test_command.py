@@ -3,24 +3,29 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helpers.tiny_run import as_arguments, make_sounds, tiny_recipe
 from matpac.cli import main
 from matpac.errors import MatpacError
-from matpac.pretrain.command import parse
-from matpac.pretrain.options import RunOptions
+from matpac.pretrain.command import COMMAND
+from matpac.pretrain.options import PretrainOptions
 from matpac.pretrain.recipes import RECIPES
-from matpac.train.run import read_config
-from matpac.train.settings import check_unchanged
+from matpac.train.config import check_unchanged, read_config
 
+parse = COMMAND.parse
 WHERE = ["--data", "sounds", "--output", "runs/x"]
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_what_its_name_says(name: str) -> None:
-    assert parse(["--recipe", name, *WHERE]) == (name, RECIPES[name](), RunOptions("sounds", "runs/x"))
+    assert parse(["--recipe", name, *WHERE]) == (
+        name,
+        RECIPES[name](),
+        PretrainOptions(data="sounds", output="runs/x"),
+    )
 
 
 def test_without_a_name_it_is_matpacpp() -> None:
@@ -39,7 +44,7 @@ def test_every_number_can_be_changed_by_its_name() -> None:
         objective=replace(tiny.objective, head=head),
         optimizer=replace(tiny.optimizer, decay_biases_and_norms=False),
     )
-    assert options == RunOptions("sounds", "runs/x", devices=2)
+    assert options == PretrainOptions(data="sounds", output="runs/x", devices=2)
 
 
 def test_a_file_of_options_names_the_recipe_too(tmp_path: Path) -> None:
@@ -49,7 +54,7 @@ def test_a_file_of_options_names_the_recipe_too(tmp_path: Path) -> None:
     tiny = RECIPES["tiny"]()
     assert name == "tiny"
     assert recipe == replace(tiny, epochs=8.0, objective=replace(tiny.objective, alpha=1.0))
-    assert options == RunOptions("here", "runs/y")
+    assert options == PretrainOptions(data="here", output="runs/y")
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -68,7 +73,7 @@ def test_what_print_config_prints_gives_the_same_run(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--recipe", "huge", *WHERE], "--recipe huge: not known; there are matpac, matpac++"),
+        (["--recipe", "huge", *WHERE], "--recipe huge: unknown; choose from matpac, matpac++"),
         ([*WHERE, "--epoch_count", "3"], "unrecognized arguments: --epoch_count 3"),
         ([*WHERE, "--epochs", "many"], "epochs"),
         ([*WHERE, "--short", "maybe"], "short"),
@@ -81,7 +86,8 @@ def test_what_print_config_prints_gives_the_same_run(
         ([*WHERE, "--optimizer.learning_rate", "-1"], "optimizer.learning_rate must be at least 0, not -1"),
         ([*WHERE, "--schedule.multiple_choice_start", "0"], "schedule.multiple_choice_start must be above 0"),
         ([*WHERE, "--logmel.low", "9000"], "logmel.low 9000"),
-        ([*WHERE, "--accelerator", "abacus"], "--accelerator abacus --devices auto: cannot be used here"),
+        ([*WHERE, "--device", "abacus"], "--device: Expected one of ['auto', 'cpu'"),
+        ([*WHERE, "--device", "mps"], "--device mps --devices auto: not available here"),
         ([*WHERE, "--recipe"], "argument --recipe: expected one argument"),
         ([*WHERE, "--epochs"], "expected one argument"),
         (["--data", "x"], "output"),
@@ -135,37 +141,52 @@ def folder(tmp_path: Path) -> Path:
 def test_a_resumed_run_keeps_its_settings(folder: Path) -> None:
     name, recipe, options = parse(["--resume", "--output", str(folder)])
     assert (name, recipe) == ("tiny", replace(RECIPES["tiny"](), epochs=4.0))
-    assert options == RunOptions("d", str(folder), resume=True, seed=2)
+    assert options == PretrainOptions(data="d", output=str(folder), resume=True, seed=2)
 
 
 def test_a_resumed_run_may_run_elsewhere(folder: Path) -> None:
     given = ["--log_every", "9", "--devices", "2", "--workers", "3", "--keep", "5", "--checkpoint_every", "7"]
     _, _, options = parse(["--resume", f"--output={folder}", "--data", "/copy", *given])
-    assert options == RunOptions(
-        "/copy", str(folder), resume=True, seed=2, log_every=9, devices=2, workers=3, keep=5, checkpoint_every=7
+    assert options == PretrainOptions(
+        data="/copy",
+        output=str(folder),
+        resume=True,
+        seed=2,
+        log_every=9,
+        devices=2,
+        workers=3,
+        keep=5,
+        checkpoint_every=7,
     )
 
 
-def test_a_run_of_before_there_was_an_option_goes_on_and_may_use_it(folder: Path) -> None:
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    for name in ("compile", "activation_checkpointing", "crops_per_read", "encoder"):
-        del config["options"][name]
-    del config["recipe"]["objective"]["teacher_starts_as_copy"]
-    path.write_text(json.dumps(config))
-    name, recipe, options = parse(["--resume", "--output", str(folder)])
-    assert options == RunOptions("d", str(folder), resume=True, seed=2)
+def rewrite(folder: Path, changes: dict, *missing: str) -> None:
+    """Change and remove options of the run folder's configuration."""
+    config = read_config(folder)
+    config["options"] = {name: value for name, value in config["options"].items() if name not in missing} | changes
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_a_run_from_before_an_option_existed_is_resumed_and_may_use_it(folder: Path) -> None:
+    rewrite(folder, {}, "compile", "activation_checkpointing", "encoder")
+    _, recipe, options = parse(["--resume", "--output", str(folder)])
+    assert options == PretrainOptions(data="d", output=str(folder), resume=True, seed=2)
     check_unchanged(read_config(folder), recipe, options)
-    given = ["--compile", "true", "--activation_checkpointing", "true"]
-    assert parse(["--resume", "--output", str(folder), *given]) == (
-        name, recipe, replace(options, compile=True, activation_checkpointing=True)
-    )  # fmt: skip
-    for given, changed in (
-        (["--crops_per_read", "2"], "crops_per_read 1 → 2"),
-        (["--objective.teacher_starts_as_copy", "true"], "objective.teacher_starts_as_copy False → True"),
-    ):
-        with pytest.raises(MatpacError, match=changed):
-            parse(["--resume", "--output", str(folder), *given])
+    more = parse(["--resume", "--output", str(folder), "--compile", "true", "--activation_checkpointing", "true"])
+    assert more[2] == replace(options, compile=True, activation_checkpointing=True)
+    with pytest.raises(MatpacError, match=r"objective\.teacher_starts_as_copy False → True"):
+        parse(["--resume", "--output", str(folder), "--objective.teacher_starts_as_copy", "true"])
+
+
+@pytest.mark.parametrize(("accelerator", "device"), [("cpu", "cpu"), ("auto", "auto"), ("gpu", "auto")])
+def test_a_run_with_earlier_names_of_options_is_resumed(accelerator: str, device: Any, folder: Path) -> None:
+    rewrite(folder, {"accelerator": accelerator, "crops_per_read": 1}, "device")
+    _, recipe, options = parse(["--resume", "--output", str(folder)])
+    assert options == PretrainOptions(data="d", output=str(folder), resume=True, seed=2, device=device)
+    check_unchanged(read_config(folder), recipe, options)
+    rewrite(folder, {"crops_per_read": 2})
+    with pytest.raises(MatpacError, match="crops_per_read 2"):
+        parse(["--resume", "--output", str(folder)])
 
 
 @pytest.mark.parametrize(
@@ -215,13 +236,13 @@ def test_a_run_and_its_resumption_from_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sounds, output = make_sounds(tmp_path / "sounds"), tmp_path / "run"
-    given = ["--data", str(sounds), "--output", str(output), "--accelerator", "cpu", "--workers", "0"]
+    given = ["--data", str(sounds), "--output", str(output), "--device", "cpu", "--workers", "0"]
     assert main(["pretrain", *as_arguments(replace(tiny_recipe(), epochs=1)), *given]) == 0
     assert f"{output}: 2 steps done" in capsys.readouterr().err
     kept = json.loads((output / "config.json").read_text())
     assert kept["name"] == "tiny"
     assert kept["recipe"]["objective"]["encoder"]["width"] == 16
     assert main(["pretrain", *as_arguments(tiny_recipe()), *given]) == 2
-    assert "go on with --resume" in capsys.readouterr().err
+    assert "add --resume" in capsys.readouterr().err
     assert main(["pretrain", "--resume", "--output", str(output)]) == 0
     assert json.loads((output / "config.json").read_text())["recipe"] == kept["recipe"]

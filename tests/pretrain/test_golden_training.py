@@ -10,7 +10,7 @@ from helpers.published_files import training_student, training_teacher
 from matpac.model.vit import EncoderConfig
 from matpac.pretrain import Objective, ObjectiveConfig, Temperatures
 from matpac.pretrain.classification import HeadConfig
-from matpac.pretrain.masking import Split, visible_count
+from matpac.pretrain.masking import MaskSplit, visible_count
 from matpac.pretrain.predictor import PredictorConfig
 from matpac.train.schedules import exponential, linear
 
@@ -83,7 +83,7 @@ def test_training_follows_the_published_code(golden, file, hypotheses, temperatu
         shuffle = torch.from_numpy(data[f"step{step}/ids_shuffle"])
         output = objective(
             torch.from_numpy(data[f"step{step}/x"]),
-            Split(shuffle[:, :keep], shuffle[:, keep:]),
+            MaskSplit(shuffle[:, :keep], shuffle[:, keep:]),
             Temperatures(exponential(step, temperature, 0.99997), linear(step, 0.04, 0.07, 4)),
         )
         if step > 0:  # the published order: after the losses, before the optimizer's step

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from helpers.tiny_run import make_sounds, run, tiny_recipe
 from matpac.model.logmel import LogMel
 from matpac.pretrain import Objective, Temperatures
-from matpac.pretrain.job import StepResult, Training
+from matpac.pretrain.job import Pretraining, StepResult
 from matpac.pretrain.masking import mask_noise, split_by_noise
 from matpac.pretrain.recipes import OptimizerConfig, Plan
 from matpac.pretrain.setup import adamw
@@ -75,13 +75,13 @@ def test_what_reads_a_value_is_found(read: Any) -> None:
 def test_no_step_of_a_run_waits(
     name: str, options: dict, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    advance = Training.advance
+    step_of = Pretraining.step
 
-    def watched(self: Training, *arguments: Any) -> StepResult:
+    def watched(self: Pretraining, *arguments: Any) -> StepResult:
         with NeverWait():
-            return advance(self, *arguments)
+            return step_of(self, *arguments)
 
-    monkeypatch.setattr(Training, "advance", watched)
+    monkeypatch.setattr(Pretraining, "step", watched)
     assert run(sounds, tmp_path / "run", replace(RECIPES[name], epochs=1), **options).complete
 
 

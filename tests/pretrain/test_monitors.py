@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matpac.pretrain import monitors
-from matpac.pretrain.monitors import Speed, agreement, deviation, perplexity, wins
+from matpac.pretrain.monitors import agreement, deviation, perplexity, wins
 
 seeds = st.integers(0, 2**31)
 
@@ -68,16 +67,3 @@ def test_wins(seed: int, batch: int, masked: int, hypotheses: int) -> None:
     winner = np.random.default_rng(seed).integers(0, hypotheses, (batch, masked))
     expected = [sum(w == h for row in winner for w in row) / (batch * masked) for h in range(hypotheses)]
     assert wins(torch.from_numpy(winner), hypotheses).tolist() == pytest.approx(expected)
-
-
-def test_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(monitors.time, "monotonic", lambda: now[0])
-    speed = Speed(batch_size=8)
-    for _ in range(4):
-        now[0] += 0.5
-        speed.count()
-    assert speed.values() == {"speed/clips_per_second": 16.0, "speed/seconds_per_step": 0.5}
-    now[0] += 2.0
-    speed.count()
-    assert speed.values() == {"speed/clips_per_second": 4.0, "speed/seconds_per_step": 2.0}

@@ -19,16 +19,25 @@ from hypothesis import strategies as st
 
 import matpac
 from helpers.sound_files import make_mixed_folder, make_sound
-from helpers.tiny_run import assert_same, checkpoints, last_state, lines, make_sounds, options, run, tiny_recipe
+from helpers.tiny_run import (
+    assert_same,
+    checkpoints,
+    killed_at,
+    last_state,
+    lines,
+    make_sounds,
+    options,
+    run,
+    tiny_recipe,
+)
 from matpac import audio
 from matpac.data.files import DataError
 from matpac.model.logmel import LogMel
 from matpac.pretrain import Objective, PretextOutput
-from matpac.pretrain.job import Training, pretrain_to_end
-from matpac.pretrain.monitors import Speed
+from matpac.pretrain.job import Pretraining, pretrain_to_end
 from matpac.pretrain.recipes import Recipe
+from matpac.train.config import RunError
 from matpac.train.guard import StopSignal, TrainingError
-from matpac.train.run import RunError
 
 if TYPE_CHECKING:  # Fabric takes a second to import
     from lightning_fabric import Fabric
@@ -46,28 +55,6 @@ def unbroken(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unbroken") / "run"
     assert run(sounds, folder).complete
     return folder
-
-
-class Killed(Exception):
-    """Stands for a kill: nothing in the project handles it."""
-
-
-def killed_at(
-    step: int, monkeypatch: pytest.MonkeyPatch, sounds: Path, folder: Path, resume: bool = False
-) -> None:
-    """A run that ends in the middle of a step, with nothing of its own to tidy up."""
-    advance = Training.advance
-
-    def until(self: Training, *arguments: object) -> object:
-        result = advance(self, *arguments)  # type: ignore[arg-type]
-        if self.step == step:
-            raise Killed
-        return result
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Training, "advance", until)
-        with pytest.raises(Killed):
-            run(sounds, folder, resume=resume)
 
 
 # --- it learns ---------------------------------------------------------------------------------------------
@@ -181,13 +168,13 @@ def test_killed_anywhere_and_resumed_equals_unbroken(
     kills: list[int], unbroken: Path, sounds: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("killed") / "run"
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        for number, step in enumerate(kills):
-            # the step killed at may be done already, and is then not come to again
-            if number and checkpoints(folder) and int(checkpoints(folder)[-1].name[5:]) >= step:
-                continue
-            killed_at(step, monkeypatch, sounds, folder, resume=number > 0)
-            (folder / "checkpoints").mkdir(exist_ok=True)
+    for number, step in enumerate(kills):
+        # the step killed at may be done already, and is then not come to again
+        if number and checkpoints(folder) and int(checkpoints(folder)[-1].name[5:]) >= step:
+            continue
+        with killed_at(step):
+            run(sounds, folder, resume=number > 0)
+        (folder / "checkpoints").mkdir(exist_ok=True)
     assert run(sounds, folder, resume=True).complete
     assert_same(unbroken, folder)
     assert [line["step"] for line in lines(folder / "metrics.jsonl")] == list(range(1, STEPS + 1))
@@ -202,7 +189,7 @@ def test_to_the_end_goes_on_where_it_was_stopped(
             return super().__enter__()
 
     with monkeypatch.context() as patch:
-        patch.setattr("matpac.pretrain.job.StopSignal", Stopped)
+        patch.setattr("matpac.train.loop.StopSignal", Stopped)
         with pytest.raises(KeyboardInterrupt):
             pretrain_to_end(tiny_recipe(), options(sounds, tmp_path / "run"), "tiny")
     assert len(checkpoints(tmp_path / "run")) == 1
@@ -232,7 +219,7 @@ def test_a_run_goes_on_where_gradients_are_scaled(
         path = checkpoints(folder)[-1] / "state.json"
         return path, json.loads(path.read_text())
 
-    monkeypatch.setattr("matpac.pretrain.job.start_fabric", in_float16)
+    monkeypatch.setattr("matpac.train.training.start_fabric", in_float16)
     for kept in (True, False):
         folder = tmp_path / f"kept {kept}"
         shutil.copytree(unbroken, folder)
@@ -243,12 +230,12 @@ def test_a_run_goes_on_where_gradients_are_scaled(
             del state["precision"], state["computed_in"]
             path.write_text(json.dumps(state))
         assert run(sounds, folder, resume=True).complete
-        assert ("goes on in 16-mixed" in capfd.readouterr().err) == kept
+        assert ("continuing in 16-mixed" in capfd.readouterr().err) == kept
         _, state = state_of(folder)
         assert state["computed_in"] == "16-mixed"
         assert state["precision"]["scale"] > 0
         assert run(sounds, folder, resume=True).complete  # with the scale that was kept
-        assert "goes on in" not in capfd.readouterr().err
+        assert "continuing in" not in capfd.readouterr().err
 
 
 def test_resuming_a_finished_run_does_nothing(unbroken: Path, sounds: Path, tmp_path: Path) -> None:
@@ -265,7 +252,7 @@ def test_other_settings_and_another_corpus_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"a resumed run keeps its settings.*epochs 1 → 2"):
         run(sounds, tmp_path / "run", replace(recipe, epochs=2), resume=True)
     make_sounds(sounds, 9)
-    with pytest.raises(RunError, match="the corpus is not the one that this run began with"):
+    with pytest.raises(RunError, match="the corpus is not the one"):
         run(sounds, tmp_path / "run", recipe, resume=True)
 
 
@@ -280,30 +267,18 @@ def test_bad_files_are_named_and_the_run_goes_on(tmp_path: Path) -> None:
     assert found.keys() == {"empty.wav", "text.wav", "click.wav", "cut.flac"}
     assert "empty file" in found["empty.wav"]
     assert "damaged or cut short" in found["cut.flac"]  # its header is good: only training meets it
-    assert finished.left_out == 4 == len(lines(tmp_path / "run" / "left_out.jsonl"))
+    assert finished.skipped == 4 == len(lines(tmp_path / "run" / "left_out.jsonl"))
     assert bad["cut.flac"].exists()
 
 
 def test_each_bad_file_is_named_once_across_a_break(tmp_path: Path) -> None:
     make_mixed_folder(tmp_path / "mixed")
     recipe = replace(tiny_recipe(), epochs=8)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(Speed, "count", _raise_after(5))
-        with pytest.raises(Killed):
-            run(tmp_path / "mixed", tmp_path / "run", recipe)
+    with killed_at(5):
+        run(tmp_path / "mixed", tmp_path / "run", recipe)
     run(tmp_path / "mixed", tmp_path / "run", recipe, resume=True)
     paths = [line["path"] for line in lines(tmp_path / "run" / "left_out.jsonl")]
     assert len(paths) == len(set(paths)) == 4
-
-
-def _raise_after(calls: int):
-    left = iter(range(calls))
-
-    def count(self: Speed) -> None:
-        if next(left, None) is None:
-            raise Killed
-
-    return count
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(
@@ -326,13 +301,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 def test_a_gradient_that_is_not_finite_spoils_no_checkpoint(
     sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    advance = Training.advance
+    step_of = Pretraining.step
 
-    def spoilt(self: Training, *arguments: object) -> object:
-        result = advance(self, *arguments)  # type: ignore[arg-type]
-        return replace(result, norm=torch.tensor(float("inf"))) if self.step == 4 else result
+    def spoilt(self: Pretraining, *arguments: object) -> object:
+        result = step_of(self, *arguments)  # type: ignore[arg-type]
+        return replace(result, norm=torch.tensor(float("inf"))) if self.training.step == 3 else result
 
-    monkeypatch.setattr(Training, "advance", spoilt)
+    monkeypatch.setattr(Pretraining, "step", spoilt)
     with pytest.raises(TrainingError, match=r"step 4: .* norm inf"):
         run(sounds, tmp_path / "run")
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-00000002"]
@@ -359,17 +334,17 @@ def test_a_corpus_that_became_unreadable_is_one_clear_line(workers: int, tmp_pat
 def test_a_reader_that_is_killed_is_one_clear_line(
     sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    advance = Training.advance
+    step_of = Pretraining.step
 
-    def killing(self: Training, *arguments: Any) -> object:
+    def killing(self: Pretraining, *arguments: Any) -> object:
         for reader in multiprocessing.active_children():
             assert reader.pid is not None
             os.kill(reader.pid, signal.SIGKILL)
         while True:  # PyTorch interrupts it
             time.sleep(0.1)
-        return advance(self, *arguments)
+        return step_of(self, *arguments)
 
-    monkeypatch.setattr(Training, "advance", killing)
+    monkeypatch.setattr(Pretraining, "step", killing)
     with pytest.raises(
         TrainingError, match=r"a process that reads sounds has ended .*--resume and fewer --workers"
     ):
@@ -385,8 +360,8 @@ def test_several_gpus_are_asked_whether_to_stop_between_log_lines(
         asked.append(asking)
         return False
 
-    monkeypatch.setattr("matpac.pretrain.job.agree_to_stop", agree)
-    monkeypatch.setattr("matpac.pretrain.job.ASKING_STEPS", 2)
+    monkeypatch.setattr("matpac.train.loop.agree_to_stop", agree)
+    monkeypatch.setattr("matpac.train.loop.ASKING_STEPS", 2)
     run(sounds, tmp_path / "run", log_every=5)
     assert asked == [False, True, False, True, True, True]
 
@@ -420,7 +395,7 @@ def test_short_clips_can_be_dropped(sounds: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_lies_there_is_refused(unbroken: Path, sounds: Path) -> None:
     before = last_state(unbroken)[0]
-    with pytest.raises(RunError, match="a run lies there already; go on with --resume"):
+    with pytest.raises(RunError, match="already contains a run; add --resume"):
         run(sounds, unbroken)
     after = last_state(unbroken)[0]
     assert all(torch.equal(before[name], after[name]) for name in before)

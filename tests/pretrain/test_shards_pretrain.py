@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,19 +14,21 @@ import torch
 from helpers.local_server import Local, Reply, local_server
 from helpers.shard_files import tar_bytes, write_shards
 from helpers.sound_files import make_mixed_folder
-from helpers.tiny_run import assert_same, checkpoints, lines, make_sounds, options, run, tiny_recipe
+from helpers.tiny_run import assert_same, checkpoints, killed_at, lines, make_sounds, options, run, tiny_recipe
 from matpac import cli
 from matpac.data.corpus import list_corpus
 from matpac.data.crops import CropBatch
 from matpac.data.files import DataError
 from matpac.data.packing.pack import PackOptions, pack
 from matpac.data.shards.streams import LANES
-from matpac.pretrain.console import Finished
-from matpac.pretrain.job import Training, pretrain
-from matpac.pretrain.options import RunOptions
-from matpac.pretrain.recipes import Plan, Recipe
-from matpac.pretrain.setup import find_clips, fingerprint, step_loader
-from matpac.train.run import Run, RunError
+from matpac.pretrain.job import pretrain
+from matpac.pretrain.options import PretrainOptions
+from matpac.pretrain.recipes import Recipe
+from matpac.pretrain.setup import clip_loader, find_clips
+from matpac.train.batches import fingerprint
+from matpac.train.config import RunError
+from matpac.train.loop import Finished
+from matpac.train.run import Run
 
 FORK = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 EPOCHS = 4
@@ -65,26 +67,7 @@ def data(request: pytest.FixtureRequest, shards: Path) -> str:
     return f"{shards}/{pattern(shards)}" if request.param == "files" else f"local://{shards}/{pattern(shards)}"
 
 
-class Killed(Exception):
-    """Stands for a kill: nothing in the project handles it."""
-
-
-def killed_at(step: int, data: str, folder: Path, **changes: Any) -> None:
-    advance = Training.advance
-
-    def until(self: Training, *arguments: object) -> object:
-        result = advance(self, *arguments)  # type: ignore[arg-type]
-        if self.step == step:
-            raise Killed
-        return result
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "advance", until)
-        with pytest.raises(Killed):
-            run_on(data, folder, **changes)
-
-
-def options_of(data: str, folder: Path, **changes: Any) -> RunOptions:
+def options_of(data: str, folder: Path, **changes: Any) -> PretrainOptions:
     return replace(options(Path(), folder, **changes), data=data)  # a URL is no Path
 
 
@@ -101,8 +84,10 @@ def trained(data: str, folder: Path, **changes: Any) -> None:
 
 def test_broken_in_mid_epoch_and_gone_on_with_to_the_same_weights(data: str, tmp_path: Path) -> None:
     trained(data, tmp_path / "whole", checkpoint_every=1)
-    killed_at(3, data, tmp_path / "broken", checkpoint_every=1)
-    killed_at(6, data, tmp_path / "broken", checkpoint_every=1, resume=True)
+    with killed_at(3):
+        run_on(data, tmp_path / "broken", checkpoint_every=1)
+    with killed_at(6):
+        run_on(data, tmp_path / "broken", checkpoint_every=1, resume=True)
     assert checkpoints(tmp_path / "broken")[-1].name == "step-00000005"
     trained(data, tmp_path / "broken", checkpoint_every=1, resume=True)
     assert_same(tmp_path / "whole", tmp_path / "broken")
@@ -116,7 +101,8 @@ def test_other_numbers_of_readers_change_nothing(data: str, tmp_path: Path) -> N
     trained(data, tmp_path / "one", workers=1)
     if ":" in data:
         assert json.loads((tmp_path / "one" / LANES).read_text()) == {"rows": 1, "turns": 1}
-    killed_at(5, data, tmp_path / "other", workers=1)
+    with killed_at(5):
+        run_on(data, tmp_path / "other", workers=1)
     trained(data, tmp_path / "other", workers=2, resume=True)
     assert_same(tmp_path / "one", tmp_path / "other")
 
@@ -141,9 +127,7 @@ def batches_of(
     given = options_of(data, folder, **changes)
     kept = Run(folder, resume=False, keep=1)
     kept.resume = first > 0
-    corpus = find_clips(RECIPE, given, kept, fabric)
-    loader = step_loader(RECIPE, given, Plan(RECIPE, len(corpus.clips)), corpus.clips, fabric, first)
-    return [batch for step in loader for batch in step]
+    return list(clip_loader(RECIPE, given, find_clips(RECIPE, given, kept, fabric).clips, fabric, first))
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -180,27 +164,15 @@ def test_bad_sounds_are_named_once_across_a_break(how: str, tmp_path: Path) -> N
     (tmp_path / "a.tar").write_bytes(tar_bytes([*members, ("0.json", b"{}")]))
     data = how.format(tmp_path / "a.tar")
     recipe = replace(tiny_recipe(), epochs=8)
-    advance = Training.advance
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "advance", _until(advance, 7))
-        with pytest.raises(Killed):
-            run_on(data, tmp_path / "run", recipe)
+    with killed_at(8):
+        run_on(data, tmp_path / "run", recipe)
     finished = run_on(data, tmp_path / "run", recipe, resume=True)
     found = lines(tmp_path / "run" / "left_out.jsonl")
     assert {Path(line["path"]).name.partition(".")[2] for line in found} == {
         *("empty.wav", "text.wav", "click.wav", "cut.flac")
     }
     assert all(line["path"].startswith(data) for line in found)
-    assert finished.left_out == len(found) == 4
-
-
-def _until(advance: Callable, step: int) -> Callable:
-    def until(self: Training, *arguments: object) -> object:
-        if self.step == step:
-            raise Killed
-        return advance(self, *arguments)
-
-    return until
+    assert finished.skipped == len(found) == 4
 
 
 def test_shards_of_other_content_are_another_corpus(sounds: Path, shards: Path, tmp_path: Path) -> None:
@@ -208,24 +180,26 @@ def test_shards_of_other_content_are_another_corpus(sounds: Path, shards: Path, 
     trained(str(tmp_path / "shards"), tmp_path / "run")
     shutil.rmtree(tmp_path / "shards")
     pack(PackOptions(str(sounds), str(tmp_path / "shards"), "pcm16", 2**16, workers=1))
-    with pytest.raises(RunError, match="the corpus is not the one that this run began with"):
+    with pytest.raises(RunError, match="the corpus is not the one"):
         run_on(str(tmp_path / "shards"), tmp_path / "run", resume=True)
 
 
 def test_shards_copied_elsewhere_are_gone_on_with(shards: Path, sounds: Path, tmp_path: Path) -> None:
     trained(str(shards), tmp_path / "whole")
-    killed_at(5, str(shards), tmp_path / "moved")
+    with killed_at(5):
+        run_on(str(shards), tmp_path / "moved")
     shutil.copytree(shards, tmp_path / "copy")
-    with pytest.raises(RunError, match="the corpus is not the one that this run began with"):
+    with pytest.raises(RunError, match="the corpus is not the one"):
         run_on(str(sounds), tmp_path / "moved", resume=True)
     trained(str(tmp_path / "copy"), tmp_path / "moved", resume=True)
     assert_same(tmp_path / "whole", tmp_path / "moved")
 
 
 def test_another_folder_is_another_corpus(sounds: Path, tmp_path: Path) -> None:
-    killed_at(5, str(sounds), tmp_path / "run")
+    with killed_at(5):
+        run_on(str(sounds), tmp_path / "run")
     shutil.copytree(sounds, tmp_path / "copy")
-    with pytest.raises(RunError, match="the corpus is not the one that this run began with"):
+    with pytest.raises(RunError, match="the corpus is not the one"):
         run_on(str(tmp_path / "copy"), tmp_path / "run", resume=True)
 
 
@@ -257,7 +231,7 @@ def test_hostile_shards_are_one_line_and_exit_code_2(
         how.format(tmp_path / "a.tar"),
         "--output",
         str(tmp_path / "run"),
-        "--accelerator",
+        "--device",
         "cpu",
     ]
     assert cli.main(given) == 2

@@ -15,7 +15,7 @@ from matpac.files.save import save
 from matpac.pretrain import Objective
 from matpac.pretrain.recipes import Recipe
 from matpac.pretrain.start import StartError, start_from
-from matpac.train.run import RunError
+from matpac.train.config import RunError
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_student_and_teacher_start_from_the_encoder(
     for name, weight in given.encoder.transformer.state_dict().items():
         assert torch.equal(found[f"teacher.transformer.{name}"], weight), name
     key = given.key
-    assert f"began with the weights of {encoder} (SHA-256 {key[:16]}…)" in capsys.readouterr().err
+    assert f"weights from {encoder} (SHA-256 {key[:16]}…)" in capsys.readouterr().err
     state = json.loads((tmp_path / "run" / "checkpoints" / "step-00000006" / "state.json").read_text())
     assert state["started_from"] == key
 

@@ -46,10 +46,10 @@ def test_stats_names_bad_files(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_what_stats_prints_are_options_of_pretrain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from matpac.pretrain.command import parse
+    from matpac.pretrain.command import COMMAND
 
     write_sound(tmp_path / "a.wav", 16_000, 1.0)
     main(["stats", str(tmp_path)])
     options = capsys.readouterr().out.split()
-    _, recipe, _ = parse(["--recipe", "tiny", "--data", "d", "--output", "o", *options])
+    _, recipe, _ = COMMAND.parse(["--recipe", "tiny", "--data", "d", "--output", "o", *options])
     assert [recipe.logmel.mean, recipe.logmel.std] == [float(options[1]), float(options[3])]

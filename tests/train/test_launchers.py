@@ -20,7 +20,7 @@ from helpers.tiny_run import (
     tiny_recipe,
     wait_for_checkpoint,
 )
-from matpac.pretrain.command import parse
+from matpac.pretrain.command import COMMAND
 
 RECIPE = replace(tiny_recipe(), epochs=5)
 
@@ -33,7 +33,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def one_process(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("one") / "run"
-    _, recipe, _ = parse(arguments(sounds, folder)[1:])
+    _, recipe, _ = COMMAND.parse(arguments(sounds, folder)[1:])
     run(sounds, folder, recipe)
     return folder
 
@@ -46,7 +46,7 @@ def arguments(data: Path, output: Path, epochs: float = RECIPE.epochs) -> list[s
         str(data),
         "--output",
         str(output),
-        "--accelerator",
+        "--device",
         "cpu",
         "--checkpoint_every",
         "5",
@@ -71,7 +71,7 @@ def test_slurm_needs_no_options(one_process: Path, sounds: Path, tmp_path: Path)
 
 def test_fabrics_own_launcher(one_process: Path, sounds: Path, tmp_path: Path) -> None:
     program = Path(sys.executable)
-    launcher = [str(program.with_name("fabric")), "run", "--accelerator", "cpu", "--devices", "2"]
+    launcher = [str(program.with_name("fabric")), "run", "--device", "cpu", "--devices", "2"]
     process = Popen(
         [*launcher, str(program.with_name("matpac")), *arguments(sounds, tmp_path / "two")],
         stdout=PIPE,

@@ -26,7 +26,7 @@ from helpers.tiny_run import (
     wait_for_checkpoint,
 )
 from matpac.errors import MatpacError
-from matpac.pretrain.command import parse
+from matpac.pretrain.command import COMMAND
 from matpac.train import processes
 from matpac.train.processes import first_then_others
 
@@ -35,7 +35,7 @@ RECIPE = replace(tiny_recipe(), epochs=10)
 
 def arguments(data: Path, output: Path, *more: str, epochs: float = RECIPE.epochs) -> list[str]:
     given = ["pretrain", *as_arguments(replace(RECIPE, epochs=epochs))]
-    run_options = ["--log_every", "5", "--checkpoint_every", "5", "--accelerator", "cpu"]
+    run_options = ["--log_every", "5", "--checkpoint_every", "5", "--device", "cpu"]
     return [*given, "--data", str(data), "--output", str(output), *run_options, *more]
 
 
@@ -52,7 +52,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_process(sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run by one process: this one, by the recipe that the command line would make."""
     folder = tmp_path_factory.mktemp("one") / "run"
-    _, recipe, _ = parse(arguments(sounds, folder)[1:])
+    _, recipe, _ = COMMAND.parse(arguments(sounds, folder)[1:])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the processes have
     run(sounds, folder, recipe, log_every=5, checkpoint_every=5)

@@ -14,10 +14,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, require
 from matpac.model.logmel import LogMel
 from matpac.model.vit import PATCH, EncoderConfig
-from matpac.rules import require
 
 WIDEST_SHARE = (
     0.5  # of an axis, masked by SpecAugment; default: widths are given for 10 s, 1 s must keep something

@@ -27,11 +27,11 @@ from matpac.finetune.options import FinetuneOptions
 from matpac.finetune.recipes import FinetunePlan, FinetuneRecipe
 from matpac.model.embedder import Card
 from matpac.model.logmel import LogMel
-from matpac.pretrain.console import TrainingConsole
-from matpac.pretrain.monitors import Speed
-from matpac.pretrain.setup import by_steps, count_workers, fingerprint, telling_of_lost_readers
 from matpac.tasks import read_task
 from matpac.tasks.task import LabelKind
+from matpac.train.batches import by_steps, count_workers, fingerprint, lost_readers_named
+from matpac.train.config import check_unchanged, read_config
+from matpac.train.console import Speed, TrainingConsole
 from matpac.train.guard import LossWatch, StopSignal
 from matpac.train.processes import (
     ASKING_STEPS,
@@ -41,11 +41,10 @@ from matpac.train.processes import (
     mean_over_processes,
     precision_state,
     restore_precision,
-    scales_gradients,
+    scaler_of,
     start_fabric,
 )
-from matpac.train.run import Run, read_config
-from matpac.train.settings import check_unchanged
+from matpac.train.run import Run
 
 if TYPE_CHECKING:  # Fabric takes a second to import
     from lightning_fabric import Fabric
@@ -142,7 +141,8 @@ class Finetuning:
         self.optimizer = build_optimizer(self.network.encoder, self.network.head, recipe.optimizer)
         self.module, self.stepper = fabric.setup(self.network, self.optimizer)
         self.identity = {"corpus": fingerprint(clips.training_clips()), "encoder": self.start.key}
-        self.step, state = run.restore(self.network, self.optimizer, self.identity)
+        state = run.restore(self.network, self.optimizer, self.identity)
+        self.step = state["step"]
         self.best_score, self.best_epoch = state.get("best", [-math.inf, 0])
         self.began = began - state.get("seconds", 0.0)
         self.other_precision = restore_precision(fabric, state)
@@ -195,7 +195,7 @@ class Finetuning:
         embedder = as_embedder(self.network, self.start.logmel, self.card)
         found = predict(embedder, self.clips.task, self.clips.split.valid, self.fabric)
         self.network.train()
-        self.run.leave_out(found.skipped)
+        self.run.skip(found.skipped)
         result = score(self.clips.task, "validation", found)
         if self.recipe.result == "last" or result.value > self.best_score:
             self.best_score, self.best_epoch = result.value, math.ceil(self.epoch)
@@ -208,19 +208,20 @@ class Finetuning:
         """A checkpoint of this step, by the first process; the others wait."""
         if self.fabric.is_global_zero:
             state = self.identity | {
+                "step": self.step,
                 "loss": loss,
                 "best": [self.best_score, self.best_epoch],
                 "seconds": self.seconds,
             }
             state |= precision_state(self.fabric)
-            self.run.save(self.step, self.network, self.optimizer, self.description | {"step": self.step}, state)
+            self.run.save(state, self.network, self.optimizer, self.description | {"step": self.step})
         self.fabric.barrier()
 
     def test(self) -> TestResult:
         """Score the result, read back from its file, on the test part. Raises TaskError as `validate`."""
         embedder = load_file(self.run.folder / RESULT).to(self.fabric.device)
         found = predict(embedder, self.clips.task, self.clips.split.test, self.fabric)
-        self.run.leave_out(found.skipped)
+        self.run.skip(found.skipped)
         return TestResult(found, score(self.clips.task, "test", found))
 
     def introduction(self) -> list[str]:
@@ -259,7 +260,7 @@ def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -
     """
     began = time.monotonic()
     fabric = start_fabric(options)
-    run = Run(Path(options.output), options.resume, options.keep_checkpoints, first=fabric.is_global_zero)
+    run = Run(Path(options.output), options.resume, options.keep, first=fabric.is_global_zero)
     if options.resume:
         check_unchanged(read_config(run.folder), recipe, options)
     clips = _labelled(options, run, fabric)
@@ -268,14 +269,14 @@ def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -
     loader = _loader(training)  # whatever the data refuses is refused before the folder holds a run
     if run.first:
         run.write_config({"name": name, "recipe": asdict(recipe), "options": asdict(options)})
-        run.leave_out(clips.skipped)
+        run.skip(clips.skipped)
     fabric.barrier()
     epochs = options.validate_every
     every = plan.steps_per_epoch * (math.ceil(recipe.epochs / MOST_VALIDATIONS) if epochs == "auto" else epochs)
-    watch, speed = LossWatch(run, scaled=scales_gradients(fabric)), Speed(plan.batch_size)
+    watch, speed = LossWatch(run, scaled=scaler_of(fabric) is not None), Speed(plan.batch_size)
     with (
         closing(by_steps(loader, plan.steps - training.step, 1)) as batches,
-        telling_of_lost_readers(),
+        lost_readers_named(),
         StopSignal() as stop,
         TrainingConsole(fabric.is_global_zero, plan.steps, training.step) as console,
     ):
@@ -286,7 +287,7 @@ def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -
             console.say(training.other_precision)
         training.network.train()
         for (batch,) in batches:
-            run.leave_out(batch.failures)
+            run.skip(batch.failures)
             loss, norm = training.advance(batch)
             watch.see(training.step - 1, loss, norm, batch.paths)
             speed.count()
@@ -319,7 +320,7 @@ def finetune(recipe: FinetuneRecipe, options: FinetuneOptions, name: str = "") -
         training.best_score,
         training.best_epoch,
         training.test() if training.step >= plan.steps else None,
-        len(run.left_out),
+        len(run.skipped),
         training.seconds,
         fabric.is_global_zero,
     )
@@ -351,4 +352,4 @@ def _loader(training: Finetuning) -> "torch.utils.data.DataLoader[CropBatch]":
     )
     rank = training.fabric.global_rank
     order = LabelledBatches(plan, sampling_weights(recipe, clips), options.seed, rank, training.step)
-    return crop_loader(crops, order, count_workers(options.workers, training.fabric.device))
+    return crop_loader(crops, order, count_workers(options, training.fabric.device))

@@ -7,9 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, require
 from matpac.model.vit import Encoder
-from matpac.rules import require
 
 TRUST_COEFFICIENT = (
     1e-3  # η of LARS: how far a tensor moves at rate 1, in shares of its norm (arXiv 1708.03888, MAE)

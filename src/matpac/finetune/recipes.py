@@ -8,11 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, require
 from matpac.finetune.augmentations import AugmentationConfig
 from matpac.finetune.optimizers import OptimizerConfig
 from matpac.model.vit import PATCH
-from matpac.rules import require
 from matpac.train.schedules import warmup_cosine
 
 

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, require
 from matpac.model.linear import Linear
-from matpac.rules import require
 
 PATCH = 16
 """Side of a patch, in mel bands and in frames (both papers)."""

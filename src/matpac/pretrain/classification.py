@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from matpac.errors import require
 from matpac.model.linear import Linear
 from matpac.model.vit import initialise
-from matpac.rules import require
 
 CenterOn = Literal["probabilities", "logits"]
 

@@ -4,7 +4,7 @@ import sys
 
 from matpac.console import report_skipped
 from matpac.errors import MatpacError
-from matpac.pretrain.options import RunOptions
+from matpac.pretrain.options import PretrainOptions
 from matpac.pretrain.recipes import RECIPES, Recipe
 from matpac.train.parsing import RecipeCommand
 
@@ -19,21 +19,16 @@ Exit code: 0 when the last step was done or the run was stopped and saved, 2 for
 
 USAGE = "matpac pretrain --recipe NAME --data SOUNDS --output RUN [--any.option value …] [--config FILE]"
 
-COMMAND = RecipeCommand("matpac pretrain", USAGE, DESCRIPTION, RECIPES, "matpac++", Recipe, RunOptions)
+COMMAND = RecipeCommand("matpac pretrain", USAGE, DESCRIPTION, RECIPES, "matpac++", Recipe, PretrainOptions)
 
 
 def pretrain(arguments: list[str]) -> int:
     """Parse, run; returns the exit code."""
-    name, recipe, options = parse(arguments)
+    name, recipe, options = COMMAND.parse(arguments)
     from matpac.pretrain import job
 
     job.pretrain(recipe, options, name)
     return 0
-
-
-def parse(arguments: list[str]) -> tuple[str, Recipe, RunOptions]:
-    """As `RecipeCommand.parse`."""
-    return COMMAND.parse(arguments)
 
 
 def stats(data: str, *, max_clips: int = 10_000, seed: int = 0, recipe: str = "matpac++") -> int:

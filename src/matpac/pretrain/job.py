@@ -1,229 +1,168 @@
-"""Pre-training: one page of loop, on any device and any number of processes (Lightning Fabric)."""
+"""Pre-training as a job of the one loop: its state, its step, and what it tells the person at the terminal."""
 
-import time
-from contextlib import closing, nullcontext
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from matpac.data.crops import CropBatch
 from matpac.data.files import Corpus
+from matpac.errors import describe_skipped
 from matpac.files.description import describe_pretraining
 from matpac.model.logmel import LogMel
-from matpac.pretrain import Objective, PretextOutput
-from matpac.pretrain.compiled import CompiledObjective
-from matpac.pretrain.console import Finished, TrainingConsole, conclusion, introduction
-from matpac.pretrain.masking import Split
-from matpac.pretrain.monitors import Speed, monitor, task_losses
-from matpac.pretrain.options import RunOptions
-from matpac.pretrain.recipes import Plan, Recipe, StepValues
-from matpac.pretrain.setup import (
-    adamw,
-    find_clips,
-    fingerprint,
-    step_loader,
-    step_splits,
-    telling_of_lost_readers,
-)
+from matpac.pretrain.monitors import monitor, task_losses
+from matpac.pretrain.objective import Objective, PretextOutput
+from matpac.pretrain.options import PretrainOptions
+from matpac.pretrain.recipes import Plan, Recipe
+from matpac.pretrain.setup import adamw, clip_loader, find_clips, step_splits
 from matpac.pretrain.start import start_from
-from matpac.train.guard import LossWatch, StopSignal
-from matpac.train.processes import (
-    ASKING_STEPS,
-    agree_to_stop,
-    clip_gradients,
-    mean_over_processes,
-    precision_state,
-    restore_precision,
-    scales_gradients,
-    start_fabric,
-)
-from matpac.train.run import CONFIG_FILE, Run, read_config
-from matpac.train.settings import check_unchanged
-
-if TYPE_CHECKING:  # Fabric takes a second to import
-    from lightning_fabric import Fabric
+from matpac.train.batches import fingerprint
+from matpac.train.config import CONFIG_FILE
+from matpac.train.loop import Finished, Job, StepResult, train
+from matpac.train.processes import mean_over_processes
+from matpac.train.training import Training
 
 
 @dataclass
-class StepResult:
-    """What one optimizer step leaves to look at.
+class PretextStep(StepResult):
+    """What a step of pre-training leaves to look at.
 
     Args:
         output: of its last micro-batch.
-        losses: of all of them, their means, by their names in the log.
-        norm: of the gradient, before it was clipped.
+        schedule: learning rate, temperatures and decays by their names in the log.
     """
 
     output: PretextOutput
-    losses: dict[str, Tensor]
-    norm: Tensor
-
-    @property
-    def loss(self) -> Tensor:
-        """The one that was learned from."""
-        return self.losses["loss"]
+    schedule: dict[str, float]
 
 
-class Training:
-    """All state of a run: networks, optimizer, and how far it is."""
+class Pretraining(Job[PretextStep]):
+    """Student, teacher and all else that pre-training adds to a run.
 
-    def __init__(self, recipe: Recipe, options: RunOptions, fabric: "Fabric", run: Run, corpus: Corpus):
-        self.recipe, self.options, self.fabric, self.run = recipe, options, fabric, run
+    Args:
+        recipe: what is learned.
+        options: of the run.
+        training: of the same options.
+        corpus: to learn from.
+    """
+
+    def __init__(self, recipe: Recipe, options: PretrainOptions, training: Training, corpus: Corpus):
+        self.recipe, self.options, self.training, self.corpus = recipe, options, training, corpus
         self.plan = Plan(recipe, len(corpus.clips))
+        self.steps, self.batch_size, self.skipped = self.plan.steps, recipe.batch_size, corpus.skipped
+        self.checkpoint_interval = max(500, self.steps // 100)
         torch.manual_seed(options.seed)
         self.objective = Objective(recipe.objective)
-        self.started_from = None
-        if options.encoder is not None and run.newest is None:
-            self.started_from = start_from(options.encoder, self.objective, recipe)
-        if options.activation_checkpointing:
-            self.objective.checkpoint_activations()
+        started_from = None
+        if options.encoder is not None and training.run.newest is None:
+            started_from = start_from(options.encoder, self.objective, recipe)
         self.optimizer = adamw(self.objective, recipe.optimizer)
-        self.identity = {"corpus": fingerprint(corpus.clips)}
-        stepped = CompiledObjective(self.objective) if options.compile else self.objective
-        self.module, self.stepper = fabric.setup(stepped, self.optimizer)
-        # after the set-up, which moves the weights to the device: the moments are restored to where these are
-        self.step, state = run.restore(self.objective, self.optimizer, self.identity)
-        self.started_from = state.get("started_from", self.started_from)
-        self.other_precision = restore_precision(fabric, state)
-        self.frontend = LogMel(recipe.logmel).to(fabric.device)
+        state = training.set_up(self.objective, self.optimizer, {"corpus": fingerprint(corpus.clips)})
+        self.started_from: str | None = state.get("started_from", started_from)
+        self.frontend = LogMel(recipe.logmel).to(training.fabric.device)
         self.description = describe_pretraining(asdict(recipe))
 
-    def advance(self, batches: list[CropBatch], values: StepValues) -> StepResult:
-        """One step of the method: forward, backward, optimizer, teacher, centre."""
-        fabric, accumulate = self.fabric, self.options.accumulate
+    def loader(self) -> DataLoader[CropBatch]:
+        """Micro-batches from the next step on."""
+        training = self.training
+        return clip_loader(self.recipe, self.options, self.corpus.clips, training.fabric, training.step)
+
+    def step(self, batches: list[CropBatch]) -> PretextStep:
+        """One step of the method: forward, backward, clipping, optimizer, teacher, centre."""
+        training, fabric, objective = self.training, self.training.fabric, self.objective
+        values = self.plan.at(training.step)
         for group in self.optimizer.param_groups:
             group["lr"] = values.learning_rate
-        splits = step_splits(self.recipe, self.options, fabric, self.step)
+        temperatures = values.temperatures.on(fabric.device) if self.options.compile else values.temperatures
+        splits = step_splits(self.recipe, self.options, fabric, training.step)
+
         parts: list[dict[str, Tensor]] = []
         centers: list[Tensor] = []
-        output: PretextOutput | None = None
-        for number, (batch, split) in enumerate(zip(batches, splits, strict=True)):
+        output = None
+        for batch, split in training.micro_batches(zip(batches, splits, strict=True)):
             output = None  # memory is for one of them
-            output = self._learn_from(batch, split, values, last=number == accumulate - 1)
+            logmel = self.frontend(batch.waveforms.to(fabric.device, non_blocking=True))
+            output = training.module(logmel, split, temperatures)
+            training.backward(output.loss)
             parts.append(task_losses(output))
             if output.center_batch is not None:
                 centers.append(output.center_batch)
-
         assert output is not None
-        norm = clip_gradients(fabric, self.optimizer, self.recipe.optimizer.clip)
-        self.stepper.step()
-        self.stepper.zero_grad()
-        self.objective.update_teacher(values.encoder_decay, values.head_decay)
-        if self.objective.center is not None:
-            self.objective.center.update(mean_over_processes(fabric, torch.stack(centers).mean(0)))
-        self.step += 1
+
+        norm = training.optimize(self.recipe.optimizer.clip)
+        objective.update_teacher(values.encoder_decay, values.head_decay)
+        if objective.center is not None:
+            objective.center.update(mean_over_processes(fabric, torch.stack(centers).mean(0)))
+
         losses = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
-        return StepResult(output, losses, norm)
+        return PretextStep(losses, norm, output, values.by_name)
 
-    def _learn_from(self, batch: CropBatch, split: Split, values: StepValues, last: bool) -> PretextOutput:
-        """Forward and backward of a micro-batch; processes share their gradients after the last one."""
-        logmel = self.frontend(batch.waveforms.to(self.fabric.device, non_blocking=True))
-        with nullcontext() if last else self.fabric.no_backward_sync(self.module):
-            output = self.module(logmel, split, values.temperatures)
-            self.fabric.backward(output.loss / self.options.accumulate)
-        return output
-
-    def scalars(self, result: StepResult, values: StepValues) -> dict[str, float]:
-        """Everything a log line holds, averaged over processes: the only wait for the device."""
+    def scalars(self, result: PretextStep) -> dict[str, float]:
+        """Losses and monitors, averaged over processes, and what the step was done with."""
         watched = result.losses | {"gradient/norm": result.norm}
         watched |= monitor(result.output, self.recipe.objective.predictor.hypotheses)
-        means = mean_over_processes(self.fabric, torch.stack([value.float() for value in watched.values()]))
-        return dict(zip(watched, means.tolist(), strict=True)) | {
-            "learning_rate": values.learning_rate,
-            "temperature/multiple_choice": values.temperatures.multiple_choice,
-            "temperature/teacher": values.temperatures.teacher,
-            "decay/encoder": values.encoder_decay,
-            "decay/head": values.head_decay,
-        }
+        return self.training.means(watched) | result.schedule
 
-    def save(self, loss: float | None) -> None:
-        """A checkpoint of this step, by the first process; the others wait."""
-        if self.fabric.is_global_zero:
-            description = self.description | {"step": self.step}
-            state = self.identity | {"loss": loss} | precision_state(self.fabric)
-            if self.started_from:
-                state["started_from"] = self.started_from
-            self.run.save(self.step, self.objective, self.optimizer, description, state)
-        self.fabric.barrier()
+    def state(self) -> dict[str, object]:
+        """The key of the encoder that it started from."""
+        return {"started_from": self.started_from} if self.started_from else {}
+
+    def introduction(self) -> list[str]:
+        """What is about to be done, with the steps that the recipe's epochs come to."""
+        recipe, clips = self.recipe, self.corpus.clips
+        hours = sum(clip.duration for clip in clips) / 3600
+        lines = [
+            f"{self.options.data}: {len(clips):,} clips, {hours:.2f} h",
+            f"{recipe.epochs:g} epochs × {len(clips):,} clips / batches of {recipe.batch_size} = {self.steps:,} "
+            f"steps; crops of {recipe.crop_samples / recipe.logmel.sample_rate:.2f} s",
+        ]
+        if self.skipped:
+            lines.append(f"{describe_skipped(self.skipped)}; all in {self.training.run.folder / 'left_out.jsonl'}")
+        if self.started_from:
+            lines.append(f"weights from {self.options.encoder} (SHA-256 {self.started_from[:16]}…)")
+        return lines
+
+    def conclusion(self, finished: Finished) -> str:
+        """How it ended, and what to type next."""
+        folder, spent = shlex.quote(str(finished.folder)), f"{finished.seconds / 60:.1f} min"
+        if finished.complete:
+            text = f"{finished.folder}: {finished.steps:,} steps done in {spent}"
+            next_step = f"use it: matpac embed FILES --encoder {folder} --output vectors.parquet"
+        else:
+            done = f"step {finished.step:,} of {finished.steps:,}"
+            text = f"{finished.folder}: stopped and saved at {done} after {spent}"
+            next_step = f"to resume: matpac pretrain --resume --output {folder}"
+        if finished.skipped:
+            text += f"; {finished.skipped} files skipped, see left_out.jsonl"
+        return f"{text}\n{next_step}"
 
 
-def pretrain(recipe: Recipe, options: RunOptions, name: str = "") -> Finished:
-    """Train until the last step, or until asked to stop; either way the run can be used and gone on with.
+def pretrain(recipe: Recipe, options: PretrainOptions, name: str = "") -> Finished:
+    """Train until the last step, or until asked to stop; either way the run can be used and resumed.
 
     Raises:
         RunError: the run folder cannot be used or written.
         DataError: nothing to train on, or too little for one batch.
         TrainingError: the loss is not finite, or a process that reads sounds has ended.
-        MatpacError: there is no such accelerator here, or another process could not list the corpus.
+        MatpacError: there is no such device here, or another process could not list the corpus.
     """
-    began = time.monotonic()
-    fabric = start_fabric(options)
-    run = Run(Path(options.output), options.resume, options.keep, first=fabric.is_global_zero)
-    if options.resume:
-        check_unchanged(read_config(run.folder), recipe, options)
-    corpus = find_clips(recipe, options, run, fabric)
-    training = Training(recipe, options, fabric, run, corpus)
-    plan = training.plan
-    loader = step_loader(recipe, options, plan, corpus.clips, fabric, training.step)
-    if run.first:  # nothing of a run that cannot start is in the way of the next try
-        run.write_config({"name": name, "recipe": asdict(recipe), "options": asdict(options)})
-        run.leave_out(corpus.skipped)
-    fabric.barrier()
-    every = max(500, plan.steps // 100) if options.checkpoint_every == "auto" else options.checkpoint_every
-
-    watch, speed = LossWatch(run, scaled=scales_gradients(fabric)), Speed(recipe.batch_size)
-    with (
-        closing(loader),
-        telling_of_lost_readers(),
-        StopSignal() as stop,
-        TrainingConsole(fabric.is_global_zero, plan.steps, training.step) as console,
-    ):
-        console.say(introduction(plan, options, corpus, training.step, str(fabric.device)))
-        if training.started_from:
-            console.say(f"began with the weights of {options.encoder} (SHA-256 {training.started_from[:16]}…)")
-        if training.other_precision:
-            console.say(training.other_precision)
-        for batches in loader:
-            run.leave_out(failure for batch in batches for failure in batch.failures)
-            values = plan.at(training.step)
-            result = training.advance(batches, values)
-            paths = [path for batch in batches for path in batch.paths]
-            watch.see(training.step, result.loss, result.norm, paths)
-            speed.count()
-            console.advance(training.step)
-
-            logging = training.step % options.log_every == 0 or training.step == plan.steps
-            if logging:
-                watch.check()
-                seen = training.scalars(result, values) | speed.values()
-                run.log(training.step, seen)
-                console.show(training.step, seen)
-            del result  # its tensors would lie beside those of the next step
-            stopping = agree_to_stop(fabric, stop, logging or training.step % ASKING_STEPS == 0)
-            if training.step % every == 0 or training.step == plan.steps or stopping:
-                training.save(watch.mean())
-            if stopping:
-                break
-        run.close()
-        finished = Finished(
-            run.folder, training.step, plan.steps, run.newest, len(run.left_out), time.monotonic() - began
-        )
-        console.say(conclusion(finished))
-    return finished
+    training = Training(recipe, options, name)
+    corpus = find_clips(recipe, options, training.run, training.fabric)
+    return train(Pretraining(recipe, options, training, corpus))
 
 
-def pretrain_to_end(recipe: Recipe, options: RunOptions, name: str = "") -> Finished:
-    """`pretrain`, going on with what is in the output folder already; for work that needs the last step.
+def pretrain_to_end(recipe: Recipe, options: PretrainOptions, name: str = "") -> Finished:
+    """`pretrain`, resuming a run in the output folder; for work that needs the last step.
 
     Raises:
-        KeyboardInterrupt: it was asked to stop before that; called again it goes on.
+        KeyboardInterrupt: it was asked to stop before that; call it again to resume.
         RunError, DataError, TrainingError: as `pretrain`.
     """
-    begun = (Path(options.output) / CONFIG_FILE).exists()
-    finished = pretrain(recipe, replace(options, resume=begun), name)
+    started = (Path(options.output) / CONFIG_FILE).exists()
+    finished = pretrain(recipe, replace(options, resume=started), name)
     if not finished.complete:
         raise KeyboardInterrupt
     return finished

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-class Split(NamedTuple):
+class MaskSplit(NamedTuple):
     """Indices of visible and masked patches, both in shuffled order; together a permutation of all."""
 
     visible: Int[Tensor, "batch visible"]
@@ -23,11 +23,11 @@ def visible_count(tokens: int, mask_ratio: float) -> int:
     return int(tokens * (1 - mask_ratio))
 
 
-def split_by_noise(noise: Float[Tensor, "batch token"], mask_ratio: float) -> Split:
+def split_by_noise(noise: Float[Tensor, "batch token"], mask_ratio: float) -> MaskSplit:
     """Sort each clip's patches by noise; the first are visible, the rest masked."""
     order = noise.argsort(dim=1)
     keep = visible_count(noise.shape[1], mask_ratio)
-    return Split(order[:, :keep], order[:, keep:])
+    return MaskSplit(order[:, :keep], order[:, keep:])
 
 
 def mask_noise(batch: int, tokens: int, seed: tuple[int, ...]) -> Float[Tensor, "batch token"]:

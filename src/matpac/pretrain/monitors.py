@@ -1,7 +1,6 @@
 """What to watch while pre-training: above all whether it collapses. Computed at log intervals only."""
 
 import math
-import time
 
 import torch
 from jaxtyping import Float, Int
@@ -63,22 +62,3 @@ def monitor(output: PretextOutput, hypotheses: int) -> dict[str, Tensor]:
         for number, share in enumerate(wins(output.winner, hypotheses)):
             values[f"wins/{number}"] = share
     return values
-
-
-class Speed:
-    """Clips per second and seconds per step since the last look."""
-
-    def __init__(self, batch_size: int):
-        self.batch_size = batch_size
-        self._since = time.monotonic()
-        self._steps = 0
-
-    def count(self) -> None:
-        """A step is done."""
-        self._steps += 1
-
-    def values(self) -> dict[str, float]:
-        """Both rates; starts a new measurement."""
-        seconds = max(time.monotonic() - self._since, 1e-9) / max(self._steps, 1)
-        self._since, self._steps = time.monotonic(), 0
-        return {"speed/clips_per_second": self.batch_size / seconds, "speed/seconds_per_step": seconds}

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, require
 from matpac.model.vit import Encoder, EncoderConfig
 from matpac.pretrain.classification import Center, ClassificationHead, HeadConfig
 from matpac.pretrain.losses import (
@@ -17,10 +17,9 @@ from matpac.pretrain.losses import (
     multiple_choice_loss,
     teacher_probabilities,
 )
-from matpac.pretrain.masking import Split, gather_tokens, visible_count
+from matpac.pretrain.masking import MaskSplit, gather_tokens, visible_count
 from matpac.pretrain.predictor import Predictor, PredictorConfig
 from matpac.pretrain.teacher import Teacher
-from matpac.rules import require
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Temperatures(NamedTuple):
     teacher: float
 
     def on(self, device: torch.device) -> "TemperatureTensors":
-        """The same for a compiled step, which would be compiled anew for every other number.
+        """The same as tensors, for a compiled step: it would be recompiled for every other number.
 
         They are written by the device itself: a copy from the host would wait for it.
         """
@@ -109,7 +108,7 @@ class Objective(nn.Module):
     def forward(
         self,
         logmel: Float[Tensor, "batch mel frame"],
-        split: Split,
+        split: MaskSplit,
         temperatures: Temperatures | TemperatureTensors,
     ) -> PretextOutput:
         """One pre-training step of the papers, up to the loss."""
@@ -161,7 +160,7 @@ class Objective(nn.Module):
         return self.config.alpha > 0 or self.config.predictor.hypotheses > 1
 
     def _winner(
-        self, losses: Float[Tensor, "batch masked hypothesis"] | None, split: Split
+        self, losses: Float[Tensor, "batch masked hypothesis"] | None, split: MaskSplit
     ) -> Int[Tensor, "batch masked"]:
         if losses is None or losses.shape[-1] == 1:
             return torch.zeros_like(split.masked)
@@ -178,11 +177,6 @@ class Objective(nn.Module):
         probabilities = teacher_probabilities(logits, self.center.value, temperature)
         centered = probabilities if self.config.head.center_on == "probabilities" else logits.float()
         return probabilities, centered.mean(dim=0)
-
-    def checkpoint_activations(self) -> None:
-        """From now on keep less between forward and backward, and compute a third more; results stay the same."""
-        self.student.transformer.activation_checkpointing = True
-        self.predictor.transformer.activation_checkpointing = True
 
     @torch.no_grad()
     def update_teacher(self, encoder_decay: float, head_decay: float) -> None:

@@ -6,11 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, require
 from matpac.model.linear import Linear
 from matpac.model.vit import EncoderConfig, Transformer, initialise, sincos_positions
-from matpac.pretrain.masking import Split, gather_tokens
-from matpac.rules import require
+from matpac.pretrain.masking import MaskSplit, gather_tokens
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Predictor(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)  # as in MAE and both papers
 
     def forward(
-        self, visible: Float[Tensor, "batch cls_and_visible width"], split: Split
+        self, visible: Float[Tensor, "batch cls_and_visible width"], split: MaskSplit
     ) -> Float[Tensor, "batch masked hypothesis width"]:
         """Hypotheses for the masked tokens, in the split's order.
 

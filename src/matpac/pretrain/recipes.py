@@ -8,13 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, require
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import SIZES, EncoderConfig
 from matpac.pretrain.classification import HeadConfig
 from matpac.pretrain.objective import ObjectiveConfig, Temperatures
 from matpac.pretrain.predictor import PredictorConfig
-from matpac.rules import require
 from matpac.train.schedules import exponential, linear, warmup_cosine
 
 PAPER_CLIPS = 2_012_615
@@ -133,6 +132,17 @@ class StepValues:
     temperatures: Temperatures
     encoder_decay: float
     head_decay: float
+
+    @property
+    def by_name(self) -> dict[str, float]:
+        """Their names in the log."""
+        return {
+            "learning_rate": self.learning_rate,
+            "temperature/multiple_choice": self.temperatures.multiple_choice,
+            "temperature/teacher": self.temperatures.teacher,
+            "decay/encoder": self.encoder_decay,
+            "decay/head": self.head_decay,
+        }
 
 
 @dataclass(frozen=True)

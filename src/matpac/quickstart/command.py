@@ -11,7 +11,7 @@ import torch
 from matpac import __version__
 from matpac.files.load import load
 from matpac.pretrain.job import pretrain_to_end
-from matpac.pretrain.options import RunOptions
+from matpac.pretrain.options import PretrainOptions
 from matpac.pretrain.recipes import Recipe, tiny
 from matpac.probe.command import show
 from matpac.probe.encoders import named_embedder, open_encoder, untrained
@@ -73,7 +73,8 @@ def run_steps(options: QuickstartOptions) -> Outcome:
     say("2/5  pre-training without labels")
     recipe = replace(tiny(), epochs=options.epochs)
     run = folder / "run"
-    finished = pretrain_to_end(recipe, RunOptions(str(corpus.pretrain), str(run), seed=options.seed), "tiny")
+    to_run = PretrainOptions(data=str(corpus.pretrain), output=str(run), seed=options.seed)
+    finished = pretrain_to_end(recipe, to_run, "tiny")
     say("3/5  probing frozen vectors on labelled, held-out sounds")
     tasks = [read_task("table", task.table) for task in corpus.tasks]
     outcome = probe(tasks, folder, recipe, options.seed)

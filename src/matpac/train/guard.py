@@ -1,4 +1,4 @@
-"""What can end a run before its last step: a loss that is not finite, and a wish to stop."""
+"""What can end a run before its last step: a loss that is not finite, and a request to stop."""
 
 import math
 import signal
@@ -12,26 +12,25 @@ from torch import Tensor
 from matpac.errors import MatpacError
 from matpac.train.run import Run
 
+SAME_REQUEST_SECONDS = 1.0
+"""Signals this close to the first one repeat it: under torchrun a Ctrl-C comes from the terminal and from the
+launcher. Default; the two arrive within milliseconds, and people take longer for a second one."""
+
 
 class TrainingError(MatpacError):
-    """Training cannot go on; the message says at which step, why, and from where to go on."""
-
-
-SAME_WISH_SECONDS = 1.0
-"""Signals so close to the first one are the same wish: under torchrun a Ctrl-C comes from the terminal and again
-from the launcher; ours."""
+    """Training cannot continue; the message has the step, the reason, and from where to resume."""
 
 
 class LossWatch:
     """Finds the first step whose loss or gradient is not finite, without making a GPU wait at every step.
 
-    On a CPU every step is looked at when it is done; on other devices at `check`, which log intervals and
-    checkpoints call, so that no spoilt weights are ever kept.
+    On a CPU every step is checked when it is done; on other devices `check` does it, which log intervals and
+    checkpoints call, so that spoilt weights are never saved.
 
     Args:
         run: knows the newest checkpoint.
-        scaled: whether gradients are scaled for float16. Then some overflow now and then as a matter of course,
-            the scaler leaves out their steps, and the loss alone is watched.
+        scaled: whether gradients are scaled for float16. Some then overflow now and then as a matter of course,
+            the scaler skips their steps, and only the loss is watched.
     """
 
     def __init__(self, run: Run, scaled: bool = False) -> None:
@@ -52,7 +51,7 @@ class LossWatch:
             self.check()
 
     def check(self) -> None:
-        """Look at all losses since the last look.
+        """Check all losses since the last check.
 
         Raises:
             TrainingError: names the first bad step and its clips.
@@ -80,10 +79,10 @@ class LossWatch:
 
 
 class StopSignal:
-    """Turns the first Ctrl-C (or SIGTERM, as schedulers send it) into a wish that the loop can honour.
+    """Turns the first Ctrl-C (or SIGTERM, as schedulers send it) into a request that the loop can honour.
 
-    A later one (after `SAME_WISH_SECONDS`) ends the program as usual. Usable as a context manager, in the main
-    thread or elsewhere (where signals cannot be caught and nothing changes).
+    A later one (after `SAME_REQUEST_SECONDS`) ends the program as usual. A context manager, for the main thread;
+    elsewhere signals cannot be caught and nothing changes.
     """
 
     def __init__(self) -> None:
@@ -101,7 +100,7 @@ class StopSignal:
         now = time.monotonic()
         if not self.wanted:
             self.wanted, self._since = True, now
-        elif now - self._since > SAME_WISH_SECONDS:
+        elif now - self._since > SAME_REQUEST_SECONDS:
             raise KeyboardInterrupt
 
     def __exit__(self, *exception: object) -> None:

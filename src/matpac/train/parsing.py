@@ -2,8 +2,9 @@
 
 import argparse
 import inspect
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -11,25 +12,25 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from matpac.errors import MatpacError, one_line
-from matpac.train.run import read_config
-from matpac.train.settings import check_unchanged
+from matpac.train.config import check_unchanged, read_config
+from matpac.train.options import RunOptions
 
 RecipeT = TypeVar("RecipeT")
-OptionsT = TypeVar("OptionsT")
+OptionsT = TypeVar("OptionsT", bound=RunOptions)
 
 
 @dataclass(frozen=True)
 class RecipeCommand(Generic[RecipeT, OptionsT]):
-    """What a command is made of.
+    """A command that takes a recipe by name, and every number of it as an option.
 
     Args:
         name: as typed, `matpac pretrain`.
-        usage: a line.
+        usage: one line.
         description: what it is for, with examples.
         recipes: by name; their docstrings are shown.
         default: the recipe where none is named.
         recipe: dataclass of what decides what is learned.
-        options: dataclass of the rest, with `output` and `resume`.
+        options: dataclass of the rest.
     """
 
     name: str
@@ -44,24 +45,20 @@ class RecipeCommand(Generic[RecipeT, OptionsT]):
         """The recipe's name, the recipe and the options that a command line asks for.
 
         Raises:
-            MatpacError: an unknown recipe or option, a resumed run with other settings than it began with, or with
-                a configuration that is none.
+            MatpacError: an unknown recipe or option, or a run to resume that has other settings, or none.
         """
-        before = self._look_ahead(arguments)
-        if before.resume and before.output and not {"-h", "--help"} & set(arguments):
-            return self._parse_resumed(arguments, before.output, before.recipe)
-        name = before.recipe or self.default
+        first = self._first_look(arguments)
+        if first.resume and first.output and not {"-h", "--help"} & set(arguments):
+            return self._parse_resumed(arguments, first.output, first.recipe)
+        name = first.recipe or self.default
         if name not in self.recipes:
-            raise MatpacError(f"--recipe {name}: not known; there are {', '.join(self.recipes)}")
-        return name, *self._build(self._parser(name, _numbers(self.recipes[name]())), arguments)
+            raise MatpacError(f"--recipe {name}: unknown; choose from {', '.join(self.recipes)}")
+        defaults: Any = self.recipes[name]()
+        return name, *self._build(self._parser(name, asdict(defaults)), arguments)
 
-    @property
-    def _help(self) -> str:
-        return f"{self.name} --help tells the options"
-
-    def _look_ahead(self, arguments: list[str]) -> Namespace:
+    def _first_look(self, arguments: list[str]) -> Namespace:
         """What decides the defaults of everything else, on the command line or in a configuration file."""
-        parser = _LookAhead(self._help)
+        parser = _FirstParser(self.name, add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
         parser.add_argument("--config", action="append")
         parser.add_argument("--recipe")
         parser.add_argument("--resume", action="store_true")
@@ -82,15 +79,14 @@ class RecipeCommand(Generic[RecipeT, OptionsT]):
             parser = self._parser(name, {**kept["recipe"], **kept["options"], "resume": True})
             recipe, options = self._build(parser, arguments)
         except (KeyError, AttributeError, TypeError) as error:
-            reason = one_line(error)
             raise MatpacError(
-                f"{output}: its config.json does not fit this matpac ({reason}); if another one wrote it, go on "
-                "with that, else put it back, or start another run"
+                f"{output}: its config.json does not fit this matpac ({one_line(error)}); if another version "
+                "wrote it, resume with that one, else restore the file, or start another run"
             ) from error
         if recipe_asked not in ("", name):
             raise MatpacError(
                 f"{output}: a resumed run keeps its settings, and this differs: recipe {name} → {recipe_asked}; "
-                "leave --recipe away, or start another run"
+                "omit --recipe, or start another run"
             )
         check_unchanged(kept, recipe, options)
         return name, recipe, options
@@ -106,7 +102,7 @@ class RecipeCommand(Generic[RecipeT, OptionsT]):
         )
         parser.add_argument("--config", action=ActionConfigFile, help="a YAML file with any of the options below")
         parser.add_argument("--recipe", default=recipe, help=f"one of {', '.join(self.recipes)}")
-        parser.add_argument("--resume", action="store_true", help="go on with the run in --output")
+        parser.add_argument("--resume", action="store_true", help="continue the run in --output")
         parser.add_class_arguments(self.options, skip={"resume"})
         parser.add_class_arguments(self.recipe)
         parser.set_defaults(dict(defaults))
@@ -115,39 +111,30 @@ class RecipeCommand(Generic[RecipeT, OptionsT]):
     def _build(self, parser: ArgumentParser, arguments: list[str]) -> tuple[RecipeT, OptionsT]:
         try:
             parsed = parser.instantiate(parser.parse_args(arguments))
-        except (argparse.ArgumentError, TypeError) as error:  # TypeError, where a value has another type
-            raise MatpacError(f"{one_line(error)}; {self._help}") from error
-        recipe = self.recipe(**{name: parsed[name] for name in _fields(self.recipe)})
-        return recipe, self.options(**{name: parsed[name] for name in _fields(self.options)})
+        except (argparse.ArgumentError, TypeError) as error:  # TypeError for a value of another type
+            reason = re.sub(r'Parser key "([\w.]+)":', r"--\1:", one_line(error)).replace(
+                "typing.Literal", "one of "
+            )
+            raise MatpacError(f"{reason}; run {self.name} --help for its options") from error
+        kinds: tuple[Any, Any] = (self.recipe, self.options)
+        recipe, options = (kind(**{field.name: parsed[field.name] for field in fields(kind)}) for kind in kinds)
+        return recipe, options
 
 
-class _LookAhead(argparse.ArgumentParser):
-    def __init__(self, help_line: str) -> None:
-        super().__init__(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
-        self._help_line = help_line
-
+class _FirstParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise MatpacError(f"{message}; {self._help_line}")
+        raise MatpacError(f"{message}; run {self.prog} --help for its options")
 
 
 class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Keeps the lines of descriptions as they are."""
 
 
-def _numbers(recipe: Any) -> dict[str, object]:
-    return asdict(recipe)
-
-
-def _fields(kind: Any) -> dict[str, object]:
-    return kind.__dataclass_fields__
-
-
 def _read_yaml(file: str) -> dict:
     try:
         content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = one_line(error)
-        raise MatpacError(f"--config {file}: cannot be read as YAML ({reason})") from error
+        raise MatpacError(f"--config {file}: cannot be read as YAML ({one_line(error)})") from error
     if not isinstance(content, dict):
-        raise MatpacError(f"--config {file}: not options by their names (`epochs: 30`), but {content!r:.80}")
+        raise MatpacError(f"--config {file}: has no options by their names (`epochs: 30`), but {content!r:.80}")
     return content

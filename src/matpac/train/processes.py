@@ -4,13 +4,15 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from matpac.errors import MatpacError, one_line
+from matpac.machine import cores
 from matpac.train.guard import StopSignal
+from matpac.train.options import RunOptions
 
 if TYPE_CHECKING:  # Fabric takes a second to import
     from lightning_fabric import Fabric
@@ -18,42 +20,25 @@ if TYPE_CHECKING:  # Fabric takes a second to import
 T = TypeVar("T")
 
 ASKING_STEPS = 20
-"""Steps after which processes on GPUs ask one another whether to stop, at most; ours. Asking makes the host wait
-for its GPU, a millisecond or two. Of the five minutes that the job script of docs/scaling.md leaves for saving,
+"""Steps after which processes on GPUs ask one another whether to stop, at most. Asking makes the host wait for its
+GPU, a millisecond or two. Of the five minutes that the job script of docs/scaling.md leaves for saving,
 twenty steps take 2 s on eight GPUs (0.1 s a step), and 100 s where steps are fifty times as slow."""
 
-LOOK_SECONDS = 1.0
-"""Between two looks whether the first process has done its part; ours."""
+CHECK_SECONDS = 1.0
+"""Seconds between checks whether the first process has done its part. Default; short beside listing a corpus."""
 
 DONE, FAILED = "done", "failed"
-"""How its part went."""
+"""How the first process's part went."""
 
 _TURNS = itertools.count()
-"""Numbers of the times that the others wait for it, the same in all of them."""
+"""Numbers the times that the other processes wait for the first, the same in all of them."""
 
 
-@runtime_checkable
-class DeviceOptions(Protocol):
-    """Where a run is to compute: what the options of every kind of training have."""
-
-    @property
-    def accelerator(self) -> str: ...
-
-    @property
-    def devices(self) -> int | Literal["auto"]: ...
-
-    @property
-    def nodes(self) -> int: ...
-
-    @property
-    def precision(self) -> Literal["auto", "32-true", "bf16-mixed", "16-mixed"]: ...
-
-
-def start_fabric(options: DeviceOptions) -> "Fabric":
-    """Processes, devices and precision; under torchrun, SLURM or `fabric run` it joins what is there.
+def start_fabric(options: RunOptions) -> "Fabric":
+    """Processes, devices and precision; under torchrun, SLURM or `fabric run` it joins the processes there.
 
     Raises:
-        MatpacError: this machine has no such accelerator, or not so many of it.
+        MatpacError: this machine has no such device, or not so many.
     """
     from lightning_fabric import Fabric
     from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -61,15 +46,15 @@ def start_fabric(options: DeviceOptions) -> "Fabric":
     devices, nodes = _started_processes() or (options.devices, options.nodes)
     try:
         fabric = Fabric(
-            accelerator=options.accelerator,
-            devices=1 if options.accelerator == "cpu" and devices == "auto" else devices,
+            accelerator=options.device,
+            devices=1 if options.device == "cpu" and devices == "auto" else devices,
             num_nodes=nodes,
             precision=choose_precision(options),
         )
     except (RuntimeError, ValueError, ImportError, MisconfigurationException) as error:
         raise MatpacError(
-            f"--accelerator {options.accelerator} --devices {devices}: cannot be used here "
-            f"({one_line(error)}); auto takes what there is, and cpu is everywhere"
+            f"--device {options.device} --devices {devices}: not available here ({one_line(error)}); auto takes "
+            "what there is, and cpu is always available"
         ) from error
     if os.environ.get("LT_CLI_USED") != "1":  # `fabric run` has launched already, and a second time is an error
         fabric.launch()
@@ -77,7 +62,7 @@ def start_fabric(options: DeviceOptions) -> "Fabric":
 
 
 def _started_processes() -> tuple[int, int] | None:
-    """Processes a machine, and machines, where torchrun (as `fabric run`) or srun has started them already."""
+    """Processes per machine, and machines, where torchrun (as `fabric run`) or srun has started them already."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         return local, int(os.environ["WORLD_SIZE"]) // local
@@ -90,17 +75,16 @@ def count_own_cores(nodes: int = 1) -> int:
     """Cores for each process of this run on this machine, at least one.
 
     Args:
-        nodes: machines, where matpac started the processes itself; torchrun and srun say how many are here.
+        nodes: machines, where matpac started the processes itself; torchrun and srun set how many are here.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     started = _started_processes()
     if started and "TORCHELASTIC_RUN_ID" not in os.environ and "SLURM_CPUS_PER_TASK" in os.environ:
-        return min(cores, int(os.environ["SLURM_CPUS_PER_TASK"]))  # srun may have bound it to these, or not
+        return min(cores(), int(os.environ["SLURM_CPUS_PER_TASK"]))  # srun may have bound it to these, or not
     if started:
         here, _ = started
     else:
         here = torch.distributed.get_world_size() // nodes if _joined() else 1
-    return max(1, cores // here)
+    return max(1, cores() // here)
 
 
 def _joined() -> bool:
@@ -108,80 +92,72 @@ def _joined() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def choose_precision(options: DeviceOptions) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+def choose_precision(options: RunOptions) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
     """Mixed where the hardware has it (bf16, else fp16 as the papers), float32 on everything else.
 
     Never bf16 by default on a CPU: where it is not native it is many times slower.
     """
     if options.precision != "auto":
         return options.precision
-    if options.accelerator in ("cuda", "gpu", "auto") and torch.cuda.is_available():
+    if options.device in ("cuda", "auto") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     return "32-true"
 
 
-def scales_gradients(fabric: "Fabric") -> bool:
-    """Whether losses are scaled so that float16 gradients do not vanish; the scale is part of a run's state."""
-    return _scaler(fabric) is not None
+def scaler_of(fabric: "Fabric") -> "torch.amp.GradScaler | None":
+    """What scales losses so that float16 gradients do not vanish; None in other precisions."""
+    return getattr(fabric.strategy.precision, "scaler", None)
 
 
 def precision_state(fabric: "Fabric") -> dict[str, object]:
-    """What a checkpoint keeps of the precision: its name, and the scale of gradients where they have one."""
+    """What a checkpoint keeps of the precision: its name, and the scale of float16 gradients."""
     precision = fabric.strategy.precision
     return {"precision": precision.state_dict(), "computed_in": precision.precision}
 
 
-def restore_precision(fabric: "Fabric", state: Mapping[str, Any]) -> str | None:
-    """Take the scale of gradients from where the run was broken off.
+def restore_precision(fabric: "Fabric", state: Mapping[str, Any]) -> str:
+    """Restore the scale of float16 gradients; returns a line for the console where the precision has changed.
 
     Args:
-        fabric: of the run that goes on.
-        state: with what `precision_state` gave; a run begun in another precision, or by a matpac that did not keep
-            it, has less.
-
-    Returns:
-        A line for the console where the precision is another one.
+        fabric: of the resumed run.
+        state: with what `precision_state` gave; less where the run began in another precision, or with a matpac
+            that did not keep it.
     """
     precision = fabric.strategy.precision
     if state.get("precision"):
         precision.load_state_dict(state["precision"])
     before = state.get("computed_in", precision.precision)
     if before == precision.precision:
-        return None
+        return ""
     return (
-        f"goes on in {precision.precision}, as this machine has it; the checkpoint was made in {before}: results "
-        "differ by rounding"
+        f"continuing in {precision.precision}, which this machine supports; the checkpoint was made in {before}: "
+        "results differ by rounding"
     )
-
-
-def _scaler(fabric: "Fabric") -> "torch.amp.GradScaler | None":
-    return getattr(fabric.strategy.precision, "scaler", None)
 
 
 def clip_gradients(fabric: "Fabric", optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor:
     """Clip the norm of an optimizer's gradients; returns what it was before. Nothing here waits for the device.
 
     `fabric.clip_gradients` refuses a fused optimizer where gradients are scaled for float16; one that is not
-    fused, though, makes the scaler wait at every step to know whether to leave it out.
+    fused, though, makes the scaler wait at every step to know whether to skip it.
 
     Args:
         fabric: knows the scale.
         optimizer: as given to `fabric.setup`.
         max_norm: gradients of a larger norm are scaled down to it.
     """
-    scaler = _scaler(fabric)
-    if scaler is not None:
+    if (scaler := scaler_of(fabric)) is not None:
         scaler.unscale_(optimizer)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
 
 
 def first_then_others(fabric: "Fabric", first: Callable[[], T], others: Callable[[], T]) -> T:
-    """The first process does its part, then the others theirs, with what it left on the disk.
+    """The first process does its part, then the others do theirs with what it left on the disk.
 
     The others wait as long as it takes, hours for the headers of millions of files, and not in a collective, which
-    gives up after half an hour, as it should where one hangs. They end with the first process: it tells them,
-    or their launcher ends them, or the store that they look into is gone.
+    gives up after half an hour, as it should where one hangs. They end with the first process: it reports its
+    failure, or their launcher ends them, or the store that they check is gone.
 
     Raises:
         MatpacError: in the others, where the first process has failed.
@@ -197,21 +173,21 @@ def first_then_others(fabric: "Fabric", first: Callable[[], T], others: Callable
         found = first()
     except BaseException:
         store.set(turn, FAILED)
-        time.sleep(2 * LOOK_SECONDS)  # the store may go with this process, and the others look before that
+        time.sleep(2 * CHECK_SECONDS)  # the store may end with this process, and the others check before that
         raise
     store.set(turn, DONE)
     return found
 
 
-def _wait_for(store: "torch.distributed.Store", key: str) -> None:
+def _wait_for(store: "torch.distributed.Store", turn: str) -> None:
     try:
-        while not store.check([key]):
-            time.sleep(LOOK_SECONDS)
-        failed = store.get(key).decode() == FAILED
+        while not store.check([turn]):
+            time.sleep(CHECK_SECONDS)
+        failed = store.get(turn).decode() == FAILED
     except RuntimeError:  # the store was the first process's
         failed = True
     if failed:
-        raise MatpacError("the first process of this run could not go on; what it said tells why")
+        raise MatpacError("the first process of this run failed; its own message has the reason")
 
 
 def mean_over_processes(fabric: "Fabric", values: Tensor) -> Tensor:
@@ -231,9 +207,9 @@ def agree_to_stop(fabric: "Fabric", stop: StopSignal, asking: bool) -> bool:
 
     Args:
         fabric: of the run.
-        stop: what this process was asked.
-        asking: whether processes on GPUs ask one another at this step, which waits; on CPUs they always do. The
-            same in all of them: at log intervals, which wait anyway, and every `ASKING_STEPS`.
+        stop: of this process.
+        asking: whether processes on GPUs ask one another at this step, which waits; on CPUs they always do. Must
+            be the same in all of them: true at log intervals, which wait anyway, and every `ASKING_STEPS`.
     """
     if fabric.world_size == 1:
         return stop.wanted

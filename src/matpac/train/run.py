@@ -1,10 +1,10 @@
-"""The run folder: its configuration, its logs, its checkpoints, and how a run goes on after a break.
+"""The run folder: its configuration, logs and checkpoints, and how a run resumes from it.
 
 runs/x/
   config.json              everything the run was started with
-  metrics.jsonl            one line a log interval
+  metrics.jsonl            one line per log interval
   tensorboard/             the same for TensorBoard
-  left_out.jsonl           every file that was left out, and why
+  left_out.jsonl           every file that was skipped, and why
   clips.parquet            durations of the corpus, read once
   checkpoints/step-00001000/
     model.safetensors      weights and configuration; `matpac.load` reads it
@@ -18,46 +18,40 @@ import shutil
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from matpac.atomic import write_text
-from matpac.errors import MatpacError, Skipped
+from matpac.errors import Skipped
 from matpac.files.tensor_files import read_tensors, write_tensors
+from matpac.train.config import CONFIG_FILE, RunError
 
-CONFIG_FILE = "config.json"
-"""In every run folder from its start on."""
-
-REMOVED = {"averaging": "off"}
-"""Settings of earlier versions, and the value with which their runs can still be resumed."""
-
-
-class RunError(MatpacError):
-    """A run folder that cannot be used; the message names it and says what to do."""
+SKIPPED_FILE, METRICS_FILE = "left_out.jsonl", "metrics.jsonl"
 
 
 class Run:
-    """One run folder. The first process writes it; the others only add what they had to leave out.
+    """One run folder. The first process writes it; the others only add files that they had to skip.
 
     Args:
-        folder: made if it is not there.
-        resume: go on with the run that lies there; without it a folder with a run in it is refused.
-        keep: how many of the newest checkpoints stay, besides the best.
+        folder: created if it does not exist.
+        resume: continue the run in it; without it a folder with a run is refused.
+        keep: how many of the newest checkpoints to keep, besides the best.
         first: whether this is the first process.
+
+    Raises:
+        RunError: a run to resume is not there, or one is there that is not to be resumed.
     """
 
     def __init__(self, folder: Path, resume: bool, keep: int, first: bool = True):
-        self.folder = folder
-        self.resume = resume
-        self.keep = keep
-        self.first = first
+        self.folder, self.resume, self.keep, self.first = folder, resume, keep, first
         self._board = None
         started = (folder / CONFIG_FILE).exists()
         if started and not resume:
-            raise RunError(f"{folder}: a run lies there already; go on with --resume, or choose another --output")
+            raise RunError(f"{folder}: already contains a run; add --resume, or choose another --output")
         if resume and not started:
-            raise RunError(f"{folder}: no run to resume (config.json is not there); start it without --resume")
+            raise RunError(f"{folder}: no run to resume ({CONFIG_FILE} is missing); start it without --resume")
 
     @property
     def checkpoints(self) -> list[Path]:
@@ -65,21 +59,26 @@ class Run:
         found = (self.folder / "checkpoints").glob("step-*")
         return sorted(path for path in found if (path / "state.json").exists())
 
+    @property
+    def newest(self) -> Path | None:
+        """The newest complete checkpoint."""
+        complete = self.checkpoints
+        return complete[-1] if complete else None
+
     def write_config(self, config: Mapping[str, object]) -> None:
         """Keep the full configuration."""
         if not self.first:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
-
-        if not self.resume:  # what a start that came to nothing left
-            (self.folder / "left_out.jsonl").unlink(missing_ok=True)
+        if not self.resume:  # of an earlier start that failed
+            (self.folder / SKIPPED_FILE).unlink(missing_ok=True)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """One line of metrics.jsonl and one point a curve for TensorBoard."""
+        """Add one line to metrics.jsonl and one point per curve to TensorBoard."""
         if not self.first:
             return
-        with (self.folder / "metrics.jsonl").open("a") as file:
+        with (self.folder / METRICS_FILE).open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         if self._board is None:
             from torch.utils.tensorboard import SummaryWriter
@@ -88,62 +87,51 @@ class Run:
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
-    def forget_after(self, step: int) -> None:
-        """Drop log lines of steps that a resumed run will do again, and lines that a kill cut in half."""
-        if not self.first:
-            return
-        for name, wanted in (("metrics.jsonl", lambda line: line["step"] <= step), ("left_out.jsonl", bool)):
-            path = self.folder / name
-            if path.exists():
-                lines = path.read_text().splitlines()
-                kept = [line for line in lines if (values := _parsed(line)) and wanted(values)]
-                write_text(path, "".join(line + "\n" for line in kept))
+    def close(self) -> None:
+        """End the logs."""
+        if self._board is not None:
+            self._board.close()
 
-    def leave_out(self, files: Iterable[Skipped]) -> None:
-        """Keep which files were left out, and why; each file once, whichever process met it."""
+    def skip(self, files: Iterable[Skipped]) -> None:
+        """Record which files were skipped, and why; each file once, whichever process met it."""
         reasons = {file.path: file.reason for file in files}
         if not reasons:
             return
-        known = self.left_out
-        fresh = [{"path": path, "reason": reason} for path, reason in reasons.items() if path not in known]
-        with (self.folder / "left_out.jsonl").open("a") as log:
-            log.write("".join(json.dumps(file) + "\n" for file in fresh))
+        known = self.skipped
+        lines = [{"path": path, "reason": reason} for path, reason in reasons.items() if path not in known]
+        with (self.folder / SKIPPED_FILE).open("a") as log:
+            log.write("".join(json.dumps(line) + "\n" for line in lines))
 
     @property
-    def left_out(self) -> set[str]:
-        """Paths of the files left out so far, by all processes and before a break."""
-        path = self.folder / "left_out.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return {line["path"] for line in map(_parsed, lines) if line}
-
-    @property
-    def newest(self) -> Path | None:
-        """The newest complete checkpoint."""
-        complete = self.checkpoints
-        return complete[-1] if complete else None
+    def skipped(self) -> set[str]:
+        """Paths of the files skipped so far, by all processes and all sessions of the run."""
+        return {line["path"] for line in _lines(self.folder / SKIPPED_FILE)}
 
     def save(
         self,
-        step: int,
-        objective: nn.Module,
+        state: Mapping[str, object],
+        network: nn.Module,
         optimizer: torch.optim.Optimizer,
         description: Mapping[str, object],
-        state: Mapping[str, object],
-        beside: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> Path:
-        """Write a checkpoint whole or not at all, then drop the ones no longer wanted.
+        """Write a checkpoint whole or not at all, then delete those no longer wanted.
 
-        `beside` are further tensors, by the name of their file (`restore_beside`).
+        Args:
+            state: "step", "loss" (the mean since the checkpoint before), and what else a resumed run needs.
+            network: its weights are saved.
+            optimizer: its moments are saved.
+            description: of the network, for `matpac.load`.
+
+        Raises:
+            RunError: the disk is full or refuses.
         """
-        target = self.folder / "checkpoints" / f"step-{step:08d}"
+        target = self.folder / "checkpoints" / f"step-{state['step']:08d}"
         draft = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}"
         try:
             draft.mkdir(parents=True)
-            write_tensors(draft / "model.safetensors", objective.state_dict(), dict(description))
+            write_tensors(draft / "model.safetensors", network.state_dict(), dict(description))
             write_tensors(draft / "optimizer.safetensors", optimizer_tensors(optimizer), {})
-            for name, tensors in (beside or {}).items():
-                write_tensors(draft / f"{name}.safetensors", tensors, {})
-            write_text(draft / "state.json", json.dumps({"step": step, **state}, indent=2) + "\n")
+            write_text(draft / "state.json", json.dumps(state, indent=2) + "\n")
             if target.exists():
                 _remove(target)
             draft.rename(target)
@@ -151,48 +139,42 @@ class Run:
             shutil.rmtree(draft, ignore_errors=True)
             raise RunError(
                 f"{target}: could not be written ({error.strerror or error}); the newest complete checkpoint is "
-                f"{self.newest or 'none'}; make room and go on with --resume"
+                f"{self.newest or 'none'}; free some space and continue with --resume"
             ) from error
         self._prune()
         return target
 
     def restore(
-        self, objective: nn.Module, optimizer: torch.optim.Optimizer, identity: Mapping[str, object]
-    ) -> tuple[int, dict]:
-        """Load the newest checkpoint; returns its step and what was kept beside, 0 and nothing without one.
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, identity: Mapping[str, object]
+    ) -> dict[str, Any]:
+        """Load the newest checkpoint and drop later log lines; returns its state, step 0 without a checkpoint.
 
         Args:
-            objective: takes the weights.
+            network: takes the weights.
             optimizer: takes the moments.
-            identity: what must be as it was when the checkpoint was written.
+            identity: entries of the state that must be the same as when the checkpoint was written.
 
         Raises:
             RunError: something of `identity` has changed.
         """
-        if self.newest is None:
-            self.forget_after(0)
-            return 0, {}
-        state = json.loads((self.newest / "state.json").read_text())
-        for name, value in identity.items():
-            if state.get(name) != value:
-                raise RunError(
-                    f"{self.folder}: the {name} is not the one that this run began with ({state.get(name)} then, "
-                    f"{value} now); put it back, or start another run"
-                )
-        tensors, _ = read_tensors(self.newest / "model.safetensors")
-        objective.load_state_dict(tensors, strict=True)
-        moments, _ = read_tensors(self.newest / "optimizer.safetensors")
-        load_optimizer_tensors(optimizer, moments)
-        self.forget_after(state["step"])
-        return state["step"], state
-
-    def restore_beside(self, name: str) -> dict[str, Tensor]:
-        """Tensors that the newest checkpoint keeps beside its own under this name; none where it has none."""
-        path = None if self.newest is None else self.newest / f"{name}.safetensors"
-        return {} if path is None or not path.exists() else dict(read_tensors(path)[0])
+        state: dict[str, Any] = {"step": 0}
+        if self.newest is not None:
+            state = json.loads((self.newest / "state.json").read_text())
+            for name, value in identity.items():
+                if state.get(name) != value:
+                    raise RunError(
+                        f"{self.folder}: the {name} is not the one that this run started with ({state.get(name)} "
+                        f"then, {value} now); restore it, or start another run"
+                    )
+            network.load_state_dict(read_tensors(self.newest / "model.safetensors")[0], strict=True)
+            load_optimizer_tensors(optimizer, read_tensors(self.newest / "optimizer.safetensors")[0])
+        if self.first:  # steps that will be done again, and lines that a kill cut in half
+            _rewrite(self.folder / METRICS_FILE, last_step=state["step"])
+            _rewrite(self.folder / SKIPPED_FILE)
+        return state
 
     def _prune(self) -> None:
-        """Keep the newest and the one with the lowest loss; drop drafts that a killed run left."""
+        """Keep the newest and the one with the lowest loss; delete drafts that a killed run left."""
         complete = self.checkpoints
         best = min(complete, key=_loss)
         for path in complete[: -self.keep]:
@@ -200,38 +182,6 @@ class Run:
                 _remove(path)
         for draft in (self.folder / "checkpoints").glob(".step-*"):
             shutil.rmtree(draft)
-
-    def close(self) -> None:
-        """End the logs."""
-        if self._board is not None:
-            self._board.close()
-
-
-def read_config(folder: Path) -> dict:
-    """The configuration that a run was started with.
-
-    Raises:
-        RunError: there is none, or what lies there is none.
-    """
-    path = folder / CONFIG_FILE
-    if not path.exists():
-        raise RunError(f"{folder}: no run to resume (config.json is not there); start it without --resume")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path}: damaged ({error}); put it back, or start another run") from error
-    parts = (config.get("recipe"), config.get("options")) if isinstance(config, dict) else (None,)
-    if not all(isinstance(part, dict) for part in parts):
-        raise RunError(f"{path}: damaged (not a recipe and options); put it back, or start another run")
-    for name in REMOVED.keys() & config["recipe"].keys():
-        value = config["recipe"].pop(name)
-        value = value.get("kind") if isinstance(value, dict) else value
-        if value != REMOVED[name]:
-            raise RunError(
-                f"{path}: {name} {value} is gone since the version that wrote it; resume the run with that "
-                "version, or start another run"
-            )
-    return config
 
 
 def _remove(checkpoint: Path) -> None:
@@ -247,12 +197,22 @@ def _loss(checkpoint: Path) -> float:
     return float("inf") if loss is None else loss
 
 
-def _parsed(line: str) -> dict:
-    """A line of our own logs; empty for one that a kill cut in half."""
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError:
-        return {}
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log, without one that a kill cut in half."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return found
+
+
+def _rewrite(path: Path, last_step: int | None = None) -> None:
+    """Keep only whole lines of a log, up to a step."""
+    if path.exists():
+        kept = [line for line in _lines(path) if last_step is None or line["step"] <= last_step]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -265,7 +225,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put the moments back; groups and rates are the configuration's."""
+    """Put the moments back; groups and rates come from the configuration."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         number, name = key.split(".", 1)
