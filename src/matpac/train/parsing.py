@@ -112,9 +112,8 @@ class RecipeCommand(Generic[RecipeT, OptionsT]):
         try:
             parsed = parser.instantiate(parser.parse_args(arguments))
         except (argparse.ArgumentError, TypeError) as error:  # TypeError for a value of another type
-            reason = re.sub(r'Parser key "([\w.]+)":', r"--\1:", one_line(error)).replace(
-                "typing.Literal", "one of "
-            )
+            reason = re.sub(r'Parser key "([\w.]+)":', r"--\1:", one_line(error))
+            reason = reason.replace("a typing.Literal", "one of ")
             raise MatpacError(f"{reason}; run {self.name} --help for its options") from error
         kinds: tuple[Any, Any] = (self.recipe, self.options)
         recipe, options = (kind(**{field.name: parsed[field.name] for field in fields(kind)}) for kind in kinds)
