@@ -1,4 +1,4 @@
-"""Listing a corpus: what is a clip, what is left out and why, and what the cache saves."""
+"""Listing a corpus: what is a clip, what is skipped and why, and what the cache saves."""
 
 import os
 from pathlib import Path

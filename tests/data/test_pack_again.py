@@ -1,4 +1,4 @@
-"""Packing that was killed anywhere goes on without loss or repeat; what is packed isn't packed again."""
+"""Packing that was killed anywhere resumes without loss or repeat; what is packed isn't packed again."""
 
 import os
 import shutil
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +28,7 @@ class Killed(BaseException):
 
 @settings(deadline=None, max_examples=8, derandomize=True)
 @given(kills=st.lists(st.integers(0, 25), min_size=1, max_size=3))
-def test_killed_anywhere_and_gone_on_with_is_the_same(
+def test_killed_anywhere_and_resumed_is_the_same(
     kills: list[int], source: Path, whole: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """At any write of a member, note, table or index; what a kill leaves half-written stays there."""
@@ -153,12 +152,6 @@ def test_a_shard_that_comes_out_as_another_is_not_left_there(
     assert not (damaged / "000000.tar").exists()
     packed(source, damaged)
     assert files_of(damaged) == files_of(whole)
-
-
-def test_nothing_is_written_again_beside_another_call(source: Path, damaged: Path) -> None:
-    (damaged / ".pack").mkdir()
-    with FileLock(damaged / ".pack" / "lock"), pytest.raises(PackError, match="another matpac pack is writing"):
-        packed(source, damaged)
 
 
 def test_a_table_that_is_not_the_indexs(source: Path, damaged: Path) -> None:

@@ -58,7 +58,7 @@ def test_plan_of_a_mixed_folder(tmp_path: Path) -> None:
     assert [file.key for file in plan][:2] == ["000000000", "000000001"]
 
 
-def test_recordings_longer_than_a_member_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recordings_longer_than_a_member_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_module, "LONGEST_SECONDS", 1.5)
     for seconds in (1.0, 2.0):
         write_sound(tmp_path / f"{seconds}.wav", 8_000, seconds)

@@ -94,8 +94,8 @@ def test_order_is_the_seeds_and_the_epochs() -> None:
     assert [one.epoch(e).order.tolist() for e in (1, 0, 1)] == [order(1, e) for e in (1, 0, 1)]
 
 
-def test_no_clip_is_left_out_for_ever() -> None:
-    """Of one shard of seven clips, in batches of four, other three are left out each time."""
+def test_no_clip_is_dropped_for_ever() -> None:
+    """Of one shard of seven clips, in batches of four, another three are dropped each time."""
     order = StreamOrder(table([7]), 4, Lanes(1, 1), 0)
     seen = Counter(clip for epoch in range(40) for clip in order.epoch(epoch).order.tolist())
     assert seen.keys() == set(range(7))
