@@ -10,13 +10,12 @@ import sys
 import torch
 
 import matpac
-from matpac.audio import find_audio
 
 
 def main(encoder_name: str, sounds: list[str]) -> None:
     """Embed the sounds and print each one's nearest other."""
     encoder = matpac.load(encoder_name)
-    paths = find_audio(sounds)
+    paths = matpac.find_audio(sounds)
     scenes = encoder.scene([matpac.read(path) for path in paths], encoder.sample_rate)  # [sound, width]
 
     directions = torch.nn.functional.normalize(scenes - scenes.mean(0), dim=1)

@@ -8,19 +8,20 @@ again: only what is new or changed in FOLDER is embedded. Needs LanceDB: pip ins
 
 import sys
 
-from matpac.search.index import IndexOptions, index_sounds
-from matpac.search.query import Searcher
+import matpac
 
 
 def main(encoder: str, folder: str, query: str, database: str) -> None:
     """Bring the database up to date, and search it twice."""
-    done = index_sounds([folder], database, encoder, IndexOptions(window=2.0, hop=1.0, tags="folder"))
+    done = matpac.index_sounds(
+        [folder], database, encoder, matpac.IndexOptions(window=2.0, hop=1.0, tags="folder")
+    )
     print(f"{done.added} files added, {done.changed} changed, {done.removed} vanished, {done.unchanged} unchanged")
     print(f"{done.files} files as {done.rows} {done.settings.rows}")
     for item in done.skipped:
         print(f"skipped: {item.path}: {item.reason}")
 
-    searcher = Searcher(database)  # opens the encoder once, for any number of queries
+    searcher = matpac.Searcher(database)  # opens the encoder once, for any number of queries
     print(f"like {query}:")
     for match in searcher.similar(query, top=3):
         print(f"  {match.similarity:.3f}  {match.path} from {match.start:.1f} s to {match.end:.1f} s")

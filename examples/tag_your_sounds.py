@@ -8,20 +8,18 @@ ENCODER has a head: matpac++-audioset-tagger, a run of `matpac finetune`, or a f
 import sys
 
 import matpac
-from matpac.audio import find_audio
-from matpac.tag.timeline import TimelineConfig, timeline
 
 
 def main(encoder_name: str, sounds: list[str]) -> None:
     """Print the tags of every sound, and a timeline of the first."""
     encoder = matpac.load(encoder_name)
-    paths = find_audio(sounds)
+    paths = matpac.find_audio(sounds)
     waveforms = [matpac.read(path) for path in paths]
     for path, tags in zip(paths, encoder.tags(waveforms, encoder.sample_rate, top=3), strict=True):
         print(f"{path.name:30} " + ", ".join(f"{tag.label} {tag.probability:.2f}" for tag in tags))
 
     print(f"\n{paths[0].name} over time:")
-    for part in timeline(encoder, waveforms[0], encoder.sample_rate, TimelineConfig(threshold=0.3)):
+    for part in matpac.timeline(encoder, waveforms[0], encoder.sample_rate, matpac.TimelineConfig(threshold=0.3)):
         print(f"  {part.start:7.2f} – {part.end:7.2f} s  {part.label} (at most {part.peak:.2f})")
 
     # the same as numbers, to do something else with: [1, T, class] every 160 ms, and their times

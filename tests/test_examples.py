@@ -61,7 +61,7 @@ def test_find_similar_sounds(tmp_path, sounds):
     arguments = [str(EXAMPLES / "find_similar_sounds.py"), str(encoder), str(tmp_path / "sounds"), sounds[0]]
     out = run(*arguments, str(tmp_path / "sounds.lance")).splitlines()
     assert out[0] == "6 files added, 0 changed, 0 vanished, 0 unchanged"
-    assert sum(line.startswith("left out: ") for line in out) == 4
+    assert sum(line.startswith("skipped: ") for line in out) == 4
     found = out.index(f"like {sounds[0]}:") + 1
     assert out[found].split()[1] == sounds[0]
     assert float(out[found].split()[0]) > 0.9

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matpac.interop.push import push_to_hub
     from matpac.model.embedder import Embedder
     from matpac.model.stream import stream
-    from matpac.pretrain.options import RunOptions
+    from matpac.pretrain.options import PretrainOptions
     from matpac.pretrain.recipes import RECIPES
     from matpac.search.index import IndexOptions, index_sounds
     from matpac.search.query import Searcher
@@ -45,7 +45,7 @@ _MODULES = {  # of each public name
     "IndexOptions": "search.index",
     "Searcher": "search.query",
     "RECIPES": "pretrain.recipes",
-    "RunOptions": "pretrain.options",
+    "PretrainOptions": "pretrain.options",
     "MatpacError": "errors",
     "AudioError": "audio",
 }
@@ -67,7 +67,7 @@ __all__ = [
     "IndexOptions",
     "Searcher",
     "RECIPES",
-    "RunOptions",
+    "PretrainOptions",
     "MatpacError",
     "AudioError",
     "__version__",

@@ -69,29 +69,22 @@ def load(
     if by_name and name in PACKAGED:
         embedder = load_file(PACKAGED[name])
     elif by_name and name in PUBLISHED:
-        embedder = _load_file(published_file(name), device)
+        embedder = load_file(published_file(name), device)
     elif by_name and name.startswith(HUB):
-        embedder = _load_file(hub_file(name.removeprefix(HUB)), device)
+        embedder = load_file(hub_file(name.removeprefix(HUB)), device)
     elif not name or not path.exists():  # the empty name would be the working folder
         raise CheckpointError(_unknown(name))
     else:
-        embedder = load_folder(path) if path.is_dir() else _load_file(path, device)
+        embedder = load_folder(path) if path.is_dir() else load_file(path, device)
     embedder.card = replace(embedder.card, name=name)
     if head is not None and probe is not None:
         _add_probe(embedder, head, probe)
     if labels is not None:
         _name_classes(embedder, labels, read_label_file(Path(labels).expanduser()))
-    elif _is_audioset_tagger(embedder):
+    elif embedder.card.source == "published" and isinstance(embedder.head, Tagger):
         _name_audioset_classes(embedder)
     # ONNX Runtime was given its device when it opened the file
     return embedder.to(device) if isinstance(embedder.network, torch.nn.Module) else embedder
-
-
-def _load_file(path: Path, device: str | torch.device) -> Embedder:
-    """A file of weights or of ONNX, by its content."""
-    with path.open("rb") as file:
-        start = file.read(64)
-    return load_onnx(path, device) if is_onnx(start) else load_file(path)
 
 
 def _add_probe(embedder: Embedder, task: str, file: Path) -> None:
@@ -113,14 +106,10 @@ def _name_classes(embedder: Embedder, file: str | Path, names: Collection[str]) 
     embedder.card = replace(embedder.card, labels=tuple(names))
 
 
-def _is_audioset_tagger(embedder: Embedder) -> bool:
-    """Whether it is the published tagger, whose file has no names of classes."""
-    head = embedder.head
-    tagger = isinstance(head, Tagger) and head.linear.out_features == AUDIOSET_CLASSES
-    return tagger and embedder.card.source == "published"
-
-
 def _name_audioset_classes(embedder: Embedder) -> None:
+    """Name the classes of the published tagger, whose file has no names."""
+    if embedder.head is None or embedder.head.linear.out_features != AUDIOSET_CLASSES:
+        return
     try:
         file = audioset_label_file()
         _name_classes(embedder, file, read_audioset_labels(file).values())
@@ -144,8 +133,12 @@ def _unknown(name: str) -> str:
     )
 
 
-def load_file(path: str | Path) -> Embedder:
-    """The encoder in a file of weights: matpac's own format, or a published one as safetensors or `.pt`.
+def load_file(path: str | Path, device: str | torch.device = "cpu") -> Embedder:
+    """The encoder in a file: matpac's own format, a published one as safetensors or `.pt`, or ONNX.
+
+    Args:
+        path: of the file.
+        device: where ONNX Runtime computes; an encoder in PyTorch is on the CPU and can be moved.
 
     Raises:
         CheckpointError: the file is no checkpoint, is damaged, would run code, or has missing, superfluous or
@@ -153,18 +146,21 @@ def load_file(path: str | Path) -> Embedder:
         OSError: it can't be read.
     """
     path = Path(path)
+    with path.open("rb") as file:
+        if is_onnx(file.read(64)):
+            return load_onnx(path, device)
     with open_tensors(path) as (content, data):
         if data is not None and isinstance(content, StoredTensors):
             return _own(content, read_description(data, str(path)), str(path))
-        model = read_published(content, str(path))
+        config, student, tagger = read_published(content, str(path))
         size = None
-        if model.head:
-            matrix = model.head.get("linear.weight")
+        if tagger:
+            matrix = tagger.get("linear.weight")
             if matrix is None or not matrix.ndim:
                 raise CheckpointError(f"{path}: has parts of a head, and no matrix head.weight")
             size = HeadSize(len(matrix))
-        encoder = _encoder(model.encoder, model.student, str(path))
-        head = _head(model.encoder, size, model.head, str(path))
+        encoder = _encoder(config, student, str(path))
+        head = _head(config, size, tagger, str(path))
         return Embedder(encoder, LogMelConfig(), head, Card(name=path.stem, source="published"))
 
 

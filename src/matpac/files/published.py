@@ -6,7 +6,6 @@ an error that names it.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,27 +35,18 @@ _FRONT_END = re.compile(r"log_mel\.MelSpectrogram\.(spectrogram\.window|mel_scal
 _ANCHOR = "student_encoder.norm.weight"
 
 
-@dataclass
-class PublishedModel:
-    """What a published file holds, under this project's names.
-
-    Args:
-        encoder: its size, from the tensors' shapes.
-        student: weights of `matpac.model.vit.Encoder`.
-        head: weights of the AudioSet tagger (`norm.…`, `linear.…`), empty without one.
-    """
-
-    encoder: EncoderConfig
-    student: dict[str, Tensor]
-    head: dict[str, Tensor]
-
-
-def read_published(content: Mapping[Any, object], file: str = "checkpoint") -> PublishedModel:
+def read_published(
+    content: Mapping[Any, object], file: str = "checkpoint"
+) -> tuple[EncoderConfig, dict[str, Tensor], dict[str, Tensor]]:
     """Translate a published state dict, flat or a full training checkpoint's, under any common prefix.
 
     Args:
         content: as `torch.load(…, weights_only=True)` or safetensors gives it.
         file: its name, for errors.
+
+    Returns:
+        the encoder's size, from the tensors' shapes; weights of `matpac.model.vit.Encoder`; weights of
+        `matpac.model.heads.Tagger`, empty without one.
 
     Raises:
         CheckpointError: a tensor is missing, unknown or of a wrong shape.
@@ -68,7 +58,7 @@ def read_published(content: Mapping[Any, object], file: str = "checkpoint") -> P
         raise CheckpointError(f"{file}: names of tensors are text, and some here are not; this is no state dict")
     state = {name: value for name, value in model.items() if name not in _TEACHER}
     student, head = translate(_without_prefix(state, file), file)
-    return PublishedModel(_encoder_config(student, file), student, head)
+    return _encoder_config(student, file), student, head
 
 
 def _without_prefix(state: dict[str, object], file: str) -> dict[str, Tensor]:
