@@ -77,9 +77,10 @@ def test_tags_are_the_probabilities_in_order() -> None:
     kept = encoder.tags(clips, RATE, threshold=least)
     assert kept == [found[0][:2], [tag for tag in found[1] if tag.probability >= least]]
     assert encoder.tags([], RATE) == []
-    for options in ({"top": 0}, {"threshold": 1.5}):
-        with pytest.raises(MatpacError, match=str(next(iter(options.values())))):
-            encoder.tags(clips, RATE, **options)
+    with pytest.raises(MatpacError, match="top 0"):
+        encoder.tags(clips, RATE, top=0)
+    with pytest.raises(MatpacError, match=r"threshold 1\.5"):
+        encoder.tags(clips, RATE, threshold=1.5)
 
 
 def test_classes_without_names_are_numbered() -> None:

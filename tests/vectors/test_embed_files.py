@@ -72,7 +72,7 @@ def test_bad_files_are_named_each_with_its_reason(folder: Path, tmp_path: Path) 
     assert "not a sound file" in reasons["text.wav"]
     assert "cut short" in reasons["cut.flac"]
     assert reasons["click.wav"] == (
-        f"{folder / 'click.wav'}: 20.0 ms of sound is shorter than one window (25 ms); leave it out or pad it"
+        f"{folder / 'click.wav'}: 20.0 ms of sound is shorter than one window (25 ms); remove it or pad it"
     )
 
 

@@ -17,16 +17,16 @@ from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import PATCH
 
 BATCH_SIZE = 4
-"""Full chunks a batch on a CPU: larger ones leave the caches and are slower (benchmarks/embed.py)."""
+"""Full chunks per batch on a CPU: larger batches leave the caches and are slower (benchmarks/embed.py)."""
 
 BATCH_SIZE_ACCELERATOR = 64
-"""Full chunks a batch on a GPU; ours."""
+"""Full chunks per batch on a GPU; default: small beside the activations that a GPU holds."""
 
 WAITING = 16
 """Full batches' worth of short chunks that may wait for companions: 64 chunks of 6 s are 25 MB of samples."""
 
 PASSED = 4
-"""How long a chunk may wait for companions, in multiples of what may wait at once; ours."""
+"""How long a chunk may wait for companions, in multiples of what may wait at once; default: rare lengths still share a batch."""
 
 
 @dataclass

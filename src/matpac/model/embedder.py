@@ -111,7 +111,7 @@ class Embedder(nn.Module):
 
     @property
     def width(self) -> int:
-        """Size of a scene and of a frame: bands × width of a token (3840 for ViT-B)."""
+        """Size of a scene and of a frame: bands × width of a token (3840 for the papers' ViT-B)."""
         return self.config.bands * self.config.width
 
     @property
@@ -130,7 +130,7 @@ class Embedder(nn.Module):
         return self.network.device
 
     def times(self, frames: int, start: int = 0) -> Float[Tensor, " frame"]:
-        """Centres of `frames` frames from number `start` on, in seconds, float64: 0.0875, 0.2475, …
+        """Centres of `frames` frames from number `start` on, in seconds, float64.
 
         A frame is a patch of 16 log-mel frames: 15 hops and a window of samples (docs/method.md, section 7).
         """
@@ -145,7 +145,7 @@ class Embedder(nn.Module):
         layers: Layers = None,
         batch_size: int | None = None,
     ) -> Float[Tensor, "batch *layer width"]:
-        """One vector a clip: the mean over time of its frames.
+        """One vector per clip: the mean over time of its frames.
 
         Args:
             waveform: see `Waveforms`.
@@ -154,7 +154,7 @@ class Embedder(nn.Module):
             batch_size: full chunks computed at once.
 
         Raises:
-            AudioError: a clip is too short for a frame (25 ms), not mono, or not finite.
+            AudioError: a clip is shorter than one window of log-mel, not mono, or not finite.
         """
         clips, _ = as_clips(waveform, sample_rate, self.sample_rate)
         scenes = list(self.scenes(([c] for c in clips), layers, batch_size))
@@ -308,7 +308,7 @@ class Embedder(nn.Module):
         return found
 
     def cutter(self, clip: int = 0) -> Cutter:
-        """What cuts a clip into this encoder's chunks."""
+        """A cutter of one clip into this encoder's chunks."""
         return Cutter(self.logmel.config, self.config.frames, clip)
 
     def gather(
@@ -345,7 +345,7 @@ class Embedder(nn.Module):
         layers: Layers,
         batch_size: int | None,
     ) -> Generator[T, None, None]:
-        """The results alone; raises the error of a clip that has none."""
+        """Results of `gather`; raises the error of a clip that has none."""
         for found in self.gather(clips, gatherer, layers, batch_size):
             if found.result is None:
                 raise found.error or AssertionError

@@ -1,4 +1,4 @@
-"""Names for sounds: the heads that score classes, and tags made of their probabilities."""
+"""Heads that score classes, and tags: the most probable classes with their names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from matpac.errors import MatpacError
 
 TOP = 5
-"""Tags told of a clip unless another number is asked for; ours."""
+"""Tags per clip; default: fits a line."""
 
 NO_HEAD = (
     "to name sounds with; load a tagger (matpac++-audioset-tagger), take a published probe "
     '(matpac.load("matpac++", head="esc50")), or fine-tune one (matpac finetune)'
 )
-"""What to do without one."""
+"""How to get a head, for the error of an encoder without one."""
 
 
 class Tagger(nn.Module):
@@ -77,7 +77,7 @@ def most_probable(
     Args:
         probabilities: of every class.
         names: of every class.
-        top: at most so many; None for all.
+        top: number of tags at most; None for all.
         threshold: only classes of at least this probability; None for any.
 
     Raises:

@@ -92,7 +92,7 @@ class Linear(nn.Linear):
         return _ONEDNN(input, self.weight, self.bias, "none", [], "")
 
     def with_gelu(self, input: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch out"]:
-        """Exact GELU of the layer's output, in one go where nothing is to be learned."""
+        """Exact GELU of the layer's output, in one operation where no gradient is needed."""
         learns = torch.is_grad_enabled() and (input.requires_grad or self.weight.requires_grad)
         if learns or not _suits_onednn(input, self.weight):
             return F.gelu(self(input))

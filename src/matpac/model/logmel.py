@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from matpac.errors import MatpacError
 
 HIGHEST_RATE = 1_000_000
-"""Of sound, in Hz: above what any sound file is made for; ours."""
+"""Highest sample rate in Hz; default: above that of any sound file."""
 
 LONGEST_WINDOW = 65_536
-"""In samples, four seconds at 16 kHz: a bound against slips of the finger and files that mean harm; ours."""
+"""In samples; default: four seconds at 16 kHz, a bound against typing errors and hostile files."""
 
 MOST_MELS = 1_024
-"""Bands of mel; as `LONGEST_WINDOW`."""
+"""Mel bands; a bound as `LONGEST_WINDOW`."""
 
 
 @dataclass(frozen=True)
 class LogMelConfig:
-    """The front-end of the papers; another corpus may bring its own mean and deviation.
+    """The front-end of the papers; another corpus may have its own mean and standard deviation.
 
     Args:
         sample_rate: in Hz.
@@ -35,7 +35,7 @@ class LogMelConfig:
         low: lower edge of the lowest band, in Hz.
         high: upper edge of the highest band, in Hz.
         mean: mean of log-mel that is subtracted; the default is AudioSet's, as published.
-        std: deviation of log-mel that is divided by; the default is AudioSet's, as published.
+        std: standard deviation of log-mel that is divided by; the default is AudioSet's, as published.
     """
 
     sample_rate: int = 16_000

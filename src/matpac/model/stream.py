@@ -1,9 +1,8 @@
-"""Frames of sound that is still coming in: blocks of any size go in, frames with their times come out.
+"""Frames of live sound: blocks of any size go in, frames with their times come out.
 
-Put together they are what `Embedder.frames` gives for the whole. For that a frame has to wait until its chunk is
-complete: in the network every frame attends to all of its chunk, the sound after it included, so any frame given
-out before would be another one. The first frames come after `Stream.latency` seconds of sound (6.095 s for the
-papers' encoders), the next ones every `Stream.period` (6.08 s).
+Joined, they are what `Embedder.frames` gives for the whole. So a frame has to wait until its chunk is complete: in
+the network every frame attends to its whole chunk, including later sound. The first frames come after
+`Stream.latency` seconds of sound (6.095 s for the papers' encoders), the next ones every `Stream.period` (6.08 s).
 """
 
 from collections.abc import Iterable, Iterator

@@ -70,7 +70,7 @@ SIZES = {
     "small": EncoderConfig(width=384, depth=12, heads=6),
     "base": EncoderConfig(),
 }
-"""Named encoders: base is the papers'; small is ViT-S; tiny is ours, for laptops and tests."""
+"""Named encoders: base is the papers'; small is ViT-S; tiny is for laptops and tests."""
 
 
 def sincos_positions(width: int, bands: int, steps: int) -> Float[Tensor, "token width"]:
@@ -148,7 +148,7 @@ class Transformer(nn.Module):
     """Blocks and a last norm: what the student, the teacher and the predictor each have of their own."""
 
     activation_checkpointing = False
-    """While it trains, keep each block's input alone and compute the rest again for the gradients."""
+    """In training, keep only each block's input and recompute the rest for the gradients."""
 
     def __init__(self, width: int, depth: int, heads: int):
         super().__init__()

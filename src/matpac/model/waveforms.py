@@ -14,9 +14,9 @@ Waveforms = np.ndarray | Tensor | Sequence[np.ndarray | Tensor]
 
 
 def too_short(samples: int, config: LogMelConfig) -> str:
-    """Why a clip has no frame."""
+    """The reason why a clip has no frame."""
     have, need = 1000 * samples / config.sample_rate, 1000 * config.window / config.sample_rate
-    return f"{have:.1f} ms of sound is shorter than one window ({need:g} ms); leave it out or pad it"
+    return f"{have:.1f} ms of sound is shorter than one window ({need:g} ms); remove it or pad it"
 
 
 def as_clips(waveform: Waveforms, sample_rate: int, target_rate: int) -> tuple[list[np.ndarray], bool]:
