@@ -26,7 +26,7 @@ WAITING = 16
 """Full batches' worth of short chunks that may wait for companions: 64 chunks of 6 s are 25 MB of samples."""
 
 PASSED = 4
-"""How long a chunk may wait for companions, in multiples of what may wait at once; default: rare lengths still share a batch."""
+"""How long a chunk may wait for companions, in multiples of WAITING; default: rare lengths still share a batch."""
 
 
 @dataclass
