@@ -59,7 +59,7 @@ def server(shards: Path) -> Iterator[Local]:
         yield local
 
 
-@pytest.fixture(params=["files", "local", "http"])
+@pytest.fixture(params=["files", "http"])
 def data(request: pytest.FixtureRequest, shards: Path) -> str:
     """The same shards in every way in which they can be named."""
     if request.param == "http":
