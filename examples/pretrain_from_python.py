@@ -7,17 +7,14 @@ import sys
 from dataclasses import replace
 
 import matpac
-from matpac.data.files import list_clips
 from matpac.pretrain.job import pretrain
-from matpac.pretrain.options import PretrainOptions
-from matpac.pretrain.recipes import RECIPES
 
 
 def main(folder: str, run: str, steps: int) -> None:
     """Train `tiny` for a few steps with three hypotheses instead of five."""
-    recipe = RECIPES["tiny"]()
+    recipe = matpac.RECIPES["tiny"]()
     predictor = replace(recipe.objective.predictor, hypotheses=3)
-    clips = len(list_clips(folder).clips)
+    clips = len(matpac.list_clips(folder).clips)
     batch = min(recipe.batch_size, clips)
     recipe = replace(
         recipe,
@@ -25,7 +22,7 @@ def main(folder: str, run: str, steps: int) -> None:
         batch_size=batch,
         epochs=steps * batch / clips,
     )
-    finished = pretrain(recipe, PretrainOptions(data=folder, output=run, log_every=max(1, steps // 10)))
+    finished = pretrain(recipe, matpac.PretrainOptions(data=folder, output=run, log_every=max(1, steps // 10)))
     print(f"{finished.step} steps in {finished.seconds:.0f} s; {finished.skipped} files skipped")
     print(matpac.load(run).card)
 

@@ -1,4 +1,4 @@
-"""Files that appear under their names whole, or not at all."""
+"""Files that are written whole or not at all."""
 
 import os
 import uuid
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A draft in the same folder, which takes the file's place when the block is left without an error."""
+    """A draft in the same folder, which replaces the file when the block ends without an error."""
     draft = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     try:
         yield draft
@@ -26,7 +26,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def escaped(text: str) -> str:
-    r"""As UTF-8 takes it: halves of surrogates become \udcff, which JSON reads back as what they were."""
+    r"""Text that UTF-8 can encode: halves of surrogates become \udcff, which JSON reads back unchanged."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -26,8 +26,8 @@ from matpac.pretrain.recipes import Recipe
 
 
 def same(a: Embedder, b: Embedder) -> bool:
-    ours, theirs = a.state_dict(), b.state_dict()
-    return ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours)
+    first, second = a.state_dict(), b.state_dict()
+    return first.keys() == second.keys() and all(first[name].equal(second[name]) for name in first)
 
 
 finite = st.floats(-100, 100, allow_nan=False)

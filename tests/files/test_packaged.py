@@ -58,7 +58,7 @@ def test_its_card_has_its_steps_and_scores(tiny) -> None:
     assert len(re.findall(r"^\| \w+ \| (?:accuracy|mAP) \| [\d.]+ ± [\d.]+ \|", text, re.MULTILINE)) == 8
 
 
-def test_its_name_is_told(tmp_path: Path, monkeypatch) -> None:
+def test_its_name_is_suggested(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(MatpacError, match=r"Did you mean tiny\?.*tiny comes with matpac"):
         matpac.load("tinny")
     monkeypatch.chdir(tmp_path)

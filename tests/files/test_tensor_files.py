@@ -124,7 +124,7 @@ def test_shapes_that_the_file_does_not_fill(tmp_path, device):
 @pytest.mark.parametrize("kind", ["nested", "quantized"])
 def test_tensors_of_other_kinds(tmp_path, kind):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # both are told to be on their way out
+        warnings.simplefilter("ignore")  # both are deprecated
         odd = {
             "nested": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
             "quantized": lambda: torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.qint8),
