@@ -123,10 +123,12 @@ def _read_cache(cache: Path) -> Known:
 
     try:
         table = pq.read_table(cache)
-        rows = zip(*(table[name].to_pylist() for name in COLUMNS), strict=True)
-    except (pa.ArrowException, KeyError) as error:
+    except pa.ArrowException as error:
         raise DataError(f"{cache}: not a list of headers written by matpac ({error}); remove it") from error
+    if not set(COLUMNS) <= set(table.column_names):
+        return {}  # a list of version 0.1.0, which had other columns: headers are read again
     known: Known = {}
+    rows = zip(*(table[name].to_pylist() for name in COLUMNS), strict=True)
     for path, size, modified, name, *rest in rows:
         _, headers = known.setdefault(os.fsdecode(path), ((size, modified), []))
         if name is not None:
