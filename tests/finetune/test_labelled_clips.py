@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from matpac.data.crops import StepBatches, Steps
-from matpac.data.files import DataError
-from matpac.finetune.clips import LabelledBatches, epoch_order, label_weights
+from matpac.finetune.clips import epoch_order, label_weights, labelled_batches
 from matpac.finetune.recipes import FinetunePlan, FinetuneRecipe
 
 
@@ -96,19 +95,22 @@ def test_rare_labels_are_drawn_as_often_as_by_numpy() -> None:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_processes_share_the_steps_of_one(weighted: bool) -> None:
-    recipe = FinetuneRecipe(epochs=3, batch_size=6, epoch_clips=18 if weighted else None)
+def test_processes_and_micro_batches_share_the_steps_of_one(weighted: bool) -> None:
+    plan = FinetunePlan(FinetuneRecipe(epochs=3, batch_size=6, epoch_clips=18 if weighted else None), 23)
     weights = np.arange(1.0, 24.0) if weighted else None
-    whole = list(LabelledBatches(FinetunePlan(recipe, 23), weights, seed=5))
+    whole = list(labelled_batches(plan, weights, Steps(6, 5, 0, 9)))
     if not weighted:  # the same clips in the same steps as in pre-training
         assert whole == list(StepBatches(23, Steps(6, 5, 0, 9)))
-    for processes in (2, 3):
-        plan = FinetunePlan(recipe, 23, processes)
-        parts = [list(LabelledBatches(plan, weights, 5, rank)) for rank in range(processes)]
-        assert [[key for part in step for key in part] for step in zip(*parts, strict=True)] == whole
-    assert list(LabelledBatches(FinetunePlan(recipe, 23), weights, 5, first_step=4)) == whole[4:]
+    for processes, accumulate in ((2, 1), (1, 3), (3, 2)):
+        parts = [
+            list(labelled_batches(plan, weights, Steps(6, 5, 0, 9, rank, processes, accumulate)))
+            for rank in range(processes)
+        ]
+        for step, keys in enumerate(whole):
+            mine = slice(step * accumulate, (step + 1) * accumulate)
+            assert [key for part in parts for micro_batch in part[mine] for key in micro_batch] == keys
+    assert list(labelled_batches(plan, weights, Steps(6, 5, 4, 9))) == whole[4:]
 
 
-def test_a_batch_that_cannot_be_shared() -> None:
-    with pytest.raises(DataError, match="batch of 5"):
-        LabelledBatches(FinetunePlan(FinetuneRecipe(batch_size=5), 20, processes=2), None, seed=0)
+def test_a_small_part_makes_batches_that_can_be_split() -> None:
+    assert FinetunePlan(FinetuneRecipe(batch_size=32), 21, parts=4).batch_size == 20

@@ -14,7 +14,7 @@ from helpers.tagging_corpora import ENCODER, PITCHES, class_folders, encoder_fil
 from matpac.files.onnx.export import export_onnx
 from matpac.files.save import save
 from matpac.finetune.clips import LabelledClips, read_labelled
-from matpac.finetune.network import DropPath, HeadError, Start, TaggingNetwork, as_embedder, open_network
+from matpac.finetune.network import HeadError, Start, TaggingNetwork, as_embedder, open_network
 from matpac.finetune.options import FinetuneOptions
 from matpac.finetune.recipes import small
 from matpac.model.embedder import Card, Embedder
@@ -37,25 +37,32 @@ def start(encoder: Path | str, clips: LabelledClips, head: Any = "auto", frames:
     return open_network(options, replace(RECIPE, frames=frames), clips)
 
 
-@pytest.mark.parametrize("probability", [0.1, 0.5])
-def test_drop_path_drops_clips_and_keeps_the_mean(probability: float) -> None:
-    torch.manual_seed(0)
-    x = torch.randn(4_000, 2, 3).abs() + 0.1
-    drop, module = DropPath(probability), nn.Identity()
-    changed = drop(module, (x,), x)
-    gone = (changed == 0).flatten(1)
-    assert torch.equal(gone.all(dim=1), gone.any(dim=1))
-    stays = ~gone[:, 0]
-    torch.testing.assert_close(changed[stays], x[stays] / (1 - probability))
-    assert abs(1 - float(stays.float().mean()) - probability) < 5 * math.sqrt(0.25 / 4_000)
-    assert drop(module.eval(), (x,), x) is x
-
-
-def test_drop_path_rises_linearly_from_the_first_block() -> None:
+def test_drop_path_drops_branches_for_clips_and_keeps_the_mean() -> None:
+    """Probabilities rise linearly from the first block; attention and MLP of a block are dropped separately."""
     network = TaggingNetwork(Encoder(replace(ENCODER, depth=3)), 3, drop_path_rate=0.4)
-    blocks = network.encoder.transformer.blocks
-    hooks = [list(block.attn._forward_hooks.values()) for block in blocks]  # type: ignore[union-attr]
-    assert hooks == [[], [DropPath(0.2)], [DropPath(0.4)]]
+    factors = network.draw_drop_path(4_000, torch.Generator().manual_seed(0))
+    assert factors.shape == (4, 4_000)
+    for branch, probability in zip(factors, [0.2, 0.2, 0.4, 0.4], strict=True):
+        assert set(branch.tolist()) == {0.0, float(torch.tensor(1 / (1 - probability)))}
+        assert abs(float((branch == 0).float().mean()) - probability) < 5 * math.sqrt(0.25 / 4_000)
+    assert TaggingNetwork(Encoder(ENCODER), 3).draw_drop_path(5, torch.Generator()).shape == (0, 5)
+
+
+def test_a_dropped_branch_adds_nothing() -> None:
+    torch.manual_seed(0)
+    network = TaggingNetwork(Encoder(ENCODER), 3, drop_path_rate=0.5)
+    network.head.norm.eval()
+    nn.init.normal_(network.head.linear.weight)
+    logmel = torch.randn(2, 16, 96)
+    whole = network(logmel)
+    torch.testing.assert_close(network(logmel, drop=torch.ones(2, 2)), whole)
+    skipped = network(logmel, drop=torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
+    torch.testing.assert_close(skipped[1], whole[1])
+    tokens = network.encoder.transformer.blocks[0](network.encoder.with_cls(network.encoder.patch_tokens(logmel)))
+    expected = network.head(network.encoder.transformer.norm(tokens)[:, 1:].mean(1))  # as if there were no block 1
+    torch.testing.assert_close(skipped[0], expected[0])
+    torch.testing.assert_close(network(logmel), whole)
+    torch.testing.assert_close(network.eval()(logmel, drop=torch.zeros(2, 2)), whole)
 
 
 def test_patches_that_are_not_kept_do_not_count() -> None:

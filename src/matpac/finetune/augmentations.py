@@ -77,6 +77,12 @@ class Examples(NamedTuple):
     known: Float[Tensor, "batch class"]
     kept: Int[Tensor, "batch kept"] | None
 
+    def micro_batches(self, count: int) -> "list[Examples]":
+        """The same in equal parts."""
+        kept = [None] * count if self.kept is None else self.kept.chunk(count)
+        logmel, targets, known = (part.chunk(count) for part in self[:3])
+        return [Examples(*part) for part in zip(logmel, targets, known, kept, strict=True)]
+
 
 def augment(
     waveforms: Float[Tensor, "batch samples"],

@@ -158,23 +158,16 @@ def epoch_order(
     return rng.permutation(np.sort(chosen))
 
 
-class LabelledBatches(StepBatches):
+def labelled_batches(plan: FinetunePlan, weights: np.ndarray | None, steps: Steps) -> StepBatches:
     """Keys of one process's micro-batches; a step's batch is the same however many processes share it.
 
     Args:
-        plan: batch size and steps.
+        plan: clips of an epoch.
         weights: of the training clips, for balanced drawing; None for equal ones.
-        seed: of the order.
-        rank: of this process.
-        first_step: number of steps already done.
+        steps: this process's part of them.
     """
 
-    def __init__(
-        self, plan: FinetunePlan, weights: np.ndarray | None, seed: int, rank: int = 0, first_step: int = 0
-    ) -> None:
-        steps = Steps(plan.batch_size, seed, first_step, plan.steps, rank, plan.processes)
-        super().__init__(plan.epoch_clips, steps, self._order)
-        self.plan, self.weights = plan, weights
+    def order(epoch: int) -> Int64[np.ndarray, " clip"]:
+        return epoch_order(plan.clips, steps.seed, epoch, plan.epoch_clips, weights)
 
-    def _order(self, epoch: int) -> Int64[np.ndarray, " clip"]:
-        return epoch_order(self.plan.clips, self.steps.seed, epoch, self.plan.epoch_clips, self.weights)
+    return StepBatches(plan.epoch_clips, steps, order)

@@ -35,20 +35,12 @@ def finetune(arguments: list[str]) -> int:
     )
     name, recipe, options = command.parse(arguments)
     done = job.finetune(recipe, options, name)
-    if not done.first:  # of several processes one writes and shows
-        return 0
-    folder = shlex.quote(str(done.folder))
-    if done.test is None:
-        print(f"{done.folder}: stopped and saved at step {done.step:,} of {done.steps:,}")
-        print(f"continue: matpac finetune --resume --output {folder}")
+    if done.test is None or not done.first:  # stopped; of several processes one writes and shows
         return 0
     write_results(done, done.test, name, options)
     page = write_page(done, done.test, options, ["matpac", "finetune", *arguments])
-    print(
-        f"{done.folder}: {done.steps:,} steps done in {done.seconds / 60:.1f} min; test {done.test.score}; epoch "
-        f"{done.epoch}, validation {100 * done.valid:.1f} %"
-    )
+    print(f"{done.folder}: test {done.test}; epoch {done.epoch}, validation {100 * done.valid:.1f} %")
     if done.skipped:
         print(f"{done.skipped} clips skipped, see {done.folder / 'left_out.jsonl'}")
-    print(f"{page} shows it; use it: matpac tag FILES --encoder {folder}")
+    print(f"{page} shows it; use it: matpac tag FILES --encoder {shlex.quote(str(done.folder))}")
     return 1 if done.skipped else 0

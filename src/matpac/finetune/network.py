@@ -39,17 +39,36 @@ class TaggingNetwork(nn.Module):
         self.head = Tagger(encoder.config.width, classes)
         nn.init.trunc_normal_(self.head.linear.weight, std=HEAD_STD)
         nn.init.zeros_(self.head.linear.bias)
+        self.drop_paths: list[DropPath] = []
         blocks = encoder.transformer.blocks
         for number, block in enumerate(blocks):
             assert isinstance(block, Block)
             probability = drop_path_rate * number / max(1, len(blocks) - 1)
             for branch in (block.attn, block.mlp) if probability else ():
-                branch.register_forward_hook(DropPath(probability))  # pre-training's blocks know nothing of it
+                self.drop_paths.append(DropPath(probability))
+                branch.register_forward_hook(self.drop_paths[-1])  # pre-training's blocks know nothing of it
+
+    def draw_drop_path(self, batch: int, generator: torch.Generator) -> Float[Tensor, "branch batch"]:
+        """Factors of the residual branches: 0 where one is dropped for a clip, else 1/(1 − p)."""
+        probability = torch.tensor([drop.probability for drop in self.drop_paths])[:, None]
+        kept = torch.rand(len(self.drop_paths), batch, generator=generator) >= probability
+        return (kept / (1 - probability)).to(self.encoder.positions.device)
 
     def forward(
-        self, logmel: Float[Tensor, "batch mel frame"], kept: Int[Tensor, "batch kept"] | None = None
+        self,
+        logmel: Float[Tensor, "batch mel frame"],
+        kept: Int[Tensor, "batch kept"] | None = None,
+        drop: Float[Tensor, "branch batch"] | None = None,
     ) -> Float[Tensor, "batch class"]:
-        """Logits; `kept` are the patches that the network sees (structured patch-out), None for all."""
+        """Logits.
+
+        Args:
+            logmel: normalised.
+            kept: patches that the network sees (structured patch-out); None for all.
+            drop: factors of the residual branches (`draw_drop_path`); None for 1.
+        """
+        for number, hook in enumerate(self.drop_paths):
+            hook.factor = None if drop is None else drop[number]
         tokens = self.encoder.patch_tokens(logmel)
         if kept is not None:
             tokens = tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[2]))
@@ -57,23 +76,22 @@ class TaggingNetwork(nn.Module):
         return self.head(seen.mean(dim=1))
 
 
-@dataclass(frozen=True)
+@dataclass
 class DropPath:
-    """A forward hook that drops a residual branch for some clips and scales it by 1/(1 − p) for the others.
-
-    Random numbers are drawn by torch's global generator of the CPU. In evaluation nothing is dropped.
+    """A forward hook that multiplies a residual branch by a factor for each clip, in training.
 
     Args:
-        probability: p, that a clip goes without the branch.
+        probability: that a clip goes without the branch.
+        factor: of each clip in this forward pass; None for 1.
     """
 
     probability: float
+    factor: Float[Tensor, " batch"] | None = None
 
     def __call__(self, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
-        if not module.training:
+        if self.factor is None or not module.training:
             return output
-        scale = (torch.rand(len(output)) >= self.probability) / (1 - self.probability)
-        return output * scale.to(output).view(-1, *[1] * (output.ndim - 1))
+        return output * self.factor.to(output)[:, None, None]
 
 
 @dataclass(frozen=True, eq=False)

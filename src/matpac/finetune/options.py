@@ -1,4 +1,4 @@
-"""Options of a fine-tuning run."""
+"""Options of a fine-tuning run: on what, and where it runs."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +11,8 @@ from matpac.train.options import RunOptions
 class FinetuneOptions(RunOptions):
     """What is fine-tuned on what, besides the options of every run.
 
+    With `accumulate`, the head's BatchNorm normalises each micro-batch by itself, as it does each process's part.
+
     Args:
         encoder: tiny, a published name, a file, a run folder, hub:owner/name, or random:SIZE (tiny, tiny-fine,
             small, base) to train from scratch.
@@ -19,10 +21,7 @@ class FinetuneOptions(RunOptions):
         fold: of a task with several, the name of the one that is tested; empty for the first.
         head: new; keep (the encoder's own, whose labels must include the task's); or auto: keep it where its
             labels are the task's, else a new one.
-        seed: random seed of the head, order, crops and augmentation.
-        log_every: steps between log lines.
         validate_every: epochs between validations; auto makes at most 40 in a run.
-        keep: how many of the newest checkpoints to keep, besides the best.
     """
 
     encoder: str
@@ -30,9 +29,9 @@ class FinetuneOptions(RunOptions):
     root: str
     fold: str = ""
     head: Literal["auto", "new", "keep"] = "auto"
+    validate_every: int | Literal["auto"] = "auto"
     seed: int = 42
     log_every: int = 20
-    validate_every: int | Literal["auto"] = "auto"
     keep: int = 1
 
     def __post_init__(self) -> None:

@@ -61,12 +61,12 @@ class FinetunePlan:
     Args:
         recipe: how to train.
         clips: of the training part.
-        processes: that share a batch.
+        parts: that a batch is split into, equally: processes × micro-batches.
     """
 
     recipe: FinetuneRecipe
     clips: int
-    processes: int = 1
+    parts: int = 1
 
     @property
     def epoch_clips(self) -> int:
@@ -76,8 +76,8 @@ class FinetunePlan:
 
     @property
     def batch_size(self) -> int:
-        """The recipe's; where an epoch has fewer clips, all that the processes can share equally."""
-        return min(self.recipe.batch_size, self.epoch_clips - self.epoch_clips % self.processes)
+        """The recipe's; where an epoch has fewer clips, as many as can be split equally."""
+        return min(self.recipe.batch_size, self.epoch_clips - self.epoch_clips % self.parts)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -13,7 +13,8 @@ import torch
 
 from matpac import __version__
 from matpac.atomic import escaped, write_text
-from matpac.finetune.job import Finetuned, TestResult
+from matpac.finetune.evaluation import PartScore
+from matpac.finetune.job import Finetuned
 from matpac.finetune.options import FinetuneOptions
 from matpac.probe.scores import by_class
 from matpac.report import CONFUSION_CLASSES, Report, Table, class_scores, confusion, confusion_counts, loss_curves
@@ -25,9 +26,9 @@ PANELS = (
 )
 
 
-def write_results(done: Finetuned, test: TestResult, recipe: str, options: FinetuneOptions) -> None:
+def write_results(done: Finetuned, score: PartScore, recipe: str, options: FinetuneOptions) -> None:
     """results.json and classes.csv in the run folder, each whole or not at all. Scores are shares."""
-    task, score = done.clips.task, test.score
+    task = done.clips.task
     classes = by_class(task.classes, score.per_class)
     record = {
         "task": task.name,
@@ -55,9 +56,9 @@ def write_results(done: Finetuned, test: TestResult, recipe: str, options: Finet
     write_text(done.folder / "classes.csv", escaped(text.getvalue()))
 
 
-def write_page(done: Finetuned, test: TestResult, options: FinetuneOptions, command: Sequence[str]) -> Path:
+def write_page(done: Finetuned, score: PartScore, options: FinetuneOptions, command: Sequence[str]) -> Path:
     """report.html in the run folder: scores, learning curves, classes, confusions; one file that stands alone."""
-    task, score = done.clips.task, test.score
+    task = done.clips.task
     report = Report(f"Fine-tuning on {task.name}", f"Test {score}; fold {done.clips.fold}.")
     report.section("Scores")
     rows = [
@@ -75,7 +76,7 @@ def write_page(done: Finetuned, test: TestResult, options: FinetuneOptions, comm
     lines = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
     report.figure(loss_curves(lines, PANELS), "Loss and validation score by step.", "Learning curves.")
     report.section("Classes")
-    _classes(report, done, test)
+    _classes(report, done, score)
     report.section("What was run")
     report.code(shlex.join(command))
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}"
@@ -83,15 +84,15 @@ def write_page(done: Finetuned, test: TestResult, options: FinetuneOptions, comm
     return report.write(done.folder / "report.html")
 
 
-def _classes(report: Report, done: Finetuned, test: TestResult) -> None:
+def _classes(report: Report, done: Finetuned, score: PartScore) -> None:
     """Scores of each class, and which classes are confused."""
-    task, score = done.clips.task, test.score
+    task, found = done.clips.task, done.found
     scored = {name: value for name, value in by_class(task.classes, score.per_class).items() if value is not None}
     if scored:
         figure = class_scores(list(scored), np.array(list(scored.values())), metric=task.metric)
         report.figure(figure, "Scores of each class on the test part.", f"One bar per class of {task.name}.")
-    rows, classes = test.prediction.rows, len(task.classes)
-    if task.kind == "single" and classes <= CONFUSION_CLASSES:
-        matrix = confusion_counts(task.labels[rows], test.prediction.logits.argmax(1), classes)
+    classes = len(task.classes)
+    if found is not None and task.kind == "single" and classes <= CONFUSION_CLASSES:
+        matrix = confusion_counts(task.labels[found.rows], found.logits.argmax(1), classes)
         figure = confusion(matrix, task.classes)
         report.figure(figure, "Which classes are confused.", f"Confusion matrix of {task.name}.")
