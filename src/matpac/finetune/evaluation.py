@@ -90,41 +90,26 @@ def predict(
         TaskError: not one clip could be decoded.
     """
     rank, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
-    assert embedder.head is not None
-    mine = rows[rank::world]
-    logits = np.zeros((len(rows), embedder.head.linear.out_features), np.float32)
-    reached = np.zeros(len(rows), np.float32)
-    failed: dict[int, str] = {}
-
+    mine = rows[rank::world].tolist()
+    logits: dict[int, np.ndarray] = {}
+    reasons: dict[int, str] = {}
     road = Road(embedder, Mean, unit_seconds=task.unit_seconds)
-    for number, row in enumerate(road.rows(task.paths[clip] for clip in mine.tolist())):
+    for number, row in zip(mine, road.rows(task.paths[number] for number in mine), strict=True):
         if row.vectors is None:
-            failed[int(mine[number])] = row.error
+            reasons[number] = row.error
         else:
-            place = rank + number * world
-            logits[place] = embedder.scene_logits(row.vectors)[0].numpy()
-            reached[place] = 1
-    if fabric is not None and world > 1:
-        logits, reached = (_sum(fabric, values) for values in (logits, reached))
-        failed = _union(failed)
-    there = reached > 0
-    skipped = [Skipped(task.paths[row], reason) for row, reason in failed.items()]
-    if not there.any():
+            logits[number] = embedder.scene_logits(row.vectors)[0].numpy()
+    if world > 1:
+        parts = [(logits, reasons)] * world
+        torch.distributed.all_gather_object(parts, (logits, reasons))
+        for other_logits, other_reasons in parts:
+            logits |= other_logits
+            reasons |= other_reasons
+    skipped = [Skipped(task.paths[number], reasons[number]) for number in sorted(reasons)]
+    if not logits:
         raise TaskError(f"{task.name}: none of {len(rows)} clips could be decoded; {describe_skipped(skipped)}")
-    return Prediction(logits[there], rows[there], skipped)
-
-
-def _sum(fabric: "Fabric", values: np.ndarray) -> np.ndarray:
-    total = fabric.all_reduce(torch.from_numpy(values).to(fabric.device), reduce_op="sum")
-    assert isinstance(total, torch.Tensor)
-    return total.cpu().numpy()
-
-
-def _union(failed: dict[int, str]) -> dict[int, str]:
-    """Of all processes: the file names of failures are few, and gathered as objects."""
-    gathered: list[dict[int, str]] = [{} for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather_object(gathered, failed)
-    return {row: reason for part in gathered for row, reason in sorted(part.items())}
+    decoded = np.array([number for number in rows.tolist() if number in logits])
+    return Prediction(np.stack([logits[number] for number in decoded.tolist()]), decoded, skipped)
 
 
 def score(task: Task, part: str, found: Prediction) -> PartScore:
