@@ -73,8 +73,8 @@ def tuned(encoder: str, root: Path, output: Path, seed: int, recipe: FinetuneRec
     )
     done = finetune(recipe, options, "small")
     assert done.test is not None
-    kept.write_text(json.dumps(done.test.score.value))
-    return done.test.score.value
+    kept.write_text(json.dumps(done.test.value))
+    return done.test.value
 
 
 def main() -> None:

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from matpac.train.config import RunError
-from matpac.train.training import Training
 
 import matpac
 from helpers.tagging_corpora import PITCHES, class_folders, encoder_file, tone_table
@@ -24,6 +22,8 @@ from matpac.finetune.job import Finetuned, Finetuning, finetune, loss_of
 from matpac.finetune.options import FinetuneOptions
 from matpac.finetune.recipes import FinetuneRecipe, small
 from matpac.tasks import TaskError, read_task
+from matpac.train.config import RunError
+from matpac.train.training import Training
 
 PLAIN = replace(
     small(),
