@@ -27,7 +27,7 @@ from matpac.finetune.recipes import FinetunePlan, FinetuneRecipe
 from matpac.model.embedder import Card
 from matpac.model.logmel import LogMel
 from matpac.tasks import read_task
-from matpac.tasks.splits import Kind
+from matpac.tasks.task import LabelKind
 from matpac.train.batches import count_workers, fingerprint
 from matpac.train.loop import Finished, Job, StepResult, train
 from matpac.train.processes import first_then_others
@@ -62,7 +62,7 @@ class Finetuned(Finished):
 
 
 def loss_of(
-    kind: Kind,
+    kind: LabelKind,
     logits: Float[Tensor, "batch class"],
     targets: Float[Tensor, "batch class"],
     known: Float[Tensor, "batch class"],
