@@ -32,7 +32,7 @@ class AugmentationConfig:
     Args:
         mixup: where clips are mixed in pairs, and their labels with them.
         mixup_alpha: both parameters of the Beta distribution that the share is drawn from.
-        mixup_probability: that a clip is mixed.
+        mixup_probability: probability that a clip is mixed.
         roll: whether clips are rotated in time by a random offset.
         gain_decibels: clips get louder or softer by up to this much.
         resized_crop: whether a random box of the log-mel is resized to the whole spectrogram.

@@ -33,14 +33,12 @@ class LabelledClips:
 
     Args:
         task: without the clips whose headers cannot be read.
-        split: of the fold.
-        fold: its name.
+        fold: of this task.
         durations: in seconds, at most the task's unit length.
     """
 
     task: Task
-    split: Fold
-    fold: str
+    fold: Fold
     durations: Float32[np.ndarray, " clip"]
 
     @property
@@ -50,32 +48,20 @@ class LabelledClips:
 
     def training_clips(self) -> list[Clip]:
         """Clips of the training part, in its order."""
-        return [Clip(self.task.paths[row], float(self.durations[row])) for row in self.split.train.tolist()]
+        return [Clip(self.task.paths[row], float(self.durations[row])) for row in self.fold.train.tolist()]
 
     def targets(
         self, numbers: Sequence[int]
     ) -> tuple[Float32[Tensor, "batch class"], Float32[Tensor, "batch class"]]:
-        """Labels of some training clips, by their numbers there (all of AudioSet's take 8 GB).
+        """Labels of some training clips, by their numbers in the training part (all of AudioSet's take 8 GB).
 
         Returns:
             1 for a label that is known to hold, and 1 where it is known whether it holds.
         """
-        rows, classes = self.split.train[list(numbers)], len(self.task.classes)
-        labels = torch.from_numpy(self.task.labels[rows].astype(np.int64))
-        if self.task.kind == "single":
-            labels = torch.nn.functional.one_hot(labels, classes)
-        if self.task.known is None:
-            return labels.float(), torch.ones(labels.shape)
-        known = torch.from_numpy(self.task.known[rows].astype(np.float32))
-        return labels.float() * known, known
-
-    def label_matrix(self) -> Bool[np.ndarray, "train class"]:
-        """Which labels the training clips are known to have."""
-        labels = self.task.labels[self.split.train]
-        if self.task.kind == "single":
-            return labels[:, None] == np.arange(len(self.task.classes))
+        rows = self.fold.train[list(numbers)]
+        labels = torch.from_numpy(self.task.positives(rows)).float()
         known = self.task.known
-        return labels.astype(bool) if known is None else labels.astype(bool) & known[self.split.train]
+        return labels, torch.ones_like(labels) if known is None else torch.from_numpy(known[rows]).float()
 
 
 def read_labelled(task: Task, fold: str, cache: Path) -> LabelledClips:
@@ -102,7 +88,7 @@ def read_labelled(task: Task, fold: str, cache: Path) -> LabelledClips:
     seconds = np.array([lengths[path] for path in usable.paths], np.float32)
     if usable.unit_seconds is not None:
         seconds = np.minimum(seconds, np.float32(usable.unit_seconds))
-    return LabelledClips(usable, usable.folds[number], usable.folds[number].name, seconds)
+    return LabelledClips(usable, usable.folds[number], seconds)
 
 
 def crop_frames(recipe: FinetuneRecipe, clips: LabelledClips, logmel: LogMelConfig, longest: int) -> int:
@@ -110,7 +96,7 @@ def crop_frames(recipe: FinetuneRecipe, clips: LabelledClips, logmel: LogMelConf
     if recipe.frames is not None:
         return recipe.frames
     unit = clips.task.unit_seconds
-    seconds = unit if unit is not None else float(np.quantile(clips.durations[clips.split.train], HELD))
+    seconds = unit if unit is not None else float(np.quantile(clips.durations[clips.fold.train], HELD))
     frames = logmel.frames(round(seconds * logmel.sample_rate))
     return max(PATCH, min(frames // PATCH * PATCH, longest))
 
@@ -123,12 +109,12 @@ def sampling_weights(recipe: FinetuneRecipe, clips: LabelledClips) -> Float64[np
     """
     if not recipe.balanced:
         return None
-    weights = label_weights(clips.label_matrix())
+    weights = label_weights(clips.task.positives(clips.fold.train))
     bare = np.flatnonzero(weights == 0)
     if bare.size:
         raise TaskError(
             f"{clips.task.name}: {bare.size} training clips have no label, first "
-            f"{clips.task.paths[clips.split.train[bare[0]]]}; a balanced recipe draws clips by their labels: "
+            f"{clips.task.paths[clips.fold.train[bare[0]]]}; a balanced recipe draws clips by their labels: "
             "label them, remove them, or pass --balanced false"
         )
     return weights

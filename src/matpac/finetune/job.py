@@ -89,7 +89,7 @@ class Finetuning(Job[StepResult]):
         self.start = open_network(options, recipe, clips)
         self.network, self.logmel = self.start.network, self.start.logmel
         parts = training.fabric.world_size * options.accumulate
-        self.plan = FinetunePlan(recipe, len(clips.split.train), parts)
+        self.plan = FinetunePlan(recipe, len(clips.fold.train), parts)
         self.steps, self.batch_size, self.skipped = self.plan.steps, self.plan.batch_size, clips.skipped
         every = options.validate_every
         epochs = math.ceil(recipe.epochs / MOST_VALIDATIONS) if every == "auto" else every
@@ -117,7 +117,7 @@ class Finetuning(Job[StepResult]):
         """Micro-batches from the next step on. Raises DataError or TaskError for clips that give none."""
         recipe, options, clips, training = self.recipe, self.options, self.clips, self.training
         if self.plan.batch_size < 2:
-            raise DataError(f"{clips.task.name}: {len(clips.split.train)} training clips are too few for a batch")
+            raise DataError(f"{clips.task.name}: {len(clips.fold.train)} training clips are too few for a batch")
         crops = RandomCrops(
             clips.training_clips(),
             self.logmel.samples(self.start.frames),
@@ -177,7 +177,7 @@ class Finetuning(Job[StepResult]):
             TaskError: there is nothing to score, since too few clips could be decoded.
         """
         training, embedder = self.training, as_embedder(self.network, self.logmel, self.card)
-        found = predict(embedder, self.clips.task, self.clips.split.valid, training.fabric)
+        found = predict(embedder, self.clips.task, self.clips.fold.valid, training.fabric)
         self.network.train()
         training.run.skip(found.skipped)
         result = score(self.clips.task, "validation", found)
@@ -192,7 +192,7 @@ class Finetuning(Job[StepResult]):
     def test(self) -> tuple[Prediction, PartScore]:
         """Logits and score of the result, read back from its file, on the test part. Raises as `validate`."""
         embedder = load_file(self.training.run.folder / RESULT).to(self.training.fabric.device)
-        found = predict(embedder, self.clips.task, self.clips.split.test, self.training.fabric)
+        found = predict(embedder, self.clips.task, self.clips.fold.test, self.training.fabric)
         self.training.run.skip(found.skipped)
         return found, score(self.clips.task, "test", found)
 
@@ -202,11 +202,11 @@ class Finetuning(Job[StepResult]):
 
     def introduction(self) -> list[str]:
         """What is about to be done, in lines for the log."""
-        split, task, recipe, plan = self.clips.split, self.clips.task, self.recipe, self.plan
+        fold, task, recipe, plan = self.clips.fold, self.clips.task, self.recipe, self.plan
         seconds = self.logmel.samples(self.start.frames) / self.logmel.sample_rate
         lines = [
-            f"{task.name}, fold {self.clips.fold}: {len(split.train):,} training, {len(split.valid):,} validation "
-            f"and {len(split.test):,} test clips of {len(task.classes)} classes",
+            f"{task.name}, fold {fold.name}: {len(fold.train):,} training, {len(fold.valid):,} validation "
+            f"and {len(fold.test):,} test clips of {len(task.classes)} classes",
             f"{recipe.epochs:g} epochs × {plan.epoch_clips:,} clips / batches of {plan.batch_size} = "
             f"{plan.steps:,} steps; crops of {seconds:.2f} s",
             f"result: the {'best epoch on validation' if recipe.result == 'best' else 'last epoch'}; "
@@ -216,7 +216,7 @@ class Finetuning(Job[StepResult]):
             lines.append(f"{len(task.missing)} of {task.total} clips skipped, see left_out.jsonl")
         if recipe.batch_size != plan.batch_size:
             lines.append(f"batches of {plan.batch_size} instead of {recipe.batch_size}: there are no more clips")
-        bare = int((~self.clips.label_matrix().any(axis=1)).sum())
+        bare = int((~task.positives(fold.train).any(axis=1)).sum())
         if bare:
             lines.append(f"{bare} training clips have no label and count as negative for every class")
         return [*lines, *self.start.notes, *task.notes]

@@ -32,7 +32,7 @@ def write_results(done: Finetuned, score: PartScore, recipe: str, options: Finet
     classes = by_class(task.classes, score.per_class)
     record = {
         "task": task.name,
-        "fold": done.clips.fold,
+        "fold": done.clips.fold.name,
         "encoder": options.encoder,
         "recipe": recipe,
         "seed": options.seed,
@@ -59,7 +59,7 @@ def write_results(done: Finetuned, score: PartScore, recipe: str, options: Finet
 def write_page(done: Finetuned, score: PartScore, options: FinetuneOptions, command: Sequence[str]) -> Path:
     """report.html in the run folder: scores, learning curves, classes, confusions; one file that stands alone."""
     task = done.clips.task
-    report = Report(f"Fine-tuning on {task.name}", f"Test {score}; fold {done.clips.fold}.")
+    report = Report(f"Fine-tuning on {task.name}", f"Test {score}; fold {done.clips.fold.name}.")
     report.section("Scores")
     rows = [
         [f"Test {score.metric}", f"{100 * score.value:.1f} %"],
