@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 CASES = (
     *("matpac++", "matpac", "prediction alone", "classification alone"),
     *("activation checkpointing", "bf16", "distributed"),

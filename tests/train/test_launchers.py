@@ -22,6 +22,8 @@ from helpers.tiny_run import (
 )
 from matpac.pretrain.command import COMMAND
 
+pytestmark = pytest.mark.slow
+
 RECIPE = replace(tiny_recipe(), epochs=5)
 
 

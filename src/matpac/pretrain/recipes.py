@@ -16,11 +16,8 @@ from matpac.pretrain.objective import ObjectiveConfig, Temperatures
 from matpac.pretrain.predictor import PredictorConfig
 from matpac.train.schedules import exponential, linear, warmup_cosine
 
-PAPER_CLIPS = 2_012_615
-"""Of AudioSet as the papers have it."""
-
-PAPER_STEPS = 294_816
-"""Steps of the papers' run: 300 epochs of 2,012,615 clips in batches of 2048."""
+PAPER_CLIPS, PAPER_STEPS = 2_012_615, 294_816
+"""AudioSet in the papers, and steps of their run: 300 epochs in batches of 2048."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +25,15 @@ class OptimizerConfig:
     """AdamW with warm-up and cosine, as in both papers.
 
     Args:
-        learning_rate: its peak, for the recipe's batch size.
-        warmup_epochs: of linear rise from zero.
+        learning_rate: peak, for the recipe's batch size.
+        warmup_epochs: epochs of linear rise from zero.
         weight_decay: decoupled.
-        decay_biases_and_norms: True, as in the published code; M2D and most others exempt one-dimensional
+        decay_biases_and_norms: true, as in the published code; M2D and most others exempt one-dimensional
             parameters.
-        beta1: of the first moment.
-        beta2: of the second moment.
+        beta1: decay of the first moment.
+        beta2: decay of the second moment.
         eps: added to the denominator.
-        clip: the gradient's norm is clipped at this.
+        clip: limit of the gradient's norm.
     """
 
     learning_rate: float = 3e-4
@@ -59,16 +56,16 @@ class ScheduleConfig:
     """How the teacher and the temperatures change; the defaults are both papers'.
 
     Args:
-        encoder_decay_start: of the teacher's encoder (λ), linear over the run.
-        encoder_decay_end: of the teacher's encoder at the run's end.
-        head_decay_start: of the teacher's head (λ'), linear over the run.
-        head_decay_end: of the teacher's head at the run's end.
-        teacher_temperature_start: of the teacher's softmax.
-        teacher_temperature_end: after its warm-up.
+        encoder_decay_start: decay of the teacher's encoder (λ) at the start, linear over the run.
+        encoder_decay_end: decay of the teacher's encoder at the end of the run.
+        head_decay_start: decay of the teacher's head (λ') at the start, linear over the run.
+        head_decay_end: decay of the teacher's head at the end of the run.
+        teacher_temperature_start: temperature of the teacher's softmax at the start.
+        teacher_temperature_end: temperature of the teacher's softmax after its warm-up.
         teacher_temperature_epochs: length of that warm-up; MATPAC's paper also reports 20.
         multiple_choice_start: temperature of annealed multiple choice learning at the start.
-        multiple_choice_end: at the run's end. The published code multiplies by 0.99997 a step, which over the
-            paper's run is this value; a run of another length passes through the same temperatures.
+        multiple_choice_end: the same at the end of the run. The published code multiplies by 0.99997 per step,
+            which over the paper's run gives this value; a run of another length passes the same temperatures.
     """
 
     encoder_decay_start: float = 0.99995
@@ -99,7 +96,7 @@ class Recipe:
         optimizer: AdamW and its learning rate.
         schedule: teacher and temperatures.
         epochs: passes over the corpus.
-        batch_size: clips a step, over all processes and accumulated micro-batches.
+        batch_size: clips per step, over all processes and accumulated micro-batches.
         short: what to do with clips shorter than the crop: repeat, pad or drop.
     """
 
@@ -126,7 +123,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class StepValues:
-    """All that depends on the step."""
+    """Everything that depends on the step."""
 
     learning_rate: float
     temperatures: Temperatures
@@ -151,7 +148,7 @@ class Plan:
 
     Args:
         recipe: what to train.
-        clips: of the corpus.
+        clips: number of clips in the corpus.
     """
 
     recipe: Recipe
@@ -212,17 +209,6 @@ def matpac() -> Recipe:
     return replace(recipe, objective=replace(recipe.objective, predictor=predictor))
 
 
-def matpacpp_music() -> Recipe:
-    """MATPAC++ on music alone: the same recipe, another corpus (arXiv 2508.12709, section 4).
-
-    Command: matpac pretrain --recipe matpac++-music --data music/ --output runs/matpacpp-music
-    Source: the paper. AudioSet's mean and deviation are kept, as in the published music checkpoint; `matpac
-    stats` measures those of your corpus.
-    Cost: as matpac++ per clip.
-    """
-    return matpacpp()
-
-
 def matpac_no_classification() -> Recipe:
     """MATPAC's ablation without the classification task (alpha = 1): masked latent prediction alone.
 
@@ -240,8 +226,8 @@ def tiny() -> Recipe:
     """MATPAC++ small enough to learn something on two laptop cores in minutes; the quickstart's recipe.
 
     Command: matpac pretrain --recipe tiny --data FOLDER --output runs/tiny
-    Source: ours. A short run needs a teacher that moves (decay from 0.995 instead of 0.99995), a higher rate
-    for a smaller batch and network, and fewer pseudo-classes than clips.
+    Source: this project. A short run needs a teacher that moves (decay from 0.995 instead of 0.99995), a higher
+    rate for a smaller batch and network, and fewer pseudo-classes than clips.
     Cost: about a hundred 3 s clips a second on two cores.
     """
     encoder = replace(SIZES["tiny"], frames=288)
@@ -264,13 +250,13 @@ def tiny() -> Recipe:
 
 
 def tiny_fine() -> Recipe:
-    """`tiny`, half as wide again, with finer bands and for longer: what trained the encoder in the package.
+    """`tiny`, half as wide again, with finer bands: the recipe of the encoder that comes with matpac.
 
     Command: matpac pretrain --recipe tiny-fine --data FOLDER --output runs/tiny-fine
-    Source: ours. Windows of 64 ms every 20 ms in 160 bands: patches are half as high and twice as long as the
-    papers', so as many, and a small network keeps in them the pitch it loses in theirs (docs/results.md). Mean
-    and deviation were measured on 600 of the 36,000 clips of `make tiny-encoder` (3,000 of them have −7.38 and
-    3.48), for which its epochs are, too.
+    Source: this project. Windows of 64 ms every 20 ms in 160 bands: patches are half as high and twice as long as
+    the papers', so as many, and a small network keeps in them the pitch it loses in theirs (docs/results.md). Mean
+    and standard deviation were measured on 600 of the 36,000 clips of `make tiny-encoder` (3,000 of them have
+    −7.38 and 3.48), for which its epochs are chosen, too.
     Cost: about fifty 3 s clips a second on one core.
     Expected: docs/results.md.
     """
@@ -288,7 +274,7 @@ def tiny_fine() -> Recipe:
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "matpac": matpac,
     "matpac++": matpacpp,
-    "matpac++-music": matpacpp_music,
+    "matpac++-music": matpacpp,  # the same recipe on music alone (arXiv 2508.12709, section 4)
     "matpac-no-classification": matpac_no_classification,
     "tiny": tiny,
     "tiny-fine": tiny_fine,
