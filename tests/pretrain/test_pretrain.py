@@ -36,7 +36,6 @@ from matpac.model.logmel import LogMel
 from matpac.pretrain import Objective, PretextOutput
 from matpac.pretrain.job import Pretraining, pretrain_to_end
 from matpac.pretrain.recipes import Recipe
-from matpac.train.config import RunError
 from matpac.train.guard import StopSignal, TrainingError
 
 if TYPE_CHECKING:  # Fabric takes a second to import
@@ -69,23 +68,17 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_loss_falls_on_few_clips(name: str, sounds: Path, tmp_path: Path) -> None:
+def test_loss_falls_on_few_clips_and_log_lines_have_the_monitors(name: str, sounds: Path, tmp_path: Path) -> None:
     recipe = RECIPES[name]
     # a teacher that stands still, since a moving one moves the task
     still = replace(
         recipe.schedule, encoder_decay_start=1.0, encoder_decay_end=1.0, head_decay_start=1.0, head_decay_end=1.0
     )
-    run(sounds, tmp_path / "run", replace(recipe, schedule=still, epochs=50), checkpoint_every=100)
-    losses = [line["loss"] for line in lines(tmp_path / "run" / "metrics.jsonl")]
-    assert len(losses) == 100
-    assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_log_lines_have_the_monitors_of_their_task(name: str, sounds: Path, tmp_path: Path) -> None:
-    recipe = RECIPES[name]
-    run(sounds, tmp_path / "run", replace(recipe, epochs=1))
+    run(sounds, tmp_path / "run", replace(recipe, schedule=still, epochs=40), checkpoint_every=100)
     found = lines(tmp_path / "run" / "metrics.jsonl")
+    losses = [line["loss"] for line in found]
+    assert len(losses) == 80
+    assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
     always = {
         *("step", "loss", "gradient/norm", "targets/deviation", "predictions/deviation", "learning_rate"),
         *("temperature/multiple_choice", "temperature/teacher", "decay/encoder", "decay/head"),
@@ -100,8 +93,7 @@ def test_log_lines_have_the_monitors_of_their_task(name: str, sounds: Path, tmp_
         assert all(np.isfinite(value) for value in line.values())
         parts = alpha * line.get("loss/prediction", 0) + (1 - alpha) * line.get("loss/classification", 0)
         assert line["loss"] == pytest.approx(parts, rel=1e-5)
-        if wins:
-            assert sum(line[name] for name in wins) == pytest.approx(1)
+        assert not wins or sum(line[name] for name in wins) == pytest.approx(1)
 
 
 def test_what_a_run_leaves(unbroken: Path) -> None:
@@ -162,7 +154,7 @@ def test_memory_is_for_the_output_of_one_micro_batch(
 # --- broken off and gone on with ---------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=8, derandomize=True)
+@settings(deadline=None, max_examples=4, derandomize=True)
 @given(kills=st.lists(st.integers(1, STEPS - 1), min_size=1, max_size=3).map(sorted))
 def test_killed_anywhere_and_resumed_equals_unbroken(
     kills: list[int], unbroken: Path, sounds: Path, tmp_path_factory: pytest.TempPathFactory
@@ -245,40 +237,22 @@ def test_resuming_a_finished_run_does_nothing(unbroken: Path, sounds: Path, tmp_
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == (unbroken / "metrics.jsonl").read_text()
 
 
-def test_other_settings_and_another_corpus_are_refused(tmp_path: Path) -> None:
-    sounds = make_sounds(tmp_path / "sounds")
-    recipe = replace(tiny_recipe(), epochs=1)
-    run(sounds, tmp_path / "run", recipe)
-    with pytest.raises(RunError, match=r"a resumed run keeps its settings.*epochs 1 → 2"):
-        run(sounds, tmp_path / "run", replace(recipe, epochs=2), resume=True)
-    make_sounds(sounds, 9)
-    with pytest.raises(RunError, match="the corpus is not the one"):
-        run(sounds, tmp_path / "run", recipe, resume=True)
-
-
 # --- what goes wrong ---------------------------------------------------------------------------------------
 
 
-def test_bad_files_are_named_and_the_run_goes_on(tmp_path: Path) -> None:
-    bad = make_mixed_folder(tmp_path / "mixed")
-    finished = run(tmp_path / "mixed", tmp_path / "run", replace(tiny_recipe(), epochs=8))
-    assert finished.complete
-    found = {Path(line["path"]).name: line["reason"] for line in lines(tmp_path / "run" / "left_out.jsonl")}
-    assert found.keys() == {"empty.wav", "text.wav", "click.wav", "cut.flac"}
-    assert "empty file" in found["empty.wav"]
-    assert "damaged or cut short" in found["cut.flac"]  # its header is good: only training meets it
-    assert finished.skipped == 4 == len(lines(tmp_path / "run" / "left_out.jsonl"))
-    assert bad["cut.flac"].exists()
-
-
-def test_each_bad_file_is_named_once_across_a_break(tmp_path: Path) -> None:
+def test_bad_files_are_skipped_and_each_is_named_once_across_a_break(tmp_path: Path) -> None:
     make_mixed_folder(tmp_path / "mixed")
     recipe = replace(tiny_recipe(), epochs=8)
     with killed_at(5):
         run(tmp_path / "mixed", tmp_path / "run", recipe)
-    run(tmp_path / "mixed", tmp_path / "run", recipe, resume=True)
-    paths = [line["path"] for line in lines(tmp_path / "run" / "left_out.jsonl")]
-    assert len(paths) == len(set(paths)) == 4
+    finished = run(tmp_path / "mixed", tmp_path / "run", recipe, resume=True)
+    found = lines(tmp_path / "run" / "left_out.jsonl")
+    reasons = {Path(line["path"]).name: line["reason"] for line in found}
+    assert reasons.keys() == {"empty.wav", "text.wav", "click.wav", "cut.flac"}
+    assert "empty file" in reasons["empty.wav"]
+    assert "damaged or cut short" in reasons["cut.flac"]  # its header is good: only training meets it
+    assert finished.complete
+    assert finished.skipped == len(found) == 4
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(
@@ -391,11 +365,3 @@ def test_short_clips_can_be_dropped(sounds: Path, tmp_path: Path) -> None:
     run(sounds, tmp_path / "run", recipe)
     dropped = {Path(line["path"]).name for line in lines(tmp_path / "run" / "left_out.jsonl")}
     assert dropped == {"0.wav", "1.wav", "2.wav"}  # 0.7, 0.75, 0.8 s
-
-
-def test_a_run_that_lies_there_is_refused(unbroken: Path, sounds: Path) -> None:
-    before = last_state(unbroken)[0]
-    with pytest.raises(RunError, match="already contains a run; add --resume"):
-        run(sounds, unbroken)
-    after = last_state(unbroken)[0]
-    assert all(torch.equal(before[name], after[name]) for name in before)

@@ -14,7 +14,7 @@ import torch
 from helpers.local_server import Local, Reply, local_server
 from helpers.shard_files import tar_bytes, write_shards
 from helpers.sound_files import make_mixed_folder
-from helpers.tiny_run import assert_same, checkpoints, killed_at, lines, make_sounds, options, run, tiny_recipe
+from helpers.tiny_run import assert_same, checkpoints, killed_at, lines, make_sounds, options, tiny_recipe
 from matpac import cli
 from matpac.data.corpus import list_corpus
 from matpac.data.crops import CropBatch
@@ -107,13 +107,6 @@ def test_other_numbers_of_readers_change_nothing(data: str, tmp_path: Path) -> N
     assert_same(tmp_path / "one", tmp_path / "other")
 
 
-def test_monitors_are_those_of_a_folder(sounds: Path, data: str, tmp_path: Path) -> None:
-    run(sounds, tmp_path / "files", RECIPE)
-    trained(data, tmp_path / "shards")
-    ours, theirs = (lines(tmp_path / name / "metrics.jsonl") for name in ("shards", "files"))
-    assert [line.keys() for line in ours] == [line.keys() for line in theirs]
-
-
 def batches_of(
     data: str, folder: Path, rank: int = 0, size: int = 1, first: int = 0, **changes: Any
 ) -> list[CropBatch]:
@@ -193,14 +186,6 @@ def test_shards_copied_elsewhere_are_gone_on_with(shards: Path, sounds: Path, tm
         run_on(str(sounds), tmp_path / "moved", resume=True)
     trained(str(tmp_path / "copy"), tmp_path / "moved", resume=True)
     assert_same(tmp_path / "whole", tmp_path / "moved")
-
-
-def test_another_folder_is_another_corpus(sounds: Path, tmp_path: Path) -> None:
-    with killed_at(5):
-        run_on(str(sounds), tmp_path / "run")
-    shutil.copytree(sounds, tmp_path / "copy")
-    with pytest.raises(RunError, match="the corpus is not the one"):
-        run_on(str(tmp_path / "copy"), tmp_path / "run", resume=True)
 
 
 def test_shards_are_the_same_corpus_wherever_they_lie(shards: Path, server: Local, tmp_path: Path) -> None:
