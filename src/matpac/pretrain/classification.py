@@ -23,9 +23,9 @@ class HeadConfig:
         hidden: width of the two hidden layers.
         bottleneck: width before the last layer.
         classes: pseudo-classes (K).
-        center_on: what the centre is the running mean of: the teacher's probabilities, as in the published
-            code, or its logits, as in DINO.
-        center_momentum: of that running mean (DINO, published code).
+        center_on: what the centre averages: the teacher's probabilities, as in the published code, or its logits,
+            as in DINO.
+        center_momentum: momentum of that running mean (DINO, published code).
     """
 
     hidden: int = 2048

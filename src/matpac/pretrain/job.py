@@ -1,4 +1,4 @@
-"""Pre-training as a job of the one loop: its state, its step, and what it tells the person at the terminal."""
+"""Pre-training as a job of the one loop: its state, its step, and its lines at the terminal."""
 
 import shlex
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +28,7 @@ from matpac.train.training import Training
 
 @dataclass
 class PretextStep(StepResult):
-    """What a step of pre-training leaves to look at.
+    """What a step of pre-training leaves to log.
 
     Args:
         output: of its last micro-batch.
@@ -107,7 +107,6 @@ class Pretraining(Job[PretextStep]):
         return self.training.means(watched) | result.schedule
 
     def state(self) -> dict[str, object]:
-        """The key of the encoder that it started from."""
         return {"started_from": self.started_from} if self.started_from else {}
 
     def introduction(self) -> list[str]:

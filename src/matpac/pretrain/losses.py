@@ -1,4 +1,4 @@
-"""The losses of MATPAC and MATPAC++ as pure functions, in float32, one value a token."""
+"""The losses of MATPAC and MATPAC++ as pure functions, in float32, one value per token."""
 
 import torch
 from jaxtyping import Float, Int
@@ -26,8 +26,8 @@ def multiple_choice_loss(
     """Annealed multiple choice learning (MATPAC++, section 3): hypotheses weighted by how well they do.
 
     The weights softmax(−ℓ/T) send no gradient. At T ≤ 1e-4 the best hypothesis takes all. With one
-    hypothesis both are the plain loss of MATPAC. A temperature on the device is chosen by there, at the cost of
-    both forms: nobody waits for it.
+    hypothesis both are the plain loss of MATPAC. With a temperature on the device both forms are computed and the
+    device chooses, so that the host need not wait for it.
     """
     if losses.shape[-1] == 1:
         return losses.squeeze(-1)

@@ -27,9 +27,9 @@ class ObjectiveConfig:
     """What is learned. The default is MATPAC++ with ViT-B.
 
     Args:
-        encoder: the student's size, the teacher's too.
+        encoder: size of the student and of the teacher.
         predictor: size and number of hypotheses.
-        head: of the classification task.
+        head: head of the classification task.
         mask_ratio: share of a clip's patches that the student does not see.
         alpha: weight of the prediction loss; classification has 1 − alpha. At 1 or 0 the other task costs
             nothing.
@@ -54,7 +54,7 @@ class ObjectiveConfig:
 
 
 class Temperatures(NamedTuple):
-    """What depends on the step: of multiple choice learning and of the teacher's softmax."""
+    """Temperatures of multiple choice learning and of the teacher's softmax; they depend on the step."""
 
     multiple_choice: float
     teacher: float
@@ -76,7 +76,7 @@ class TemperatureTensors(NamedTuple):
 
 @dataclass
 class PretextOutput:
-    """Losses of one batch, and detached tensors to watch. What belongs to a task not learned is None."""
+    """Losses of one batch, and detached tensors to monitor; None for a task that is not learned."""
 
     loss: Float[Tensor, ""]
     prediction: Float[Tensor, "batch masked"] | None

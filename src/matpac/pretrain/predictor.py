@@ -17,10 +17,10 @@ class PredictorConfig:
     """Size of the predictor. The default is MATPAC++'s; MATPAC has one hypothesis.
 
     Args:
-        width: of its tokens.
+        width: width of its tokens.
         depth: number of blocks.
-        heads: of attention.
-        hypotheses: guesses for every masked token (r); one makes it MATPAC's predictor.
+        heads: attention heads.
+        hypotheses: guesses for every masked token (r); with one it is MATPAC's predictor.
     """
 
     width: int = 512
@@ -65,7 +65,7 @@ class Predictor(nn.Module):
 
         Args:
             visible: the student's output, [CLS] first.
-            split: which patches those are, and which are asked for.
+            split: which patches those are, and which are to be predicted.
         """
         x = self.embed(visible)
         batch, masked = split.masked.shape

@@ -20,7 +20,7 @@ from matpac.train.training import Training
 
 @dataclass
 class StepResult:
-    """What a step leaves to look at; a job's own kind may have more.
+    """What a step leaves to log; a job's own kind may have more.
 
     Args:
         losses: by their names in the log, detached, means over micro-batches; "loss" is the one learned from.
