@@ -13,6 +13,7 @@ import torch
 
 import matpac
 from helpers.tagging_corpora import PITCHES, class_folders, encoder_file, tone_table
+from matpac.cli import main
 from matpac.errors import MatpacError
 from matpac.files.tensor_files import read_tensors
 from matpac.finetune.augmentations import AugmentationConfig
@@ -224,7 +225,6 @@ def test_a_run_from_when_weights_could_be_averaged(encoder: Path, table: Path, t
     config = json.loads(path.read_text())
     config["recipe"]["averaging"] = {"kind": "off", "decay": 0.999, "start_epoch": 50, "every_epochs": 5}
     path.write_text(json.dumps(config))
-    assert run(encoder, table, tmp_path / "run", short, resume=True).complete
     assert matpac_finetune("--resume", "--output", tmp_path / "run") == 0
     config["recipe"]["averaging"]["kind"] = "ema"
     path.write_text(json.dumps(config))
@@ -236,8 +236,6 @@ def test_a_run_from_when_weights_could_be_averaged(encoder: Path, table: Path, t
 
 
 def matpac_finetune(*arguments: object) -> int:
-    from matpac.cli import main
-
     return main(["finetune", *map(str, arguments)])
 
 
