@@ -47,7 +47,7 @@ def load(weights: Path, sound: Path) -> None:
 def embed(weights: Path, sound: Path, frames: bool = False) -> None:
     """The command: scenes, or frames, to a Parquet file."""
     from matpac import load
-    from matpac.vectors.embed_files import EmbedOptions, embed_files
+    from matpac.vectors.embed import EmbedOptions, embed_files
 
     embed_files([str(sound)], load(weights), EmbedOptions(str(sound.with_suffix(".parquet")), frames=frames))
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from matpac.probe.encoders import NamedEncoder
-from matpac.probe.features import embed_task
 from matpac.probe.linear_probe import ProbeConfig, linear_probe
 from matpac.tasks import Task
+from matpac.vectors.features import embed_task
 
 
 def probe_scores(encoder: NamedEncoder, task: Task, cache: Path, config: ProbeConfig) -> list[float]:

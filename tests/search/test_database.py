@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from helpers.stored_sounds import clusters, fill, rows_of, stored
 from matpac.search.database import DatabaseSettings, SearchError, SoundDatabase
-from matpac.search.files import FileState
+from matpac.search.files import TaggedFile
 from matpac.search.writer import writing
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
@@ -33,14 +33,14 @@ def test_any_name_is_written_replaced_and_removed(shared: Path, names: set[str])
         if writer.found is None:
             writer.create(DatabaseSettings("none", "0", 2))
         writer.replace(rows_of(list(names), np.ones((len(names), 2), np.float32)))
-        assert writer.database.files() == dict.fromkeys(names, FileState(1, 2))
+        assert writer.database.files() == dict.fromkeys(names, TaggedFile(1, 2))
         writer.replace(rows_of([first], np.full((1, 2), 5, np.float32)))
         writer.retag({first: ["it's", '"new"']})
         assert writer.database.count() == len(names)
         [batch] = writer.database.vectors([first])
         assert batch["vector"].to_pylist() == [[5, 5]]
         writer.remove([first])
-        assert writer.database.files() == dict.fromkeys(others, FileState(1, 2))
+        assert writer.database.files() == dict.fromkeys(others, TaggedFile(1, 2))
         writer.remove(others)
         assert writer.database.count() == 0
 

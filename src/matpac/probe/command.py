@@ -11,15 +11,14 @@ from jsonargparse import ArgumentParser
 from matpac.errors import MatpacError, one_line
 from matpac.machine import choose_device
 from matpac.probe.encoders import open_encoder
-from matpac.probe.feature_cache import folder_bytes
 from matpac.probe.linear_probe import ProbeConfig
 from matpac.probe.others import LAYER, OTHERS
 from matpac.probe.page import write_page
 from matpac.probe.records import write_records
 from matpac.probe.run import Outcome, run_probes
-from matpac.probe.token_features import TOKEN_BUDGET
 from matpac.tasks import OWN, TASKS, Task, TaskError, read_task
 from matpac.train.parsing import HelpFormatter
+from matpac.vectors.features import TOKEN_BUDGET, folder_bytes
 
 GIB = 2**30
 

@@ -1,7 +1,7 @@
 """What is evaluated: anything that turns waveforms into one vector each, by name."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from matpac.audio import AudioError
 from matpac.files.load import load
 from matpac.model.embedder import Embedder
-from matpac.model.encoders import EncoderError, FrozenEncoder, LayeredEncoder
+from matpac.model.encoders import EncoderError, NamedEncoder
 from matpac.model.logmel import LogMel, LogMelConfig
 from matpac.model.network import settings_key
 from matpac.model.vit import SIZES, Encoder, EncoderConfig
@@ -24,66 +24,6 @@ RANDOM, HEAR, LOGMEL = "random:", "hear:", "logmel"
 
 MOST_SEED_DIGITS = 20
 """So many no longer fit 64 bits, which is what PyTorch takes."""
-
-
-class NotFiniteError(EncoderError):
-    """A vector with NaN or infinity in it."""
-
-    def __init__(self, encoder: str, clip: str | int):
-        self.clip = clip
-        """Its number in the list that was embedded, or its path."""
-        named = f"clip {clip} of the list" if isinstance(clip, int) else clip
-        super().__init__(
-            f"{encoder}: NaN or infinity in its vector of {named}; look at this sound, or leave the encoder out"
-        )
-
-
-@dataclass(frozen=True)
-class NamedEncoder:
-    """An encoder as tables show it, and what tells its vectors from those of any other."""
-
-    name: str
-    """As asked for."""
-    encoder: FrozenEncoder
-    key: str
-    """SHA-256 over weights and settings, hexadecimal."""
-    layers: int = 0
-    """How many it has to choose from; 0 where it gives the last one's vectors alone."""
-
-    @property
-    def sample_rate(self) -> int:
-        """The encoder's, in Hz."""
-        return self.encoder.sample_rate
-
-    def embed(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip width"]:
-        """One vector a clip, float32, of waveforms at the encoder's rate.
-
-        Raises:
-            EncoderError: what the encoder gave has another shape.
-            AudioError: a clip that it can't use.
-        """
-        return self._checked(self.encoder.embed(clips), [len(clips)])
-
-    def embed_layers(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip layer width"]:
-        """One vector a clip and layer; otherwise as `embed`. Raises EncoderError for an encoder without layers."""
-        encoder = self.encoder
-        if isinstance(encoder, Embedder):
-            vectors = encoder.scene(list(clips), encoder.sample_rate, layers="all")
-        elif self.layers and isinstance(encoder, LayeredEncoder):
-            vectors = encoder.embed_layers(clips)
-        else:
-            raise EncoderError(f"{self.name}: gives no vectors of its layers; ask for the last one's alone")
-        return self._checked(vectors, [len(clips), self.layers])
-
-    def _checked(self, vectors: object, wanted: list[int]) -> Tensor:
-        shape = list(vectors.shape) if isinstance(vectors, Tensor) else None
-        if not isinstance(vectors, Tensor) or shape is None or shape[:-1] != wanted or not shape[-1]:
-            found = f"a tensor of shape {shape}" if shape is not None else f"a {type(vectors).__name__}"
-            raise EncoderError(
-                f"{self.name}: gave {found} for {wanted[0]} clips instead of "
-                f"[{', '.join(map(str, wanted))}, width]; correct the encoder"
-            )
-        return vectors.float()
 
 
 class LogMelStatistics:

@@ -11,16 +11,15 @@ from jaxtyping import Float
 from matpac.errors import MatpacError
 from matpac.model.embedder import Embedder
 from matpac.probe.encoders import NamedEncoder
-from matpac.probe.features import TaskFeatures, embed_task
 from matpac.probe.layers import layer_weighting_probe, per_layer_probes
 from matpac.probe.linear_probe import ProbeConfig
 from matpac.probe.neighbours import FewShotConfig, few_shot, nearest_neighbours
 from matpac.probe.records import Record, make_record
 from matpac.probe.scores import ProbeScores
-from matpac.probe.token_batches import TokenSource
-from matpac.probe.token_features import TOKEN_BUDGET, open_tokens
+from matpac.probe.token_batches import StoredTokens, TokenSource
 from matpac.probe.tokens import attention_probe, prototype_probe
 from matpac.tasks import Task
+from matpac.vectors.features import TOKEN_BUDGET, BudgetError, TaskFeatures, embed_task, embed_tokens
 
 LAYER = "layer_"
 """Begins the name of a layer's probe; layers count from 1, the last is what the linear probe sees."""
@@ -198,6 +197,13 @@ def _layered(subject: Subject) -> TaskFeatures:
 def _tokens(subject: Subject, told: Told, layers: bool) -> tuple[TokenSource, Task]:
     if not isinstance(subject.named.encoder, Embedder):
         raise LeftOutError("this encoder gives no tokens")
-    return open_tokens(
-        subject.task, subject.named, subject.cache, layers=layers, budget_bytes=subject.token_budget
-    )
+    budget = subject.token_budget
+    try:
+        found = embed_tokens(subject.task, subject.named, subject.cache, layers=True, budget_bytes=budget)
+        frames = found.frames if layers else found.frames[:, -1:]
+    except BudgetError:
+        if layers:
+            raise
+        found = embed_tokens(subject.task, subject.named, subject.cache, budget_bytes=budget)
+        frames = found.frames[:, None]
+    return StoredTokens(frames, found.lengths), found.task

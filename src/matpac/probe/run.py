@@ -13,13 +13,12 @@ from jaxtyping import Float
 from matpac.errors import MatpacError
 from matpac.probe.compare import PairedTest, paired_test
 from matpac.probe.encoders import NamedEncoder
-from matpac.probe.features import TaskFeatures, embed_task
 from matpac.probe.linear_probe import ProbeConfig, linear_probe
 from matpac.probe.others import Subject, other_probe
 from matpac.probe.records import Record, make_record
 from matpac.probe.scores import ProbeResult
-from matpac.probe.token_features import TOKEN_BUDGET
 from matpac.tasks import Task
+from matpac.vectors.features import TOKEN_BUDGET, TaskFeatures, embed_task
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from matpac.quickstart.masks import predict_masked
 from matpac.quickstart.page import Story, write_page
 from matpac.quickstart.synthetic import CorpusConfig, make_corpus
 from matpac.tasks import Task, read_task
-from matpac.vectors.embed_files import EmbedOptions, embed_files
+from matpac.vectors.embed import EmbedOptions, embed_files
 
 PRETRAINED, UNTRAINED, STATISTICS = "pre-trained", "untrained", "log-mel statistics"
 PACKAGED = "tiny, of the package"

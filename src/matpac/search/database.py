@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from matpac.errors import MatpacError, one_line
-from matpac.search.files import FileState
+from matpac.search.files import TaggedFile
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -114,12 +114,12 @@ class SoundDatabase:
         """Number of rows, or of those that meet a condition in SQL."""
         return self.table.count_rows(where)
 
-    def files(self) -> dict[str, FileState]:
+    def files(self) -> dict[str, TaggedFile]:
         """All files by their paths."""
         with named_errors(self.path):  # every file has one row that starts at 0
             rows = self.table.search().where("start = 0").select(["path", "size", "modified", "tags"]).limit(None)
             return {
-                row["path"]: FileState(row["size"], row["modified"], tuple(row["tags"]))
+                row["path"]: TaggedFile(row["size"], row["modified"], tuple(row["tags"]))
                 for batch in rows.to_batches()
                 for row in batch.to_pylist()
             }

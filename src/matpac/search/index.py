@@ -17,10 +17,11 @@ from matpac.model.embedder import Embedder
 from matpac.model.gather import Mean
 from matpac.search.database import DatabaseSettings, SearchError, SoundDatabase
 from matpac.search.encoder import encoder_name, open_embedder, reopen_embedder, require_same
-from matpac.search.files import Differences, FileState, Listing, compare, list_sounds
+from matpac.search.files import Differences, Listing, TaggedFile, compare, list_sounds
 from matpac.search.tags import HEAD, HeadTags, PathTags, open_tags
 from matpac.search.writer import ROWS, DatabaseWriter, RowBuffer, writing
 from matpac.vectors.road import Road
+from matpac.vectors.states import FileState
 from matpac.vectors.windows import Grid, WindowMeans
 
 
@@ -187,7 +188,7 @@ def _update(
     tags = _kept_tags(known) if options.tags is None else open_tags(options.tags, listing, embedder, say)
     if new:
         writer.create(settings)
-    result = Indexed(settings, [*listing.left_out, *_unexpectedly_empty(differences)])
+    result = Indexed(settings, [*listing.skipped, *_unexpectedly_empty(differences)])
     writer.remove(differences.gone)
     written: set[str] = set()
     if embedder is not None and differences.todo:
@@ -211,7 +212,7 @@ def _update(
     return result
 
 
-def _kept_tags(known: dict[str, FileState]) -> PathTags:
+def _kept_tags(known: dict[str, TaggedFile]) -> PathTags:
     """The tags that files had; none for new ones."""
     return PathTags(lambda path: known[path].tags if path in known else ())
 
@@ -255,7 +256,7 @@ def _unexpectedly_empty(differences: Differences) -> list[Skipped]:
 
 
 def _require_files(listing: Listing, below: int) -> None:
-    if not listing.files and not listing.left_out:
+    if not listing.files and not listing.skipped:
         kept = f"; their {below} files in the database are kept" if below else ""
         raise SearchError(
             f"{', '.join(listing.sources)}: no sound files there{kept} "

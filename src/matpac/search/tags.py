@@ -11,7 +11,7 @@ from matpac.data.tables import is_label, read_table
 from matpac.model.embedder import Embedder
 from matpac.model.heads import NO_HEAD, class_names, most_probable
 from matpac.search.database import SearchError, column
-from matpac.search.files import FileState, Listing
+from matpac.search.files import Listing, TaggedFile
 from matpac.search.writer import DatabaseWriter
 
 FOLDER, HEAD = "folder", "head"
@@ -37,7 +37,7 @@ class PathTags:
         """Tags of every row of a file."""
         return [self.of_path(path)] * len(vectors)
 
-    def update(self, writer: DatabaseWriter, unchanged: Mapping[str, FileState]) -> int:
+    def update(self, writer: DatabaseWriter, unchanged: Mapping[str, TaggedFile]) -> int:
         """Correct the tags of files in the database; returns how many files had others."""
         tags, mixed = {path: self.of_path(path) for path in unchanged}, writer.database.mixed()
         other = {path: names for path, names in tags.items() if names != unchanged[path].tags or path in mixed}
@@ -63,7 +63,7 @@ class HeadTags:
         names = class_names(self.embedder.card.labels, probabilities.shape[-1])
         return [tuple(tag.label for tag in most_probable(row, names, TOP, THRESHOLD)) for row in probabilities]
 
-    def update(self, writer: DatabaseWriter, unchanged: Mapping[str, FileState]) -> int:
+    def update(self, writer: DatabaseWriter, unchanged: Mapping[str, TaggedFile]) -> int:
         """See `PathTags`; by the stored vectors, and only rows that had others are written."""
         import pyarrow as pa
 

@@ -31,7 +31,7 @@ from matpac.search.database import (
     named_errors,
     require_database,
 )
-from matpac.search.files import FileState
+from matpac.vectors.states import FileState
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,7 +1,8 @@
 """`matpac embed`: sound files to vectors."""
 
+import sys
+
 from matpac.console import report_skipped
-from matpac.errors import Skipped
 
 
 def embed(
@@ -19,8 +20,8 @@ def embed(
       matpac embed recordings --encoder matpac++ --output vectors.parquet
       matpac embed recordings --encoder matpac++ --output vectors/
 
-    If the output is a folder, Parquet parts are written to it; run the same command again to embed only what is
-    missing. Under torchrun or srun, every process embeds its share into that folder.
+    If the output is a folder, Parquet parts are written to it; run the same command again to embed what is new or
+    has changed. Under torchrun or srun, every process embeds its share into that folder.
     Exit code: 0 when every file was embedded (or this is one process of several), 1 when files were skipped (each
     is named with its reason), 2 when no file could be embedded, or for an error.
 
@@ -35,17 +36,24 @@ def embed(
     """
     from matpac.files.load import load
     from matpac.machine import choose_device, this_share
-    from matpac.vectors.embed_files import EmbedOptions, embed_files
+    from matpac.vectors.embed import EmbedOptions, embed_files
 
     options = EmbedOptions(output, frames, layers, batch_size)
     result = embed_files(sources, load(encoder, choose_device(device, this_share().local)), options)
     several = result.share.count > 1
     process = f" (process {result.share.rank} of {result.share.count})" if several else ""
-    found = f"{result.found} were there already; " if result.found else ""
+    counts = {
+        "recomputed because they changed": result.recomputed,
+        "already there": result.found,
+        "vanished, their vectors kept": len(result.gone),
+    }
     print(
         f"{output}{process}: {result.files} files, {result.seconds_of_audio:.1f} s of audio in "
-        f"{result.seconds:.1f} s ({result.seconds_of_audio / result.seconds:.1f} s per second); {found}"
-        f"{len(result.skipped)} files skipped"
+        f"{result.seconds:.1f} s ({result.seconds_of_audio / result.seconds:.1f} s per second); "
+        + "".join(f"{count} {what}; " for what, count in counts.items() if count)
+        + f"{len(result.skipped)} skipped"
     )
-    code = report_skipped(Skipped(path, reason.removeprefix(f"{path}: ")) for path, reason in result.skipped)
+    for path in result.gone:
+        print(f"vanished: {path}", file=sys.stderr)
+    code = report_skipped(result.skipped)
     return 0 if several else code  # a launcher takes 1 for a failure and stops the other processes

@@ -1,7 +1,8 @@
 """A task's features: equal to one clip at a time, bounded in memory, open about what was left out."""
 
 import os
-import threading
+from collections.abc import Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,18 +15,28 @@ from torch import Tensor
 
 from helpers import corpora
 from helpers.hear_modules import GOOD, importable
-from helpers.made_task import LOGMEL, TINY, Mean, named, never, one_at_a_time, task_of
-from matpac import MatpacError
-from matpac.audio import read_ahead
-from matpac.probe import feature_cache, features
-from matpac.probe.encoders import (
-    EncoderError,
-    NotFiniteError,
-    open_encoder,
+from helpers.made_task import (
+    EMBEDDER,
+    LOGMEL,
+    RATE,
+    TINY,
+    Mean,
+    named,
+    never,
+    one_at_a_time,
+    task_from,
+    task_of,
+    write,
 )
-from matpac.probe.features import embed_task
+from matpac import MatpacError, read
+from matpac.audio import read_ahead
+from matpac.model.encoders import EncoderError, NamedEncoder, NotFiniteError
+from matpac.model.gather import Frames
+from matpac.probe.encoders import open_encoder
 from matpac.tasks import TaskError, read_task
-from matpac.vectors import road
+from matpac.vectors import features, road
+from matpac.vectors.features import BudgetError, embed_task, embed_tokens, frame_count
+from matpac.vectors.road import Road, Row
 
 
 @pytest.mark.parametrize("corpus", ["us8k", "fsd50k", "openmic", "gtzan", "mtt", "folder"])
@@ -36,7 +47,6 @@ def test_corpora_embed_as_one_clip_at_a_time(corpus: str, tmp_path: Path) -> Non
         task = replace(task, unit_seconds=0.5)
     for encoder in (TINY, LOGMEL):
         found = embed_task(task, encoder, tmp_path / "cache")
-        assert isinstance(found.vectors, np.memmap)
         assert found.vectors.dtype == np.float32
         unreadable = {"gtzan": ["jazz.00001.wav"], "mtt": ["empty.mp3"]}.get(corpus, [])
         new = found.task.missing[len(task.missing) :]
@@ -46,35 +56,19 @@ def test_corpora_embed_as_one_clip_at_a_time(corpus: str, tmp_path: Path) -> Non
         np.testing.assert_allclose(found.vectors, expected, atol=1e-5)
 
 
-@settings(max_examples=15, deadline=None)
-@given(
-    lengths=st.lists(st.floats(0.03, 1.5), min_size=3, max_size=9),
-    unit=st.none() | st.floats(0.1, 1.0),
-    encoder=st.sampled_from(["tiny", "layers", "logmel", "mean"]),
-    block=st.integers(1, 4),
-)
+@pytest.mark.parametrize("unit", [None, 0.3])
+@pytest.mark.parametrize("encoder", ["tiny", "layers", "logmel", "mean"])
 def test_any_lengths_embed_as_one_clip_at_a_time(
-    lengths: list[float], unit: float | None, encoder: str, block: int, tmp_path_factory: pytest.TempPathFactory
+    unit: float | None, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = tmp_path_factory.mktemp("any")
-    task = task_of(root / "sounds", lengths, unit)
+    task = task_of(tmp_path / "sounds", [0.3, 1.2, 0.03, 0.7, 0.31], unit)
     which = {"tiny": TINY, "layers": TINY, "logmel": LOGMEL, "mean": named(Mean())}[encoder]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feature_cache, "BLOCK_ROWS", block)
-        patch.setattr(road, "LIST_CLIPS", 1 + block)
-        found = embed_task(task, which, root / "cache", layers=encoder == "layers")
+    monkeypatch.setattr(features, "IN_MEMORY", 0 if unit else 10**9)
+    found = embed_task(task, which, tmp_path / "cache", layers=encoder == "layers")
+    assert isinstance(found.vectors, np.memmap) == (unit is not None)
     expected = one_at_a_time(task, which, encoder == "layers")
     assert found.vectors.shape == expected.shape
     np.testing.assert_allclose(found.vectors, expected, atol=1e-5)
-
-
-def test_long_clips_come_by_blocks_and_equal_whole_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = task_of(tmp_path / "sounds", [0.5, 3.0, 1.2, 0.4])
-    monkeypatch.setattr(read_ahead, "LONG_SECONDS", 1.0)
-    monkeypatch.setattr(road, "LIST_SECONDS", 1.0)
-    for encoder in (TINY, LOGMEL):
-        found = embed_task(task, encoder, tmp_path / "cache")
-        np.testing.assert_allclose(found.vectors, one_at_a_time(task, encoder), atol=1e-5)
 
 
 def test_hear_modules_are_embedded(tmp_path: Path) -> None:
@@ -104,7 +98,7 @@ def test_unreadable_clips_are_named_and_remembered(tmp_path: Path, monkeypatch: 
             assert reasons[task.paths[2]].startswith("20.0 ms of sound is shorter than one window (25 ms)")
         np.testing.assert_allclose(found.vectors, one_at_a_time(found.task, encoder), atol=1e-5)
         with monkeypatch.context() as patch:
-            patch.setattr(features, "fill", never)
+            patch.setattr(Road, "rows", no_clips)
             assert embed_task(task, encoder, tmp_path / "cache").task.missing == found.task.missing
 
 
@@ -180,7 +174,7 @@ def test_float16_overflow_is_told(tmp_path: Path) -> None:
 
     task = task_of(tmp_path / "sounds", [0.3] * 3)
     assert embed_task(task, named(Large()), tmp_path / "cache").vectors[0, 0] == 7e4
-    with pytest.raises(EncoderError, match=r"000\.wav reaches 7e\+04, and float16 ends at 65504; use float32"):
+    with pytest.raises(EncoderError, match=r"000\.wav reaches 7e\+04"):
         embed_task(task, named(Large()), tmp_path / "cache", dtype="float16")
 
 
@@ -191,7 +185,7 @@ def test_widths_that_change_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(road, "LIST_CLIPS", 1)
     task = task_of(tmp_path / "sounds", [0.3] * 3)
-    with pytest.raises(EncoderError, match=r"mean: its vector of .*001\.wav has shape \[2\], those before \[1\]"):
+    with pytest.raises(EncoderError, match=r"001\.wav"):
         embed_task(task, named(Changing()), tmp_path / "cache")
 
 
@@ -203,9 +197,120 @@ def test_no_layers_and_no_readers(tmp_path: Path) -> None:
         embed_task(task, LOGMEL, tmp_path / "cache", readers=0)
 
 
-def test_no_thread_is_left_after_an_error(tmp_path: Path) -> None:
-    task = task_of(tmp_path / "sounds", [0.35] * 3)
-    before = threading.active_count()
-    with pytest.raises(NotFiniteError):
-        embed_task(task, named(Nan()), tmp_path / "cache")
-    assert threading.active_count() == before
+def no_clips(self: Road, clips: Iterable[str]) -> Generator[Row, None, None]:
+    assert not list(clips), "this was in the cache"
+    yield from ()
+
+
+def test_what_is_known_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor for another task of the same files, by another name of their folder; what changed is."""
+    task = task_of(tmp_path / "sounds", [0.3] * 7)
+    first = embed_task(task, named(Mean()), tmp_path / "cache")
+    (tmp_path / "link").symlink_to(tmp_path / "sounds")
+    linked = task_from(tmp_path / "link", 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(Road, "rows", no_clips)
+        np.testing.assert_array_equal(embed_task(task, named(Mean()), tmp_path / "cache").vectors, first.vectors)
+        found = embed_task(linked, named(Mean()), tmp_path / "cache")
+        np.testing.assert_array_equal(found.vectors, first.vectors[:5])
+    write(Path(task.paths[2]), 0.4, seed=9)
+    encoder = Mean()
+    found = embed_task(task, named(encoder), tmp_path / "cache")
+    assert sum(encoder.asked) == 1
+    np.testing.assert_allclose(found.vectors, one_at_a_time(task, named(Mean())), atol=1e-5)
+
+
+def test_other_encoders_and_settings_share_nothing(tmp_path: Path) -> None:
+    task = task_of(tmp_path / "sounds", [0.3] * 3)
+    asked = 0
+    for key, unit, dtype in (
+        ("0", None, "float32"),
+        ("1", None, "float32"),
+        ("0", 0.2, "float32"),
+        ("0", None, "float16"),
+    ):
+        encoder = Mean()
+        found = embed_task(
+            replace(task, unit_seconds=unit), NamedEncoder("mean", encoder, key), tmp_path / "cache", dtype=dtype
+        )
+        asked += sum(encoder.asked)
+        assert found.vectors.dtype == dtype
+    assert asked == 12
+
+
+def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(Mean):
+        def one(self, clip: np.ndarray) -> Tensor:
+            if len(self.asked) == 5:
+                raise KeyboardInterrupt
+            return super().one(clip)
+
+    monkeypatch.setattr(road, "LIST_CLIPS", 1)
+    task = task_of(tmp_path / "sounds", [0.3] * 7)
+    with pytest.raises(KeyboardInterrupt):
+        embed_task(task, named(Stopped()), tmp_path / "cache")
+    encoder = Mean()
+    found = embed_task(task, named(encoder), tmp_path / "cache")
+    assert sum(encoder.asked) == 3
+    np.testing.assert_allclose(found.vectors, one_at_a_time(task, named(Mean())), atol=1e-5)
+
+
+def test_two_at_once_compute_once(tmp_path: Path) -> None:
+    task = task_of(tmp_path / "sounds", [0.2] * 5)
+    encoders = [Mean() for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: embed_task(task, named(one), tmp_path / "cache"), encoders))
+    assert sorted(sum(one.asked) for one in encoders) == [0, 0, 0, 5]
+    for one in found:
+        np.testing.assert_array_equal(one.vectors, found[0].vectors)
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MatpacError, match="file/cache"):
+        embed_task(task_of(tmp_path / "sounds", [0.3] * 3), LOGMEL, tmp_path / "file" / "cache")
+
+
+@settings(max_examples=40, deadline=None)
+@given(samples=st.integers(0, 5 * RATE))
+def test_frame_count_is_what_the_embedder_gives(samples: int) -> None:
+    (found,) = EMBEDDER.gather([[np.zeros(samples, np.float32)]], Frames)
+    assert frame_count(samples, EMBEDDER) == (0 if found.result is None else found.result.shape[1])
+
+
+@pytest.mark.parametrize("unit", [None, 0.5])
+@pytest.mark.parametrize("layers", [False, True])
+def test_tokens_are_the_frames(
+    layers: bool, unit: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = task_of(tmp_path / "sounds", [0.3, 1.1, 0.4, 0.9, 0.2, 0.5], unit)
+    Path(task.paths[2]).write_bytes(b"no sound")
+    found = embed_tokens(task, TINY, tmp_path / "cache", layers=layers)
+    assert found.frames.dtype == np.float16
+    assert found.frames.ndim == (4 if layers else 3)
+    assert len(found.frames) == len(found.lengths) == len(found.task.paths) == 5
+    for path, frames, length in zip(found.task.paths, found.frames, found.lengths, strict=True):
+        clip = read(path)
+        if unit is not None:
+            clip = np.pad(clip[:8_000], (0, max(0, 8_000 - len(clip))))
+        expected = EMBEDDER.frames(clip, RATE, "all" if layers else None)[0][0]
+        assert length == expected.shape[-2]
+        np.testing.assert_allclose(frames[..., :length, :], expected, atol=4e-3)
+        assert not frames[..., length:, :].any()
+    monkeypatch.setattr(Road, "rows", no_clips)
+    monkeypatch.setattr(features, "IN_MEMORY", 0)
+    again = embed_tokens(task, TINY, tmp_path / "cache", layers=layers)
+    np.testing.assert_array_equal(again.frames, found.frames)
+    np.testing.assert_array_equal(again.lengths, found.lengths)
+
+
+def test_tokens_beyond_the_budget_are_refused(tmp_path: Path) -> None:
+    task = task_of(tmp_path / "sounds", [0.3] * 3, 0.5)
+    size = 3 * frame_count(8_000, EMBEDDER) * EMBEDDER.width * 2
+    with pytest.raises(BudgetError, match=f"{size} bytes.*token_budget"):
+        embed_tokens(task, TINY, tmp_path / "cache", budget_bytes=size - 1)
+    assert embed_tokens(task, TINY, tmp_path / "cache", budget_bytes=size).frames.nbytes == size
+    with pytest.raises(BudgetError, match=f"{2 * size} bytes"):
+        embed_tokens(task, TINY, tmp_path / "cache", layers=True, budget_bytes=size)
+    with pytest.raises(EncoderError, match="logmel"):
+        embed_tokens(task, LOGMEL, tmp_path / "cache")
