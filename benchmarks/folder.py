@@ -5,7 +5,7 @@
 A folder of clips of 0.5 to 12 s in mixed formats, rates and channel counts. The plain loop is what one would
 write: read a file with soundfile, mean of the channels, resample with soxr, one clip at a time through the same
 network, its linear layers PyTorch's own, one row a file, one Parquet file at the end. Against it the same loop
-with matpac's linear layers, `matpac.vectors.embed.embed_files`, and that with the encoder exported to ONNX with 8-bit
+with matpac's linear layers, `matpac.vectors.embed`, and that with the encoder exported to ONNX with 8-bit
 matrices. All ways in turn in every round; the vectors are compared. The last table says where the time of
 `embed_files` goes: each part of the work alone, one after the other, on the same files.
 """

@@ -128,7 +128,7 @@ def test_again_from_the_cache(encoder: str, tmp_path: Path, monkeypatch: pytest.
     def no_decoding(*_: object, **__: object) -> None:
         raise AssertionError("a sound was decoded again")
 
-    monkeypatch.setattr("matpac.probe.features.fill", no_decoding)
+    monkeypatch.setattr("matpac.vectors.features.clip_table", no_decoding)
     monkeypatch.setattr("soundfile.SoundFile", no_decoding)
     second = probe(tmp_path / "out", *given)
     for record in [*first, *second]:

@@ -124,9 +124,7 @@ def test_a_file_without_permission_is_tried_again(tmp_path: Path, monkeypatch: p
         patch.setattr(os, "access", access)
         for _ in range(2):
             found = embed_task(task, named(encoder), tmp_path / "cache")
-            assert found.task.missing == [
-                (str(closed), "can't be opened (permission denied); check its permissions")
-            ]
+            assert [path for path, _ in found.task.missing] == [str(closed)]
     assert sum(encoder.asked) == 5
     closed.chmod(0o644)
     found = embed_task(task, named(encoder), tmp_path / "cache")
