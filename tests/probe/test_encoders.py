@@ -12,19 +12,12 @@ from helpers.tiny_encoder import tiny
 from matpac import AudioError
 from matpac.files.save import save
 from matpac.files.tensor_files import CheckpointError
+from matpac.model.encoders import EncoderError, FrozenEncoder, NamedEncoder
 from matpac.model.logmel import LogMel, LogMelConfig
 from matpac.model.network import weights_digest
 from matpac.model.vit import SIZES
 from matpac.pretrain.recipes import RECIPES
-from matpac.probe.encoders import (
-    EncoderError,
-    FrozenEncoder,
-    LogMelStatistics,
-    NamedEncoder,
-    named_embedder,
-    open_encoder,
-    untrained,
-)
+from matpac.probe.encoders import LogMelStatistics, named_embedder, open_encoder, untrained
 
 
 def noise(*lengths: int) -> list[np.ndarray]:
