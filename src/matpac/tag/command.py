@@ -60,6 +60,7 @@ def tag(
     """
     from matpac.audio import find_audio
     from matpac.machine import choose_device
+    from matpac.model.heads import TOP
     from matpac.tag.outputs import is_audacity, open_output
     from matpac.tag.sounds import TaggedSounds, TagOptions
     from matpac.tag.timeline import TimelineConfig
@@ -71,7 +72,7 @@ def tag(
         config = TimelineConfig() if threshold is None else TimelineConfig(threshold)
         options = TagOptions(timeline=config, batch_size=batch_size)
     else:
-        options = TagOptions(threshold=threshold, batch_size=batch_size, **({} if top is None else {"top": top}))
+        options = TagOptions(TOP if top is None else top, threshold, batch_size=batch_size)
     paths = find_audio(sources)
     if not paths:
         raise MatpacError(f"{', '.join(sources)}: no sound files there")

@@ -119,6 +119,8 @@ def _check_call(encoder: Embedder, path: Path, int8: bool, sounds: Sequence[np.n
         raise MatpacError(f"{path}: ONNX files end on .onnx")
     if not path.parent.is_dir():
         raise MatpacError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if int8 not in (True, False):  # "static" of version 0.1.0
+        raise MatpacError(f"{path}: int8={int8!r}; give True for 8 bits with ranges that follow the sound")
     if sounds and not int8:
         raise MatpacError(f"{path}: sounds to smooth outliers with are for 8-bit files; add int8=True")
 
