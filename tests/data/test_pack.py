@@ -10,16 +10,21 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 from filelock import FileLock
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from helpers.packed_corpus import BAD, files_of, packed
 from helpers.shard_files import decoded, members_of
-from helpers.sound_files import cut_file, write_sound
+from helpers.sound_files import write_sound
 from matpac import audio
 from matpac.data.packing import shard_files
+from matpac.data.packing.plan import planned_bytes
 from matpac.data.packing.pool import PackError
+from matpac.data.packing.shard_files import to_16_bits
 from matpac.data.packing.verify import verify
-from matpac.data.shards.index import Index, read_index
+from matpac.data.shards.index import read_index
 
 # --- what lies there ---------------------------------------------------------------------------------------
 
@@ -39,11 +44,30 @@ def test_every_clip_is_there_once_with_its_sound(encoding: str, source: Path, tm
             np.testing.assert_allclose(sound[:, 0], whole_sound, atol=0.5 / 32_768 + 1e-7)
             assert about["source"] not in seen
             seen[about["source"]] = len(sound)
+            planned = planned_bytes(len(sound) / 16_000, encoding)
+            assert 0.5 < planned / len(members[name]) < 2 if encoding == "flac" else planned == len(members[name])
     everything = {str(path.relative_to(source)) for path in audio.find_audio([source])}
     assert seen.keys() == everything - BAD
     assert result.index.clips == len(seen)
     assert result.index.seconds == pytest.approx(sum(seen.values()) / 16_000)
     assert {file.path for file in result.skipped} == BAD
+
+
+@pytest.mark.parametrize("encoding", ["flac", "pcm16"])
+def test_16_bits_at_16_khz_pass_without_loss(encoding: str, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(-32_768, 32_768, 50_000).astype(np.int16)
+    values[:2] = -32_768, 32_767
+    soundfile.write(tmp_path / "a.wav", values, 16_000, subtype="PCM_16")
+    packed(tmp_path / "a.wav", tmp_path / "shards", encoding=encoding)
+    (sound,) = (c for name, c in members_of(tmp_path / "shards" / "000000.tar").items() if "json" not in name)
+    np.testing.assert_array_equal(decoded(sound)[:, 0] * 32_768, values)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-4, 4, width=32), min_size=1, max_size=50))
+def test_rounding_and_clipping(values: list[float]) -> None:
+    expected = [max(-32_768, min(32_767, round(value * 32_768))) for value in values]
+    assert to_16_bits(np.array(values, np.float32)).tolist() == expected
 
 
 def test_index_table_and_hashes(whole: Path, source: Path) -> None:
@@ -66,9 +90,8 @@ def test_index_table_and_hashes(whole: Path, source: Path) -> None:
     assert all(row["reason"] and not row["name"] for row in left_out)
     lines = [json.loads(line) for line in (whole / "left_out.jsonl").read_text().splitlines()]
     assert {line["path"]: line["reason"] for line in lines} == {row["source"]: row["reason"] for row in left_out}
-    assert {path.name for path in whole.iterdir() if path.suffix != ".tar"} == {
-        *("index.json", "clips.parquet", "left_out.jsonl")
-    }
+    names = {path.name for path in whole.iterdir() if path.suffix != ".tar"}
+    assert names == {"index.json", "clips.parquet", "left_out.jsonl"}
 
 
 def test_webdataset_reads_it(whole: Path) -> None:
@@ -88,10 +111,8 @@ def test_labels_come_from_the_table(source: Path, tmp_path: Path) -> None:
     packed(tmp_path / "t.csv", tmp_path / "shards")
     members = members_of(tmp_path / "shards" / "000000.tar")
     said = [json.loads(content) for name, content in members.items() if name.endswith(".json")]
-    assert sorted((Path(text["source"]).name, text.get("labels")) for text in said) == [
-        ("0.wav", ["dog", "ж"]),
-        ("1.wav", None),
-    ]
+    labels = sorted((Path(text["source"]).name, text.get("labels")) for text in said)
+    assert labels == [("0.wav", ["dog", "ж"]), ("1.wav", None)]
     assert verify(tmp_path / "shards", 1).problems == []
 
 
@@ -104,13 +125,23 @@ def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
     assert packed(tmp_path / "in", tmp_path / "shards").written == 0
 
 
+def test_a_source_of_nothing_decodable(source: Path, tmp_path: Path) -> None:
+    """Headers that promise sound: the shard is empty, and all is named."""
+    result = packed(source / "cut.flac", tmp_path / "shards")
+    assert result.index.clips == 0
+    assert [file.path for file in result.skipped] == ["cut.flac"]
+    assert verify(tmp_path / "shards", 1).problems == []
+
+
 # --- processes ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_processes_write_the_same_bytes(source: Path, whole: Path, tmp_path: Path) -> None:
     result = packed(source, tmp_path / "shards", workers=2)
     assert result.written == len(result.index.shards)
     assert files_of(tmp_path / "shards") == files_of(whole)
+    assert verify(tmp_path / "shards", 2) == verify(whole, 1)
 
 
 def test_a_disk_that_refuses_is_one_clear_line_and_packing_resumes(
@@ -140,14 +171,3 @@ def test_two_at_once_are_refused(source: Path, whole: Path, tmp_path: Path) -> N
         (output / ".pack").mkdir(parents=True)
         with FileLock(output / ".pack" / "lock"), pytest.raises(PackError, match="another matpac pack is"):
             packed(source, output)
-
-
-def test_a_source_of_nothing_decodable(tmp_path: Path) -> None:
-    """Headers that promise sound: the shard is empty, and all is named."""
-    (tmp_path / "in").mkdir()
-    cut_file(write_sound(tmp_path / "a.flac", 16_000, 2.0), tmp_path / "in" / "a.flac")
-    result = packed(tmp_path / "in", tmp_path / "shards")
-    assert isinstance(result.index, Index)
-    assert result.index.clips == 0
-    assert [file.path for file in result.skipped] == ["a.flac"]
-    assert verify(tmp_path / "shards", 1).problems == []

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from helpers.packed_corpus import BAD, SIZE, files_of, packed
 from helpers.sound_files import write_sound
-from matpac.data.packing import encode, shard_files
+from matpac.data.packing import shard_files
 from matpac.data.packing import pack as pack_module
 from matpac.data.packing.pool import PackError
 from matpac.data.shards.listing import list_shards
@@ -146,7 +146,7 @@ def test_a_shard_that_comes_out_as_another_is_not_left_there(
     source: Path, whole: Path, damaged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(encode, "FULL_SCALE", 30_000)  # as another version of a library: the sizes stay
+        patch.setattr(shard_files, "FULL_SCALE", 30_000)  # as another version of a library: the sizes stay
         with pytest.raises(PackError, match=r"000000\.tar: written again it is not what index\.json says .*copy"):
             packed(source, damaged)
     assert not (damaged / "000000.tar").exists()

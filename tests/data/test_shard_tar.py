@@ -1,7 +1,6 @@
 """Reading a tar that a stranger may have made."""
 
 import io
-import os
 import tarfile
 from contextlib import suppress
 from pathlib import Path
@@ -70,32 +69,37 @@ def special(name: str, kind: bytes, link: str = "", size: int = 0) -> tuple[tarf
 HOSTILE = {
     "absolute": (("/etc/passwd", b"x"), "names a place outside"),
     "absolute within": ((".//etc/passwd", b"x"), "names a place outside"),
-    "up": (("../a.wav", b"x"), "names a place outside"),
     "up within": (("a/../../b.wav", b"x"), "names a place outside"),
     "up of Windows": (("a\\..\\b.wav", b"x"), "names a place outside"),
     "drive": (("C:\\a.wav", b"x"), "names a place outside"),
     "control characters": (("a\x1b[2J.wav", b"x"), "can't be shown"),
-    "link": (special("a.wav", tarfile.SYMTYPE, "/etc/passwd"), "is a symbolic link"),
-    "hard link": (special("a.wav", tarfile.LNKTYPE, "../b"), "is a hard link"),
+    "link": (special("a.wav", tarfile.SYMTYPE, "/etc/passwd"), "is a link"),
+    "hard link": (special("a.wav", tarfile.LNKTYPE, "../b"), "is a link"),
     "device": (special("a.wav", tarfile.CHRTYPE), "is a device"),
     "block device": (special("a.wav", tarfile.BLKTYPE), "is a device"),
-    "fifo": (special("a.wav", tarfile.FIFOTYPE), "is a FIFO"),
-    "sparse": (special("a.wav", tarfile.GNUTYPE_SPARSE), "is a sparse file"),
-    "unknown": (special("a.wav", b"Z"), "unknown kind b'Z'"),
-    "huge": (special("a.wav", tarfile.REGTYPE, size=MOST_MEMBER_BYTES + 1), "more than 1073741824; it isn't read"),
-    "more than huge": (special("a.wav", tarfile.REGTYPE, size=2**70), "more than 1073741824; it isn't read"),
+    "fifo": (special("a.wav", tarfile.FIFOTYPE), "is a device"),
+    "contiguous": (special("a.wav", tarfile.CONTTYPE), "is sparse or of an unknown kind"),
+    "sparse": (special("a.wav", tarfile.GNUTYPE_SPARSE), "is sparse or"),
+    "unknown": (special("a.wav", b"Z"), "of an unknown kind"),
+    "huge": (
+        special("a.wav", tarfile.REGTYPE, size=MOST_MEMBER_BYTES + 1),
+        "the most is 1073741824; it isn't read",
+    ),
+    "more than huge": (special("a.wav", tarfile.REGTYPE, size=2**70), "the most is 1073741824"),
     "promises more": (special("a.wav", tarfile.REGTYPE, size=10**9), "cut short"),
-    "negative": (special("a.wav", tarfile.REGTYPE, size=-3), "a size of -3 bytes"),
+    "negative": (special("a.wav", tarfile.REGTYPE, size=-3), "has -3 bytes"),
     "huge header": (special("a.wav", tarfile.GNUTYPE_LONGNAME, size=2**33), "a header of 8589934592 bytes"),
     "huge pax": (special("a.wav", tarfile.XHDTYPE, size=2**33), "a header of 8589934592 bytes"),
+    "negative header": (special("a.wav", tarfile.XHDTYPE, size=-3000), "a header of -2560 bytes"),
+    "headers without end": ((special("a.wav", tarfile.GNUTYPE_LONGNAME)[0], b""), "a header of 512 bytes"),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_members_end_in_a_clear_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_hostile_members_end_in_a_clear_error(name: str) -> None:
     member, message = HOSTILE[name]
-    content = tar_bytes([("good.wav", b"1"), member], tarfile.GNU_FORMAT)
+    repeats = 200 if name == "headers without end" else 1
+    content = tar_bytes([("good.wav", b"1"), *[member] * repeats], tarfile.GNU_FORMAT)
     reader = TarReader(Stream(content), "s.tar")
     members = iter(reader)
     assert next(members).name == "good.wav"
@@ -105,7 +109,6 @@ def test_hostile_members_end_in_a_clear_error(name: str, tmp_path: Path, monkeyp
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert "\x1b" not in str(error.value)
-    assert os.listdir(tmp_path) == []  # noqa: PTH208
 
 
 def pax(records: bytes, name: str = "a.wav", body: bytes = b"xy") -> bytes:
@@ -127,15 +130,14 @@ def record(key: str, value: str) -> bytes:
     ("records", "message"),
     [
         (record("path", "../b.wav"), "names a place outside"),
-        (record("size", str(2**40)), "more than 1073741824"),
-        (record("size", "-1"), "has a size of '-1'"),
-        (record("size", "²"), "has a size of '²'"),
-        (record("size", "٣"), "has a size of '٣'"),
-        (record("GNU.sparse.major", "1"), "is a sparse file"),
-        (b"99 path=a\n", "a damaged pax header"),
-        (b"0 path=a\n", "a damaged pax header"),
-        (b"words", "a damaged pax header"),
-        (b"9" * 400, "a damaged pax header"),
+        (record("size", str(2**40)), "the most is 1073741824"),
+        (record("size", "-1"), "has -1 bytes"),
+        (record("size", "²"), "damaged at byte 1536"),
+        (record("GNU.sparse.major", "1"), "is sparse"),
+        (record("GNU.sparse.map", "words"), "damaged at byte 0"),
+        (b"99 path=a\n", "can't be shown"),
+        (b"0 path=a\n", "damaged at byte 0"),
+        (b"9" * 5000 + b" path=a\n", "damaged at byte 0"),
     ],
 )
 def test_hostile_pax_headers(records: bytes, message: str) -> None:
@@ -153,7 +155,7 @@ def test_pax_names_and_sizes_are_used() -> None:
     ("content", "message"),
     [
         (b"", "cut short: ends at byte 0"),
-        (b"\x1f\x8b" + b"z" * 600, "compressed; unpack it"),
+        (b"\x1f\x8b" + b"z" * 600, "unpack it if it is compressed"),
         (b"words" * 200, "no tar, or damaged at byte 0"),
     ],
 )

@@ -80,7 +80,7 @@ def read_headers(
     futures: list[Future[tuple[str, State, list[Header]]]] = []
 
     def look(path: str) -> tuple[str, State, list[Header]]:
-        state = _state(path)
+        state = state_of(path)
         before = known.get(path)
         return path, state, before[1] if before is not None and before[0] == state else read(path, stop)
 
@@ -109,7 +109,8 @@ def read_headers(
     return {path: headers for path, (_, headers) in found.items()}
 
 
-def _state(path: str) -> State:
+def state_of(path: str) -> State:
+    """The state of a file; of none for what isn't on this machine."""
     try:
         state = os.stat(path)  # noqa: PTH116 (millions of files)
     except OSError:

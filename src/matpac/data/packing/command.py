@@ -42,6 +42,8 @@ def pack(
         workers: processes (default: one per core)
         verify: read every byte of the shards in this folder instead, and report damage
     """
+    if workers is not None and workers < 1:
+        raise MatpacError(f"--workers must be at least 1, not {workers}")
     if verify is not None:
         if source is not None or output is not None:
             raise MatpacError("--verify checks existing shards; give no SOURCE and no --output")

@@ -1,6 +1,5 @@
 """A corpus to shards: what is missing is written, and when nothing is, the index."""
 
-import hashlib
 import json
 import shutil
 import time
@@ -8,46 +7,20 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from filelock import FileLock, Timeout
 
 from matpac import audio
 from matpac.atomic import write_text, written_whole
-from matpac.data.packing.plan import Settings, SourceFile, agree, plan_table
+from matpac.data.packing.plan import PackOptions, SourceFile, agree, plan_table
 from matpac.data.packing.pool import ClipProgress, PackError, work_on
-from matpac.data.packing.shard_files import Packed, ShardDone, ShardTask, shard_name, write_shard
+from matpac.data.packing.shard_files import Packed, ShardDone, hash_of, shard_name, write_shard
 from matpac.data.shards.index import INDEX, TABLE, UNFINISHED, Index, read_index, write_index
-from matpac.errors import MatpacError, Skipped
+from matpac.errors import Skipped
 
 LEFT_OUT = "left_out.jsonl"
-LEAST_SHARD = 2**16  # bytes; a smaller shard holds no clip
-
-
-@dataclass(frozen=True)
-class PackOptions:
-    """What to pack, and how.
-
-    Args:
-        source: a folder (searched deep), a table with a path column, or one sound file.
-        output: the folder of the shards.
-        encoding: flac, or pcm16: larger, and quicker to decode.
-        shard_size: planned bytes of a shard.
-        workers: processes; one per core if None.
-    """
-
-    source: str
-    output: str
-    encoding: Literal["flac", "pcm16"] = "flac"
-    shard_size: int = 10**9
-    workers: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.shard_size < LEAST_SHARD:
-            raise MatpacError(f"a shard of {self.shard_size} bytes holds nothing; give at least {LEAST_SHARD}")
-        if self.workers is not None and self.workers < 1:
-            raise MatpacError(f"workers must be at least 1, not {self.workers}")
 
 
 @dataclass(frozen=True)
@@ -76,20 +49,18 @@ def pack(options: PackOptions) -> PackResult:
         PackError: the folder can't be used, resumed or written, or a shard can't be written again.
         DataError: no file of the source can be packed.
     """
-    began = time.monotonic()
-    folder = Path(options.output)
-    settings = Settings(options.encoding, options.shard_size)
+    began, folder = time.monotonic(), Path(options.output)
     if (folder / INDEX).exists():
-        plan, index = agree(folder, options.source, settings), read_index(folder)
+        plan, index = agree(options), read_index(folder)
         written = _write_again(folder, index, plan, options)
         shutil.rmtree(folder / UNFINISHED, ignore_errors=True)  # also where a kill came before that
-        left_out = [Skipped(file.source, file.reason) for file in plan if file.reason]
+        skipped = [Skipped(file.source, file.reason) for file in plan if file.reason]
     else:
         with _writing(folder):
-            plan = agree(folder, options.source, settings)
+            plan = agree(options)
             written = _write_missing(folder, plan, options)
-            index, left_out = _finish(folder, plan, settings)
-    return PackResult(index, left_out, written, time.monotonic() - began)
+            index, skipped = _finish(folder, plan, options)
+    return PackResult(index, skipped, written, time.monotonic() - began)
 
 
 @contextmanager
@@ -99,9 +70,11 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         work.mkdir(parents=True, exist_ok=True)
         with FileLock(work / "lock", timeout=0):
-            for draft in folder.glob(".*.tar-*"):  # of a call that was killed
-                draft.unlink()
-            yield
+            _remove_drafts(folder)  # of a call that was killed
+            try:
+                yield
+            finally:
+                _remove_drafts(folder)  # of processes that an error ended
     except Timeout as error:
         raise PackError(f"{folder}: another matpac pack is writing there; wait for it, or end it") from error
     except OSError as error:
@@ -111,25 +84,29 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def _remove_drafts(folder: Path) -> None:
+    for draft in folder.glob(".*.tar-*"):
+        draft.unlink()
+
+
 def _write_missing(folder: Path, plan: Sequence[SourceFile], options: PackOptions) -> int:
     """The shards that aren't there whole; returns how many were written."""
-    count = _count(plan)
-    missing = [number for number in range(count) if _done(folder, number) is None]
-    for done in _written(folder, missing, count, plan, options):
-        write_text(_note(folder, int(Path(done.shard.name).stem)), done.to_json())
+    missing = [number for number in range(_count(plan)) if _done(folder, number) is None]
+    for done in _written(folder, missing, plan, options):
+        write_text(_note(folder, done.shard.name), done.to_json())
     return len(missing)
 
 
 def _write_again(folder: Path, index: Index, plan: Sequence[SourceFile], options: PackOptions) -> int:
     """The shards that aren't there as large as the index says, to the bytes that it knows; returns how many."""
-    if hashlib.sha256((folder / TABLE).read_bytes()).hexdigest() != index.table_sha256:
+    if hash_of(folder / TABLE) != index.table_sha256:
         raise PackError(f"{folder / TABLE}: not the one that {INDEX} describes; remove {folder} and pack again")
     sizes = {path.name: path.stat().st_size for path in folder.glob("*.tar") if path.is_file()}
     missing = [number for number, shard in enumerate(index.shards) if sizes.get(shard.name) != shard.bytes]
     if not missing:
         return 0
     with _writing(folder):
-        for done in _written(folder, missing, len(index.shards), plan, options):
+        for done in _written(folder, missing, plan, options):
             if done.shard not in index.shards:
                 (folder / done.shard.name).unlink()
                 raise PackError(
@@ -146,37 +123,38 @@ def _count(plan: Sequence[SourceFile]) -> int:
 
 
 def _written(
-    folder: Path, missing: Sequence[int], count: int, plan: Sequence[SourceFile], options: PackOptions
+    folder: Path, missing: Sequence[int], plan: Sequence[SourceFile], options: PackOptions
 ) -> Iterator[ShardDone]:
-    """The missing ones of `count` shards, each when it is whole."""
+    """The missing shards, each when it is whole."""
+    if not missing:
+        return
     files: dict[int, list[SourceFile]] = defaultdict(list)
     for file in plan:
         files[file.shard].append(file)
-    tasks = [ShardTask(str(folder), number, files[number], options.encoding) for number in missing]
-    if not tasks:
-        return
-    with ClipProgress("packing", sum(len(task.files) for task in tasks)) as progress:
+    tasks, count = [files[number] for number in missing], _count(plan)
+    with ClipProgress("packing", sum(map(len, tasks))) as progress:
         if len(tasks) < count:
             progress.say(f"resuming: {count - len(tasks)} of {count} shards are there")
-        for done in work_on(tasks, write_shard, options.workers, progress):
+        for done in work_on(tasks, partial(write_shard, folder, options.encoding), options.workers, progress):
             yield done
             progress.say(f"{done.shard.name}: {done.shard.clips:,} clips, {done.shard.bytes / 1e6:,.1f} MB")
 
 
-def _note(folder: Path, number: int) -> Path:
+def _note(folder: Path, name: str) -> Path:
     """The note about a shard that is whole; written after it."""
-    return folder / UNFINISHED / f"{number:06d}.json"
+    return (folder / UNFINISHED / name).with_suffix(".json")
 
 
 def _done(folder: Path, number: int) -> ShardDone | None:
-    note, tar = _note(folder, number), folder / shard_name(number)
+    tar = folder / shard_name(number)
+    note = _note(folder, tar.name)
     if not note.exists() or not tar.exists():
         return None
     done = ShardDone.from_json(note.read_text())
     return done if tar.stat().st_size == done.shard.bytes else None
 
 
-def _finish(folder: Path, plan: Sequence[SourceFile], settings: Settings) -> tuple[Index, list[Skipped]]:
+def _finish(folder: Path, plan: Sequence[SourceFile], options: PackOptions) -> tuple[Index, list[Skipped]]:
     """The table, the skipped files and the index; then what was needed to resume is removed."""
     shards, packed = [], {}
     for number in range(_count(plan)):
@@ -188,15 +166,13 @@ def _finish(folder: Path, plan: Sequence[SourceFile], settings: Settings) -> tup
         shards.append(done.shard)
         packed |= {clip.number: clip for clip in done.clips}
     clips = [packed.get(file.number, Packed(-1)) for file in plan]
-    files = [
-        replace(file, shard=-1, reason=clip.reason) if clip.reason else file
-        for file, clip in zip(plan, clips, strict=True)
-    ]
+    pairs = zip(plan, clips, strict=True)
+    files = [replace(file, shard=-1, reason=clip.reason) if clip.reason else file for file, clip in pairs]
     _write_table(folder / TABLE, files, clips)
     skipped = [Skipped(file.source, file.reason) for file in files if file.reason]
     write_text(folder / LEFT_OUT, "".join(json.dumps(asdict(file)) + "\n" for file in skipped))
-    digest = hashlib.sha256((folder / TABLE).read_bytes()).hexdigest()
-    index = Index(settings.encoding, audio.SAMPLE_RATE, settings.shard_size, len(skipped), digest, shards)
+    about = options.encoding, audio.SAMPLE_RATE, options.shard_size, len(skipped), hash_of(folder / TABLE)
+    index = Index(*about, shards)
     write_index(folder, index)
     shutil.rmtree(folder / UNFINISHED)
     return index, skipped

@@ -1,4 +1,4 @@
-"""Work on many shards by several processes, which stop when asked to and end with the one that began them."""
+"""Work on many shards by several processes, which end with the one that began them."""
 
 import multiprocessing
 import os
@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.process import BaseProcess
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
-from multiprocessing.synchronize import Event
 from typing import TypeVar
 
 from matpac.console import work_bar
@@ -20,7 +20,7 @@ from matpac.machine import cores
 
 T = TypeVar("T")
 R = TypeVar("R")
-Tick = Callable[[], None]  # called when a clip is done; may raise to end the work
+Tick = Callable[[], None]  # called when a clip is done
 
 LOOK_SECONDS = 0.2  # between two looks at how far the processes are; default
 
@@ -29,29 +29,23 @@ class PackError(MatpacError):
     """Packing can't be done or resumed; the message gives the reason and the way out."""
 
 
-class _Stopped(Exception):
-    """The process that began the work wants its end."""
-
-
-_shared: tuple["Synchronized[int]", Event] | None = None
+_done: "Synchronized[int]"  # clips that all processes did; set in each of them
 
 
 def work_on(
     tasks: Sequence[T], work: Callable[[T, Tick], R], workers: int | None, progress: "ClipProgress"
 ) -> Iterator[R]:
-    """Results of the tasks, as they are done. An error, or leaving early, ends the others where they are.
+    """Results of the tasks, as they are done. An error, or leaving early, ends the processes where they are.
 
     Args:
         tasks: picklable where there are several workers.
-        work: a function of a module; gets a task, and what to call after each clip.
+        work: picklable; gets a task, and what to call after each clip.
         workers: processes, one per core if None; with one all is done in this process.
         progress: shows the clips done.
 
     Raises:
-        PackError: a process died; a number of workers below one. Whatever `work` raises ends all.
+        PackError: a process died. Whatever `work` raises ends all.
     """
-    if workers is not None and workers < 1:
-        raise PackError(f"workers must be at least 1, not {workers}")
     workers = min(workers or cores(), len(tasks))
     if workers <= 1:
         for task in tasks:
@@ -59,36 +53,36 @@ def work_on(
         return
     # not forked: threads of this process hold locks that nobody would free in a fork
     context = multiprocessing.get_context("spawn")
-    counter, stop = context.Value("q", 0), context.Event()
-    with ProcessPoolExecutor(workers, context, _set_up, (counter, stop)) as pool:
+    done, (theirs, ours) = context.Value("q", 0), context.Pipe(duplex=False)
+    with ProcessPoolExecutor(workers, context, _set_up, (done, theirs)) as pool:
         pending = {pool.submit(_work, work, task) for task in tasks}
         try:
             while pending:
                 ready, pending = wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
-                progress.at(counter.value)
+                progress.at(done.value)
                 for future in ready:
                     yield future.result()
+            pool.shutdown()
         except BrokenProcessPool as error:
             raise PackError(
                 "a process died, perhaps for lack of memory; run the same command again, with fewer --workers"
             ) from error
-        finally:  # nothing is left to stop when all went well
-            stop.set()
-            pool.shutdown(cancel_futures=True)
+        finally:
+            ours.close()  # which ends those that still work
+            theirs.close()
 
 
-def _set_up(counter: "Synchronized[int]", stop: Event) -> None:
+def _set_up(done: "Synchronized[int]", alive: Connection) -> None:
     """In each process: Ctrl-C is handled by the first one, and no process outlives it."""
-    global _shared
-    _shared = counter, stop
+    global _done
+    _done = done
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
 
 
-def _end_with(parent: BaseProcess) -> None:
-    parent.join()
+def _end_with(alive: Connection) -> None:
+    with suppress(EOFError, OSError):
+        alive.recv_bytes()  # nothing is ever sent: it returns when the other end is closed
     os._exit(1)
 
 
@@ -97,12 +91,8 @@ def _work(work: Callable[[T, Tick], R], task: T) -> R:
 
 
 def _tick() -> None:
-    assert _shared is not None
-    counter, stop = _shared
-    with counter.get_lock():
-        counter.value += 1
-    if stop.is_set():
-        raise _Stopped
+    with _done.get_lock():
+        _done.value += 1
 
 
 class ClipProgress:

@@ -9,28 +9,15 @@ import re
 import tarfile
 import unicodedata
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from matpac.data.headers import DataError
 
-BLOCK = 512  # bytes; headers and contents begin at multiples of it (POSIX.1-2017, pax, ustar interchange format)
+BLOCK = tarfile.BLOCKSIZE  # headers and contents begin at multiples of 512 bytes
 # A larger member is refused, since members of a stream are held in memory; default: 9 hours of 16 kHz, 16-bit.
 MOST_MEMBER_BYTES = 2**30
-MOST_EXTENSION_BYTES = 2**16  # of a long name or pax header; default: sixteen of Linux's longest paths
+MOST_HEADER_BYTES = 2**16  # of a member, with long name and pax headers; default: sixteen of Linux's longest paths
 READ_BYTES = 2**22  # at a time, so that a size that lies takes no memory; default
-
-EXTENSIONS = {tarfile.XHDTYPE: "pax", tarfile.XGLTYPE: "pax", tarfile.GNUTYPE_LONGNAME: "name"}
-REFUSED = {
-    tarfile.LNKTYPE: "a hard link",
-    tarfile.SYMTYPE: "a symbolic link",
-    tarfile.GNUTYPE_LONGLINK: "a symbolic link",
-    tarfile.CHRTYPE: "a device",
-    tarfile.BLKTYPE: "a device",
-    tarfile.FIFOTYPE: "a FIFO",
-    tarfile.CONTTYPE: "a contiguous file",
-    tarfile.GNUTYPE_SPARSE: "a sparse file",
-}
-
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")  # what most names are
 
@@ -69,99 +56,81 @@ class TarReader:
     """
 
     def __init__(self, stream: ByteStream, shard: str) -> None:
-        self._stream, self._shard = stream, shard
-        self._position = 0
-        self._left = 0  # bytes of the member's content, with padding, that weren't read
-        self._unread = 0  # the same without padding
-        self._file = stream if isinstance(stream, io.BufferedReader) and stream.seekable() else None
+        self._bytes, self._shard = _ShardBytes(stream, shard), shard
+        self._unread = 0  # bytes of the last member
+        # "w" reads nothing by itself; `TarInfo.fromtarfile` parses headers and, unlike `next`, hides no damage
+        self._tar = tarfile.TarFile(fileobj=cast(Any, self._bytes), mode="w", errors="surrogateescape")
 
     def __iter__(self) -> Iterator[Member]:
         """Raises ShardError where the tar is damaged, cut short, or holds what is refused."""
-        long_name = pax = None
         while (info := self._header()) is not None:
-            kind = EXTENSIONS.get(info.type)
-            if kind is not None:
-                content = self._extension(info)
-                if kind == "name":
-                    long_name = content.rstrip(b"\0").decode("utf-8", "surrogateescape")
-                elif info.type == tarfile.XHDTYPE:
-                    pax = self._records(content)
-                continue
-            name = ((pax or {}).get("path") or long_name or info.name).removeprefix("./")
-            self._check(info, name, pax or {})
-            long_name = pax = None
-            self._unread, self._left = info.size, info.size + -info.size % BLOCK
-            if info.type != tarfile.DIRTYPE:
-                yield Member(name, self._position, info.size)
-            self._skip(self._left)
+            name = info.name.removeprefix("./")
+            self._check(info, name)
+            end, self._unread = self._tar.offset, info.size
+            if not info.isdir():
+                yield Member(name, info.offset_data, info.size)
+            self._bytes.move_to(end)
 
     def read(self) -> bytes:
         """The content of the member that was given last; once. Raises ShardError where the tar ends in it."""
-        content, self._unread = self._exactly(self._unread), 0
-        self._left -= len(content)
-        return content
+        size, self._unread = self._unread, 0
+        return self._bytes.exactly(size)
 
     def _header(self) -> tarfile.TarInfo | None:
         """The next header; None at the mark of the end."""
-        at = self._position
-        block = self._exactly(BLOCK)
-        if not any(block):
-            return None
+        at = self._bytes.tell()
+        self._bytes.allowed = at + MOST_HEADER_BYTES
         try:
-            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.HeaderError as error:
-            found = "compressed; unpack it" if block.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")) else str(error)
+            return tarfile.TarInfo.fromtarfile(self._tar)
+        except tarfile.EOFHeaderError:
+            return None
+        except ShardError:
+            raise
+        except (tarfile.HeaderError, ValueError) as error:
+            found = f"{error}; unpack it if it is compressed"
             raise ShardError(f"{self._shard}: no tar, or damaged at byte {at} ({found})") from error
-        if info.size < 0:
-            raise ShardError(f"{self._shard}: damaged at byte {at}: a size of {info.size} bytes")
-        return info
 
-    def _extension(self, info: tarfile.TarInfo) -> bytes:
-        if info.size > MOST_EXTENSION_BYTES:
-            raise ShardError(
-                f"{self._shard}: a header of {info.size} bytes at byte {self._position}, more than "
-                f"{MOST_EXTENSION_BYTES}; it isn't read"
-            )
-        content = self._exactly(info.size)
-        self._exactly(-info.size % BLOCK)
-        return content
-
-    def _records(self, content: bytes) -> dict[str, str]:
-        """A pax header: `length key=value`, one a line, the length counting the whole line."""
-        records = {}
-        while content.rstrip(b"\0"):
-            length, _, rest = content.partition(b" ")
-            size = int(length) if length.isdigit() and len(length) < 9 else 0
-            key, equals, value = rest[: size - len(length) - 1].partition(b"=")
-            if size <= len(length) + 1 or size > len(content) or not equals or not value.endswith(b"\n"):
-                raise ShardError(f"{self._shard}: a damaged pax header before byte {self._position}")
-            records[key.decode("utf-8", "replace")] = value[:-1].decode("utf-8", "surrogateescape")
-            content = content[size:]
-        return records
-
-    def _check(self, info: tarfile.TarInfo, name: str, pax: dict[str, str]) -> None:
-        what = REFUSED.get(info.type)
-        if what is None and info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
-            what = f"of the unknown kind {info.type!r}"
-        if any(key.startswith("GNU.sparse") for key in pax):
-            what = "a sparse file"
-        if what is not None:
-            raise ShardError(f"{self._shard}: member {name!r} is {what}; a shard holds plain files alone")
+    def _check(self, info: tarfile.TarInfo, name: str) -> None:
+        plain = info.type in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
+        if not plain or any(key.startswith("GNU.sparse") for key in info.pax_headers):
+            links, kind = info.issym() or info.islnk(), "sparse or of an unknown kind"
+            kind = "a link" if links else "a device" if info.isdev() else kind
+            raise ShardError(f"{self._shard}: member {name!r} is {kind}; a shard holds plain files alone")
         check_name(self._shard, name)
-        size = pax.get("size", "0")
-        if not (size.isascii() and size.isdigit()):
-            raise ShardError(f"{self._shard}: member {name!r} has a size of {size!r:.50}")
-        if info.type == tarfile.DIRTYPE:
-            info.size = 0  # as POSIX has it, whatever the header says
-        elif "size" in pax:
-            info.size = int(size[:20])
-        if info.size > MOST_MEMBER_BYTES:
+        if not info.isdir() and not 0 <= info.size <= MOST_MEMBER_BYTES:
             raise ShardError(
-                f"{self._shard}: member {name!r} has {info.size} bytes, more than {MOST_MEMBER_BYTES}; "
-                "it isn't read: cut that recording into parts"
+                f"{self._shard}: member {name!r} has {info.size} bytes, and the most is {MOST_MEMBER_BYTES}; it "
+                "isn't read: cut that recording into parts"
             )
 
-    def _exactly(self, count: int) -> bytes:
+
+class _ShardBytes:
+    """The bytes of a tar, by their place. `read` and `tell` are what tarfile reads headers with.
+
+    Args:
+        stream: at its first byte.
+        shard: its name, for messages.
+    """
+
+    def __init__(self, stream: ByteStream, shard: str) -> None:
+        self._stream, self._shard = stream, shard
+        self._position = self.allowed = 0
+        self._file = stream if isinstance(stream, io.BufferedReader) and stream.seekable() else None
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, count: int) -> bytes:
+        """Bytes of a header, none behind `allowed`."""
+        if not 0 <= count <= self.allowed - self._position:
+            raise ShardError(
+                f"{self._shard}: a header of {count} bytes at byte {self._position}, and the most is "
+                f"{MOST_HEADER_BYTES}; it isn't read"
+            )
+        return self.exactly(count)
+
+    def exactly(self, count: int) -> bytes:
+        """So many bytes. Raises CutShortError where there are fewer."""
         parts, missing = [], count
         while missing and (part := self._stream.read(min(missing, READ_BYTES))):
             parts.append(part)
@@ -172,14 +141,13 @@ class TarReader:
             raise CutShortError(f"{self._shard}: cut short: ends at byte {end}; copy it again")
         return b"".join(parts)
 
-    def _skip(self, count: int) -> None:
-        if self._file is not None and count:
-            self._file.seek(count - 1, 1)  # the last byte is read: a seek goes behind the end without a word
-            self._position += count - 1
-            count = 1
-        while count:
-            count -= len(self._exactly(min(count, READ_BYTES)))
-        self._left = self._unread = 0
+    def move_to(self, place: int) -> None:
+        """Passes over bytes. Raises CutShortError where the tar ends before that place."""
+        if self._file is not None and place > self._position:
+            self._file.seek(place - 1)  # the last byte is read: a seek goes behind the end without a word
+            self._position = place - 1
+        while self._position < place:
+            self.exactly(min(place - self._position, READ_BYTES))
 
 
 def check_name(shard: str, name: str) -> None:
