@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from helpers.packed_corpus import BAD, SIZE, files_of, packed
 from helpers.sound_files import write_sound
-from matpac.data.packing import shard_files
 from matpac.data.packing import pack as pack_module
+from matpac.data.packing import shard_files
 from matpac.data.packing.pool import PackError
 from matpac.data.shards.listing import list_shards
 from matpac.errors import MatpacError
