@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from matpac.model.stream import stream
     from matpac.pretrain.options import PretrainOptions
     from matpac.pretrain.recipes import RECIPES
+    from matpac.probe.encoders import open_encoder
     from matpac.search.index import IndexOptions, index_sounds
     from matpac.search.query import Searcher
     from matpac.tag.timeline import TimelineConfig, timeline
+    from matpac.tasks.task import Task
+    from matpac.vectors.embed_files import embed_files
 
 __version__ = "0.1.0"
 
@@ -39,11 +42,14 @@ _MODULES = {  # of each public name
     "list_clips": "data.files",
     "Embedder": "model.embedder",
     "stream": "model.stream",
+    "embed_files": "vectors.embed_files",
     "timeline": "tag.timeline",
     "TimelineConfig": "tag.timeline",
     "index_sounds": "search.index",
     "IndexOptions": "search.index",
     "Searcher": "search.query",
+    "open_encoder": "probe.encoders",
+    "Task": "tasks.task",
     "RECIPES": "pretrain.recipes",
     "PretrainOptions": "pretrain.options",
     "MatpacError": "errors",
@@ -61,11 +67,14 @@ __all__ = [
     "list_clips",
     "Embedder",
     "stream",
+    "embed_files",
     "timeline",
     "TimelineConfig",
     "index_sounds",
     "IndexOptions",
     "Searcher",
+    "open_encoder",
+    "Task",
     "RECIPES",
     "PretrainOptions",
     "MatpacError",

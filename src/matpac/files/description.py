@@ -73,21 +73,13 @@ def describe(embedder: Embedder) -> dict[str, Any]:
     """The description of an encoder's own file."""
     card, head, size = embedder.card, embedder.head, None
     if head is not None:
-        classes, scene = head.linear.out_features, head.linear.in_features
-        size = asdict(SceneProbeSize(classes, scene) if isinstance(head, SceneProbe) else HeadSize(classes))
-    return {
-        "format": FORMAT,
-        "kind": "encoder",
-        "logmel": asdict(embedder.logmel.config),
-        "encoder": asdict(embedder.config),
-        "head": size,
-        "labels": list(card.labels),
-        "exclusive": card.exclusive,
-        # of a path its last part, since the folders before it are private
-        "name": card.name if card.name.startswith(HUB) else Path(card.name).name or card.name,
-        "step": card.step,
-        "recipe": None,
-    }
+        size = {"classes": head.linear.out_features}
+        size |= {"scene": head.linear.in_features} if isinstance(head, SceneProbe) else {}
+    # of a path its last part, since the folders before it are private
+    name = card.name if card.name.startswith(HUB) else Path(card.name).name or card.name
+    logmel, config = asdict(embedder.logmel.config), asdict(embedder.config)
+    about = {"head": size, "labels": list(card.labels), "exclusive": card.exclusive, "recipe": None}
+    return _description("encoder", logmel, config, name, card.step) | about
 
 
 def describe_pretraining(
@@ -100,18 +92,12 @@ def describe_pretraining(
         step: of the checkpoint.
         name: of the encoder.
     """
-    return {
-        "format": FORMAT,
-        "kind": "pretraining",
-        "logmel": recipe["logmel"],
-        "encoder": recipe["objective"]["encoder"],
-        "head": None,
-        "labels": [],
-        "exclusive": False,
-        "name": name,
-        "step": step,
-        "recipe": recipe,
-    }
+    about = {"head": None, "labels": [], "exclusive": False, "recipe": recipe}
+    return _description("pretraining", recipe["logmel"], recipe["objective"]["encoder"], name, step) | about
+
+
+def _description(kind: str, logmel: object, encoder: object, name: str, step: int | None) -> dict[str, Any]:
+    return {"format": FORMAT, "kind": kind, "logmel": logmel, "encoder": encoder, "name": name, "step": step}
 
 
 def read_description(data: Mapping[str, Any], file: str) -> Description:

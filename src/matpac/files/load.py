@@ -15,14 +15,13 @@ from torch import Tensor
 
 from matpac.data.tables import TableError
 from matpac.errors import MatpacError
+from matpac.files import hub
 from matpac.files.description import PARTS, Description, HeadSize, SceneProbeSize, read_description
-from matpac.files.hub import HUB, PACKAGED, PUBLISHED, WEIGHTS, audioset_label_file, hub_file, published_file
 from matpac.files.label_files import read_audioset_labels, read_label_file
 from matpac.files.onnx.files import is_onnx
 from matpac.files.onnx.runtime import load_onnx
 from matpac.files.probes import PROBES, load_probe, probe_file
 from matpac.files.published import read_published
-from matpac.files.save import MODEL_FILE
 from matpac.files.tensor_files import CheckpointError, StoredTensors, check_shape, fill, open_tensors, some
 from matpac.model.embedder import Card, Embedder
 from matpac.model.heads import Head, SceneProbe, Tagger
@@ -66,12 +65,12 @@ def load(
     by_name = isinstance(source, str)  # a Path is no published name, whatever it is called
     # first, so that a wrong name costs no download of weights
     probe = None if head is None else probe_file(name if by_name else f"./{name}", head)
-    if by_name and name in PACKAGED:
-        embedder = load_file(PACKAGED[name])
-    elif by_name and name in PUBLISHED:
-        embedder = load_file(published_file(name), device)
-    elif by_name and name.startswith(HUB):
-        embedder = load_file(hub_file(name.removeprefix(HUB)), device)
+    if by_name and name in hub.PACKAGED:
+        embedder = load_file(hub.PACKAGED[name])
+    elif by_name and name in hub.PUBLISHED:
+        embedder = load_file(hub.published_file(name), device)
+    elif by_name and name.startswith(hub.HUB):
+        embedder = load_file(hub.hub_file(name.removeprefix(hub.HUB)), device)
     elif not name or not path.exists():  # the empty name would be the working folder
         raise CheckpointError(_unknown(name))
     else:
@@ -111,7 +110,7 @@ def _name_audioset_classes(embedder: Embedder) -> None:
     if embedder.head is None or embedder.head.linear.out_features != AUDIOSET_CLASSES:
         return
     try:
-        file = audioset_label_file()
+        file = hub.audioset_label_file()
         _name_classes(embedder, file, read_audioset_labels(file).values())
     except (MatpacError, OSError) as error:
         message = f"{embedder.card.name}: its classes have no names, tags are numbered: {error}"
@@ -120,16 +119,16 @@ def _name_audioset_classes(embedder: Embedder) -> None:
 
 def _unknown(name: str) -> str:
     plain = name.lower().replace("plus", "++").replace("pp", "++").replace("_", "-")
-    close = [plain] if plain in PUBLISHED else get_close_matches(plain, [*PUBLISHED, *PACKAGED], n=2)
+    close = [plain] if plain in hub.PUBLISHED else get_close_matches(plain, [*hub.PUBLISHED, *hub.PACKAGED], n=2)
     guess = ""
-    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) and not name.endswith(WEIGHTS):
-        guess = f" On the hub it would be {HUB}{name}."
+    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) and not name.endswith(hub.WEIGHTS):
+        guess = f" On the hub it would be {hub.HUB}{name}."
     elif close:
         guess = f" Did you mean {' or '.join(close)}?"
     return (
-        f"{name!r}: no published name, and no such file or folder.{guess} Published: {', '.join(PUBLISHED)}; "
-        f"{', '.join(PACKAGED)} comes with matpac. Or give a .safetensors, .pt or .onnx file, a run folder, a "
-        f"saved encoder's folder, or {HUB}owner/name."
+        f"{name!r}: no published name, and no such file or folder.{guess} Published: {', '.join(hub.PUBLISHED)}; "
+        f"{', '.join(hub.PACKAGED)} comes with matpac. Or give a .safetensors, .pt or .onnx file, a run folder, a "
+        f"saved encoder's folder, or {hub.HUB}owner/name."
     )
 
 
@@ -175,13 +174,13 @@ def load_folder(path: str | Path) -> Embedder:
     steps = [step for step in path.glob("checkpoints/step-*") if step.name[5:].isdecimal()]
     newest_first = sorted(steps, key=lambda step: int(step.name[5:]), reverse=True)
     for folder in [path, *newest_first]:  # fine-tuning keeps its result above its checkpoints
-        if (folder / MODEL_FILE).is_file():
-            return load_file(folder / MODEL_FILE)
+        if (folder / hub.MODEL_FILE).is_file():
+            return load_file(folder / hub.MODEL_FILE)
     if (path / "checkpoints").is_dir():
         raise CheckpointError(f"{path}: this run has no checkpoint yet; wait for its first, or resume it")
-    files = sorted(file.name for file in path.iterdir() if file.name.endswith(WEIGHTS))
+    files = sorted(file.name for file in path.iterdir() if file.name.endswith(hub.WEIGHTS))
     raise CheckpointError(
-        f"{path}: neither a run folder (no checkpoints/step-…) nor a saved encoder's (no {MODEL_FILE}); "
+        f"{path}: neither a run folder (no checkpoints/step-…) nor a saved encoder's (no {hub.MODEL_FILE}); "
         + (f"load one of its files: {some(files)}" if files else "it holds no checkpoint")
     )
 

@@ -21,7 +21,6 @@ URL = f"https://github.com/aurianworld/matpac/releases/download/Probes_weights/{
 FOLDERS = {"matpac++": "matpac++_general_audio", "matpac++-music": "matpac++_music"}
 """Encoders with probes, and their folder in the zip (docs/method.md, section 8)."""
 
-SUFFIXES = (".pt", ".pth", ".safetensors")
 WEIGHT, BIAS = "probe.weight", "probe.bias"
 
 LARGEST_PROBE = 2**26
@@ -36,42 +35,32 @@ class PublishedProbe:
         classes: number of them.
         exclusive: one label at a time (softmax), or several (sigmoid; the published code applies softmax there
             too, by mistake).
-        folders: names that its folder may have, in lower-case letters and digits.
         labels: names of the classes, where their order is certain because the corpus's numbers and the alphabet
             agree; empty elsewhere.
+        folders: further names of its folder than the task's own, in lower-case letters and digits.
     """
 
     classes: int
     exclusive: bool
-    folders: tuple[str, ...]
     labels: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
 
+
+_US8K = "air_conditioner car_horn children_playing dog_bark drilling engine_idling gun_shot jackhammer siren"
+_GTZAN = "blues classical country disco hiphop jazz metal pop reggae rock"
+_NSYNTH = "bass brass flute guitar keyboard mallet organ reed string synth_lead vocal"
+_OPENMIC = "accordion banjo bass cello clarinet cymbals drums flute guitar mallet_percussion mandolin organ piano"
+_OPENMIC += " saxophone synthesizer trombone trumpet ukulele violin voice"
 
 PROBES = {
-    "esc50": PublishedProbe(50, True, ("esc50",)),
-    "us8k": PublishedProbe(
-        10, True, ("us8k", "urbansound8k"),
-        ("air_conditioner", "car_horn", "children_playing", "dog_bark", "drilling", "engine_idling", "gun_shot",
-         "jackhammer", "siren", "street_music"),
-    ),
-    "gtzan": PublishedProbe(
-        10, True, ("gtzan",),
-        ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock"),
-    ),
-    "nsynth": PublishedProbe(
-        11, True, ("nsynth",),
-        ("bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "synth_lead",
-         "vocal"),
-    ),
-    "openmic": PublishedProbe(
-        20, False, ("openmic", "openmic2018"),
-        ("accordion", "banjo", "bass", "cello", "clarinet", "cymbals", "drums", "flute", "guitar",
-         "mallet_percussion", "mandolin", "organ", "piano", "saxophone", "synthesizer", "trombone", "trumpet",
-         "ukulele", "violin", "voice"),
-    ),
-    "mtt": PublishedProbe(50, False, ("mtt", "magnatagatune", "mtat")),
-    "fsd50k": PublishedProbe(200, False, ("fsd50k",)),
-}  # fmt: skip
+    "esc50": PublishedProbe(50, True),
+    "us8k": PublishedProbe(10, True, (*_US8K.split(), "street_music"), ("urbansound8k",)),
+    "gtzan": PublishedProbe(10, True, tuple(_GTZAN.split())),
+    "nsynth": PublishedProbe(11, True, tuple(_NSYNTH.split())),
+    "openmic": PublishedProbe(20, False, tuple(_OPENMIC.split()), ("openmic2018",)),
+    "mtt": PublishedProbe(50, False, folders=("magnatagatune", "mtat")),
+    "fsd50k": PublishedProbe(200, False),
+}
 """By name of the task; sizes and kinds as in docs/evaluation.md."""
 
 
@@ -111,25 +100,20 @@ def probe_file(encoder: str, task: str) -> Path:
 
 def _member(place: Path, members: list[zipfile.ZipInfo], encoder: str, task: str) -> zipfile.ZipInfo:
     """The one file of weights in the task's folder."""
-    found, tasks = [], set()
+    weights = re.compile(rf"(?:.*/)?{re.escape(FOLDERS[encoder])}/([^/]+)/[^./][^/]*\.(?i:pt|pth|safetensors)")
+    tasks, found = set(), []
     for member in members:
-        path = PurePosixPath(member.filename)
-        weights = (
-            path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and "__MACOSX" not in path.parts
-        )
-        if not weights or path.parts[-3:-2] != (FOLDERS[encoder],):
-            continue
-        tasks.add(path.parts[-2])
-        if re.sub(r"[^a-z0-9]", "", path.parts[-2].lower()) in PROBES[task].folders:
-            found.append(member)
-    names = ", ".join(member.filename for member in found)
-    if len(found) > 1:
-        raise DownloadError(f"{place}: several files for {task}: {names}; keep one in the zip")
+        if (match := weights.fullmatch(member.filename)) and "__MACOSX/" not in member.filename:
+            tasks.add(match[1])
+            if re.sub(r"[^a-z0-9]", "", match[1].lower()) in (task, *PROBES[task].folders):
+                found.append(member)
     if not found:
         there = f"has folders for {', '.join(sorted(tasks))}" if tasks else "is not there, or empty"
         raise DownloadError(f"{place}: no probe of {encoder} for {task}; {FOLDERS[encoder]} {there}")
-    if found[0].file_size > LARGEST_PROBE:
-        size = found[0].file_size
+    names, size = ", ".join(member.filename for member in found), found[0].file_size
+    if len(found) > 1:
+        raise DownloadError(f"{place}: several files for {task}: {names}; keep one in the zip")
+    if size > LARGEST_PROBE:
         raise DownloadError(f"{place}: {names} has {size} bytes, more than {LARGEST_PROBE}; not unpacked")
     return found[0]
 
@@ -148,15 +132,15 @@ def load_probe(path: Path) -> SceneProbe:
             raise CheckpointError(
                 f"{path}: a probe holds {WEIGHT} and {BIAS} alone, not {some(names) or 'nothing'}"
             )
-        tensors = {"linear.weight": content[prefix + WEIGHT], "linear.bias": content[prefix + BIAS]}
-        matrix = tensors["linear.weight"]
+        matrix, bias = content[prefix + WEIGHT], content[prefix + BIAS]
         if (
-            not all(isinstance(tensor, Tensor) for tensor in tensors.values())
+            not isinstance(matrix, Tensor)
+            or not isinstance(bias, Tensor)
             or matrix.ndim != 2
-            or 0 in matrix.shape
+            or not matrix.numel()
         ):
             raise CheckpointError(f"{path}: {prefix}{WEIGHT} is no matrix [class, scene], or {BIAS} no tensor")
         with torch.device("meta"):
             probe = SceneProbe(matrix.shape[1], matrix.shape[0])
-        fill(probe, tensors, str(path), prefix)
+        fill(probe, {"linear.weight": matrix, "linear.bias": bias}, str(path), prefix)
     return probe

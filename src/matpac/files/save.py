@@ -9,11 +9,9 @@ from pathlib import Path
 
 from matpac.atomic import write_text
 from matpac.files.description import describe
+from matpac.files.hub import MODEL_FILE
 from matpac.files.tensor_files import CheckpointError, write_tensors
 from matpac.model.embedder import Embedder
-
-MODEL_FILE = "model.safetensors"
-CONFIG_FILE = "config.json"
 
 
 def save(encoder: Embedder, path: str | Path, half: bool = False) -> Path:
@@ -33,21 +31,18 @@ def save(encoder: Embedder, path: str | Path, half: bool = False) -> Path:
         OSError: it can't be written.
     """
     path = Path(path)
-    if path.suffix == ".onnx":
-        raise CheckpointError(f"{path}: use matpac export for ONNX; save writes .safetensors, or a folder")
-    if path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
-        raise CheckpointError(f"{path}: encoders are written as .safetensors, or into a folder")
+    if path.suffix in (".pt", ".pth", ".bin", ".ckpt", ".onnx"):
+        hint = " (matpac export writes ONNX)" * (path.suffix == ".onnx")
+        raise CheckpointError(f"{path}: encoders are written as .safetensors, or into a folder{hint}")
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder.encoder.state_dict().items()}
     if encoder.head is not None:
         tensors |= {f"head.{name}": tensor for name, tensor in encoder.head.state_dict().items()}
     if half:
         tensors = {name: part.half() if part.is_floating_point() else part for name, part in tensors.items()}
     description = describe(encoder)
-    if path.suffix == ".safetensors":
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_tensors(path, tensors, description)
-        return path
-    path.mkdir(parents=True, exist_ok=True)
-    write_tensors(path / MODEL_FILE, tensors, description)
-    write_text(path / CONFIG_FILE, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
-    return path / MODEL_FILE
+    file = path if path.suffix == ".safetensors" else path / MODEL_FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(file, tensors, description)
+    if file != path:
+        write_text(path / "config.json", json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    return file

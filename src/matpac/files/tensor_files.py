@@ -180,10 +180,10 @@ def _check_zip(file: BinaryIO) -> None:
     for member in zipfile.ZipFile(file).infolist():
         if member.compress_type != zipfile.ZIP_STORED:
             raise CheckpointError(f"{member.filename} is compressed, which torch.save never does; save it again")
-        if member.filename.endswith(".pkl") and member.file_size > _LONGEST_PICKLE:
+        if member.filename.endswith(".pkl") and (size := member.file_size) > _LONGEST_PICKLE:
             raise CheckpointError(
-                f"{member.filename} has {member.file_size} bytes, more than the {_LONGEST_PICKLE} that tensors' "
-                "names and places can need; save the tensors alone"
+                f"{member.filename} has {size} bytes, and names and places of tensors take at most "
+                f"{_LONGEST_PICKLE}; save the tensors alone"
             )
 
 
@@ -195,10 +195,7 @@ def _check_stored(content: Mapping[Any, Any], path: Path) -> None:
         elif isinstance(value, Tensor):
             dense = value.layout == torch.strided and not (value.is_nested or value.is_quantized or value.is_meta)
             if not dense or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-                raise CheckpointError(
-                    f"{path}: {name} does not lie in the file number by number as its shape says; save it again, "
-                    "contiguous and dense"
-                )
+                raise CheckpointError(f"{path}: {name} is not stored whole and dense; save it again, contiguous")
 
 
 def _what_else(start: bytes) -> str:
@@ -244,19 +241,16 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], file: str, prefix: st
         raise CheckpointError(f"{file}: {len(missing)} tensors are missing: {some(missing)}")
     if extra := [prefix + name for name in tensors if name not in expected]:
         raise CheckpointError(f"{file}: {len(extra)} tensors belong to nothing: {some(extra)}")
-    state = {name: _copy(tensors[name], like, f"{file}: {prefix}{name}") for name, like in expected.items()}
+    state = {}
+    for name, like in expected.items():
+        tensor, where = tensors[name], f"{file}: {prefix}{name}"
+        check_shape(tensor, tuple(like.shape), where)
+        if tensor.is_floating_point() != like.is_floating_point() or tensor.is_complex():
+            raise CheckpointError(f"{where} is of {tensor.dtype}, which no weights are")
+        state[name] = torch.empty(tensor.shape, dtype=like.dtype).copy_(tensor.detach())
+        if not state[name].isfinite().all():
+            raise CheckpointError(f"{where} holds values that are not finite (NaN or infinite)")
     module.load_state_dict(state, strict=True, assign=True)
-
-
-def _copy(tensor: Tensor, like: Tensor, where: str) -> Tensor:
-    check_shape(tensor, tuple(like.shape), where)
-    same_kind = tensor.is_floating_point() == like.is_floating_point() and not tensor.is_complex()
-    if not same_kind or tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
-        raise CheckpointError(f"{where} is of {tensor.dtype}, {tensor.layout}, which is no tensor of weights")
-    copy = torch.empty(tensor.shape, dtype=like.dtype).copy_(tensor.detach())
-    if not copy.isfinite().all():
-        raise CheckpointError(f"{where} holds values that are not finite (NaN or infinite)")
-    return copy
 
 
 def check_shape(tensor: Tensor | None, shape: tuple[int, ...], where: str) -> None:
