@@ -117,7 +117,7 @@ def test_shapes_that_the_file_does_not_fill(tmp_path, device):
     state = published_state(64, 2, 32) | {"pos_embed": rows}
     for content in (state, {"model": state}):
         torch.save(content, tmp_path / "x.pt")
-        with pytest.raises(CheckpointError, match=r"x\.pt: pos_embed does not lie in the file"):
+        with pytest.raises(CheckpointError, match=r"x\.pt: pos_embed is not stored"):
             load_file(tmp_path / "x.pt")
 
 

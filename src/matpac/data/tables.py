@@ -73,9 +73,8 @@ class Table:
     def texts(self, column: str) -> list[str]:
         """A column in which every cell is needed, as text. Raises TableError."""
         cells = self.columns[column]
-        for row, cell in enumerate(cells):
-            if cell is None:
-                raise TableError(f"{self.place(row)} has no {column}; fill it in, or remove the row")
+        if None in cells:
+            raise TableError(f"{self.place(cells.index(None))} has no {column}; fill it in, or remove the row")
         return [self._text(column, row, cell) for row, cell in enumerate(cells)]
 
     def paths(self) -> list[str]:
@@ -156,11 +155,10 @@ def read_table(
     """
     file = Path(file)
     try:
-        table = (
-            _read_parquet(file, columns, also)
-            if _is_parquet(file)
-            else _read_text(file, columns, also, layout or TextLayout())
-        )
+        if _is_parquet(file):
+            table = _read_parquet(file, columns, also)
+        else:
+            table = _read_text(file, columns, also, layout or TextLayout())
     except OSError as error:
         raise TableError(f"{file}: can't be read ({error.strerror or one_line(error)}); check the path") from error
     if not len(table):
@@ -173,13 +171,11 @@ def _is_parquet(file: Path) -> bool:
 
 
 def _require_columns(file: Path, header: Sequence[str], columns: Sequence[str], wanted: Iterable[str]) -> None:
-    for name in columns:
-        if name not in header:
-            has = ", ".join(header) or "none"
-            raise TableError(f"{file}: no column {name!r}; it has {has:.200}: rename one, or replace the file")
-    for name in wanted:
-        if header.count(name) > 1:
-            raise TableError(f"{file}: two columns are called {name!r}; rename or remove one")
+    if missing := [name for name in columns if name not in header]:
+        has = ", ".join(header) or "none"
+        raise TableError(f"{file}: no column {missing[0]!r}; it has {has:.200}: rename one, or replace the file")
+    if twice := [name for name in wanted if header.count(name) > 1]:
+        raise TableError(f"{file}: two columns are called {twice[0]!r}; rename or remove one")
 
 
 def _read_parquet(file: Path, columns: Sequence[str], also: Callable[[str], bool]) -> Table:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from matpac.audio import AUDIO_SUFFIXES
+from matpac.audio import find_audio
 from matpac.data.tables import Table, TableError, TextLayout
 from matpac.files.hub import cache_folder
 from matpac.files.label_files import read_audioset_labels
 from matpac.tasks.metadata import label_matrix, metadata_file, read_metadata
 from matpac.tasks.splits import hold_out
-from matpac.tasks.task import Fold, Task, TaskError
+from matpac.tasks.task import Fold, Task
 
 BALANCED, UNBALANCED, EVALUATION = "balanced_train", "unbalanced_train", "eval"
 FOLDERS = ("", "metadata/", "csv/")
@@ -88,11 +88,11 @@ def _paths(root: Path, clips: dict[str, int], notes: list[str]) -> list[str]:
     """Where each clip lies; of those that are nowhere, where they could."""
     found: dict[int, str] = {}
     twice = 0
-    for folder, file in _sounds(root):
-        row = clip_row(file[: file.rindex(".")], clips)
+    for sound in find_audio([root]):
+        row = clip_row(sound.stem, clips)
         if row is not None:
             twice += row in found
-            found.setdefault(row, f"{folder}{os.sep}{file}")
+            found.setdefault(row, str(sound))
     if twice:
         notes.append(f"{twice} sounds are further files of a clip and are not used (the first by name is).")
     return [found.get(row, f"{root}{os.sep}{clip}") for clip, row in clips.items()]
@@ -105,21 +105,3 @@ def clip_row(stem: str, clips: dict[str, int]) -> int | None:
         if row is not None and TIMES.fullmatch(stem, begin + ID_LENGTH):
             return row
     return None
-
-
-def _sounds(root: Path) -> Iterator[tuple[str, str]]:
-    """(folder, name) of the sounds below, in order; each folder is listed once, and no file is opened."""
-
-    def unreadable(error: OSError) -> None:
-        raise TaskError(f"{error.filename}: can't be listed ({error.strerror}); check its permissions") from error
-
-    seen: set[str] = set()
-    for folder, below, names in os.walk(root, followlinks=True, onerror=unreadable):
-        real = os.path.realpath(folder)
-        below[:] = sorted(name for name in below if not name.startswith(".")) if real not in seen else []
-        if real in seen:  # a link back up would be walked for ever
-            continue
-        seen.add(real)
-        for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:  # noqa: PTH122
-                yield folder, name

@@ -2,14 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from matpac.data.tables import TableError, TextLayout
 from matpac.tasks.metadata import (
-    integers,
     label_matrix,
     metadata_file,
+    numbers,
     official_fold,
     read_metadata,
     require_among,
@@ -49,14 +50,10 @@ def read_us8k(root: Path) -> Task:
 
 def _with_folds(name: str, root: Path, place: str, columns: tuple[str, ...], path: str, seconds: float) -> Task:
     table = read_metadata(root, [place], columns)
-    file, fold, number, label = columns
-    numbers, folds = integers(table, number), integers(table, fold)
-    names = dict(zip(numbers.tolist(), table.texts(label), strict=True))
-    present, labels = np.unique(numbers, return_inverse=True)
-    paths = [
-        str(root / path.format(file=file, fold=fold))
-        for file, fold in zip(table.texts(file), table.texts(fold), strict=True)
-    ]
+    files, folds = table.texts(columns[0]), np.array(numbers(table, columns[1]))
+    names = dict(zip(numbers(table, columns[2]), table.texts(columns[3]), strict=True))
+    present, labels = np.unique(numbers(table, columns[2]), return_inverse=True)
+    paths = [str(root / path.format(file=file, fold=fold)) for file, fold in zip(files, folds, strict=True)]
     classes = [names[number] for number in present.tolist()]
     return Task(name, "single", classes, paths, labels, split_by_fold(labels, folds), seconds)
 
@@ -77,23 +74,16 @@ def _read_notes(root: Path, part: str) -> dict[str, int]:
     """Note → number of its family. Records are dropped while the file is read: 289 k of them are gigabytes."""
     file = metadata_file(root, f"nsynth-{part}/examples.json")
 
-    def only_family(record: dict[str, object]) -> object:
-        if FAMILY not in record:
-            return record  # the outermost, note → record
-        family = record[FAMILY]
-        if family not in FAMILIES:
-            raise TableError(f"{file}: {FAMILY} {family!r} is none of the 11 families; download it again")
-        return FAMILIES.index(str(family))
+    def only_family(record: dict[str, Any]) -> Any:
+        # the outermost is note → record
+        return FAMILIES.index(record[FAMILY]) if FAMILY in record else record
 
     try:
         notes = json.loads(file.read_bytes(), object_hook=only_family)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise TableError(f"{file}: not valid JSON ({error}); download it again") from error
-    if not isinstance(notes, dict) or not notes:
-        raise TableError(f"{file}: holds no notes; download it again")
-    for note, number in notes.items():
-        if not isinstance(number, int):
-            raise TableError(f"{file}: note {note!r} has no {FAMILY}; download it again")
+    except ValueError as error:  # of JSON, UTF-8, or the list of families
+        raise TableError(f"{file}: not NSynth's JSON of notes ({error}); download it again") from error
+    if not isinstance(notes, dict) or not notes or not all(isinstance(number, int) for number in notes.values()):
+        raise TableError(f"{file}: not one note after the other with its {FAMILY}; download it again")
     return notes
 
 
@@ -135,35 +125,21 @@ def read_openmic(root: Path) -> Task:
         for part in ("train", "test")
     )
     keys = train_keys + test_keys
-    instruments = table.texts("instrument")
-    classes = sorted(set(instruments))
-    clip, number = ({name: n for n, name in enumerate(dict.fromkeys(names))} for names in (keys, classes))
-    labels = np.zeros((len(clip), len(classes)), np.uint8)
-    known = np.zeros(labels.shape, bool)
-    outside = set()
-    rows = zip(table.texts("sample_key"), instruments, table.texts("relevance"), strict=True)
-    for row, (key, instrument, relevance) in enumerate(rows):
-        try:
-            heard = float(relevance) >= RELEVANT
-        except ValueError as error:
-            raise TableError(
-                f"{table.place(row)}: relevance is {relevance!r}, not a number; download it again"
-            ) from error
-        if key in clip:
-            place = clip[key], number[instrument]
-            labels[place], known[place] = heard, True
-        else:
-            outside.add(key)
-    silent = np.flatnonzero(~known.any(axis=1))
-    if silent.size:
+    answered = table.texts("sample_key")
+    classes = sorted(set(table.texts("instrument")))
+    asked = zip(answered, table.texts("instrument"), strict=True)
+    relevance = dict(zip(asked, numbers(table, "relevance", float), strict=True))
+    known_keys = set(answered)
+    if unlabelled := [key for key in keys if key not in known_keys]:
         raise TableError(
-            f"{table.file}: clip {list(clip)[silent[0]]} of the partitions has no label; download it again"
+            f"{table.file}: clip {unlabelled[0]} of the partitions has no label; download the file again"
         )
-    order = [clip[key] for key in keys]  # a key that is there twice is found as a path that is
-    labels, known = labels[order], known[order]
+    found = np.array([[relevance.get((key, name), np.nan) for name in classes] for key in keys])
+    known, labels = ~np.isnan(found), (found >= RELEVANT).astype(np.uint8)
     tracks = np.array([key.split("_")[0] for key in keys])
     train, valid = hold_out(labels, np.arange(len(train_keys)), groups=tracks)
     fold = Fold(train, valid, np.arange(len(train_keys), len(keys)), name="split01")
-    notes = [f"{len(outside)} labelled clips are in no partition and are not used."] if outside else []
+    outside = len(known_keys - set(keys))
+    notes = [f"{outside} labelled clips are in no partition and are not used."] if outside else []
     paths = [str(root / "audio" / key[:3] / f"{key}.ogg") for key in keys]
     return Task("openmic", "multi", classes, paths, labels, [fold], 10.0, known, notes)

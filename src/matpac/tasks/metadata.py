@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 
 from matpac.data.tables import Table, TableError, TextLayout, read_table
 from matpac.tasks.task import Fold
@@ -36,13 +36,17 @@ def read_metadata(
     return read_table(metadata_file(root, *places), columns, layout=layout)
 
 
-def integers(table: Table, column: str) -> Int[np.ndarray, " row"]:
-    """A column of numbers from 0. Raises TableError."""
-    cells = table.texts(column)
-    for row, cell in enumerate(cells):
-        if not cell.isdecimal():
-            raise TableError(f"{table.place(row)}: {column} is {cell!r}, not a number; download the file again")
-    return np.array(cells, np.int64)
+def numbers(table: Table, column: str, kind: type[int] | type[float] = int) -> list[float]:
+    """A column of numbers. Raises TableError."""
+    found = []
+    for row, cell in enumerate(table.texts(column)):
+        try:
+            found.append(kind(cell))
+        except ValueError as error:
+            raise TableError(
+                f"{table.place(row)}: {column} is {cell!r}, not a number; download the file again"
+            ) from error
+    return found
 
 
 def require_among(table: Table, column: str, names: Sequence[str], allowed: Sequence[str]) -> None:
@@ -65,20 +69,17 @@ def label_matrix(
     Raises:
         TableError: a row has no label, or one that is no class.
     """
-    numbers = {name: number for number, name in enumerate(classes)}
+    column = {name: number for number, name in enumerate(classes)}
     labels = np.zeros((sum(map(len, tables)), len(classes)), np.uint8)
-    start = 0
+    unfilled = iter(labels)
     for table in tables:
         for row, named in enumerate(names(table)):
             if not named:
                 raise TableError(f"{table.place(row)} has no label; fill it in, or remove the row")
-            for name in named:
-                if name not in numbers:
-                    raise TableError(
-                        f"{table.place(row)}: label {name!r} is none of the {len(classes)} classes; check the file"
-                    )
-                labels[start + row, numbers[name]] = 1
-        start += len(table)
+            if wrong := [name for name in named if name not in column]:
+                has = f"is none of the {len(classes)} classes"
+                raise TableError(f"{table.place(row)}: label {wrong[0]!r} {has}; check the file")
+            next(unfilled)[[column[name] for name in named]] = 1
     return labels
 
 

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from matpac.data.tables import Table, TextLayout, read_table
+from matpac.data.tables import TextLayout, read_table
 from matpac.tasks.metadata import (
     first_folder,
     label_matrix,
@@ -54,38 +54,37 @@ def read_gtzan(root: Path) -> Task:
                 "genres/ or genres_original/"
             )
     absent = [name for name in GTZAN_LISTS if not (root / name).is_file()]
-    if len(absent) == len(GTZAN_LISTS):
-        found = [(genre, name) for genre in GENRES for name in files[genre].values()]
-        labels = np.array([GENRES.index(genre) for genre, _ in found])
+    if 0 < len(absent) < len(GTZAN_LISTS):
+        raise TaskError(f"gtzan: {', '.join(absent)} is not in {root}: add it, or remove the other lists")
+    if absent:
+        clips = [(genre, name) for genre in GENRES for name in files[genre].values()]
+        labels = np.array([GENRES.index(genre) for genre, _ in clips])
         folds = split_by_fold(labels, stratified_folds(labels, GTZAN_FOLDS, GENRES))
         notes = [
             f"Split: {GTZAN_FOLDS} stratified folds, because {GTZAN_LISTS[0]} is not there: artists are on both "
             "sides, so scores are higher than with the fault-filtered lists that papers report."
         ]
-        if len(found) != GTZAN_CLIPS:
-            notes.append(f"{len(found)} clips were found; the corpus has {GTZAN_CLIPS}.")
-    elif absent:
-        raise TaskError(f"gtzan: {', '.join(absent)} is not in {root}: add it, or remove the other lists")
+        if len(clips) != GTZAN_CLIPS:
+            notes.append(f"{len(clips)} clips were found; the corpus has {GTZAN_CLIPS}.")
     else:
         lists = [read_table(root / name, ["clip"], layout=TextLayout(header=("clip",))) for name in GTZAN_LISTS]
-        labels = label_matrix(lists, lambda table: ([genre] for genre, _ in _gtzan_clips(table)), GENRES).argmax(
-            axis=1
-        )
-        # the lists say .wav, also where the clips are .au
-        clips = [clip for table in lists for clip in _gtzan_clips(table)]
-        found = [(genre, files[genre].get(clip.stem, clip.name)) for genre, clip in clips]
+        clips = []
+        for table in lists:
+            listed = list(map(PurePosixPath, table.texts("clip")))
+            genres = [clip.name.split(".")[0] for clip in listed]
+            require_among(table, "genre", genres, GENRES)
+            # the lists say .wav, also where the clips are .au
+            clips += [
+                (genre, files[genre].get(clip.stem, clip.name)) for genre, clip in zip(genres, listed, strict=True)
+            ]
+        labels = np.array([GENRES.index(genre) for genre, _ in clips])
         sizes = tuple(map(len, lists))
         folds = [official_fold(sizes, "filtered")]
         notes = ["Split: fault-filtered lists, {}/{}/{} clips.".format(*sizes)]
         if sizes != GTZAN_SIZES:
             notes.append("The published lists have {}/{}/{}.".format(*GTZAN_SIZES))
-    paths = [str(folder / genre / name) for genre, name in found]
+    paths = [str(folder / genre / name) for genre, name in clips]
     return Task("gtzan", "single", GENRES, paths, labels, folds, 30.0, notes=notes)
-
-
-def _gtzan_clips(table: Table) -> list[tuple[str, PurePosixPath]]:
-    clips = map(PurePosixPath, table.texts("clip"))
-    return [(clip.name.split(".")[0], clip) for clip in clips]
 
 
 def read_magnatagatune(root: Path) -> Task:

@@ -31,27 +31,22 @@ def read_folder(root: Path) -> Task:
     """
     if not root.is_dir():
         raise TaskError(f"folder: {root} is no folder; give one that holds a folder for each class")
-    notes: list[str] = []
     sounds = [path.relative_to(root).parts for path in find_audio([root])]
-    found = {"": _by_class(root, sounds, notes)}
-    if given := _part_folders(root, {name for name, _ in found[""]}):
-        found = {
-            part: _by_class(root / name, [inside[1:] for inside in sounds if inside[0] == name], notes)
-            for part, name in given.items()
-        }
-    classes = sorted({name for clips in found.values() for name, _ in clips})
+    clips, notes = _by_class(root, sounds)
+    folders = _part_folders(root, {name for name, _ in clips})
+    parts = None
+    if folders:
+        clips, parts = [], []
+        for part, name in folders.items():
+            found, more = _by_class(root / name, [inside[1:] for inside in sounds if inside[0] == name])
+            clips, parts, notes = clips + found, parts + [part] * len(found), notes + more
+    classes = sorted({name for name, _ in clips})
     if len(classes) < 2:
         raise TaskError(f"folder: {root} has sounds in {len(classes)} class folders; two or more are needed")
-    clips = [clip for part in found.values() for clip in part]
-    numbers = {name: number for number, name in enumerate(classes)}
-    labels = np.array([numbers[name] for name, _ in clips], np.int64)
-    if given:
-        parts = np.repeat(list(found), [len(part) for part in found.values()])
-        fold = _fold_of_parts(labels, parts, notes, "folders")
-    else:
-        fold = _random_fold(labels, classes, notes)
+    labels = np.unique([name for name, _ in clips], return_inverse=True)[1]
+    fold, note = _one_fold(labels, classes, parts, "folders")
     paths = [path for _, path in clips]
-    return Task(root.name or "folder", "single", classes, paths, labels, [fold], notes=notes)
+    return Task(root.name or "folder", "single", classes, paths, labels, [fold], notes=notes + note)
 
 
 def _part_folders(root: Path, names: set[str]) -> dict[str, str]:
@@ -78,17 +73,16 @@ def _part_folders(root: Path, names: set[str]) -> dict[str, str]:
     return given
 
 
-def _by_class(folder: Path, sounds: Sequence[tuple[str, ...]], notes: list[str]) -> list[tuple[str, str]]:
-    """(class, path) of sounds, given by their places in the folder; what lies there and is not used is noted."""
+def _by_class(folder: Path, sounds: Sequence[tuple[str, ...]]) -> tuple[list[tuple[str, str]], list[str]]:
+    """(class, path) of sounds, given by their places in the folder; and notes on what is not used there."""
+    notes = []
     clips = [(inside[0], str(folder.joinpath(*inside))) for inside in sounds if len(inside) > 1]
     if loose := len(sounds) - len(clips):
         notes.append(f"{loose} sounds lie in {folder.name} beside the class folders and are not used.")
-    with_sounds = {name for name, _ in clips}
-    below = (entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    empty = sorted(name for name in below if name not in with_sounds)
-    if empty:
+    below = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+    if empty := sorted(below - {name for name, _ in clips}):
         notes.append(f"Folders without sounds, which make no class: {', '.join(empty)}.")
-    return clips
+    return clips, notes
 
 
 def read_own_table(file: Path) -> Task:
@@ -106,7 +100,6 @@ def read_own_table(file: Path) -> Task:
         TaskError: a class is too small.
     """
     table = read_table(file, also=lambda column: is_label(column) or column in ("split", "fold", "group"))
-    notes: list[str] = []
     partial = [name for name in table.columns if name.startswith(PARTIAL)]
     given = [name for name in ("label", "labels") if name in table.columns] + partial[:1]
     if len(given) != 1:
@@ -121,82 +114,72 @@ def read_own_table(file: Path) -> Task:
     else:
         named = table.labels(given[0])
         classes = sorted({name for names in named for name in names})
-        if given == ["labels"]:
-            labels = label_matrix([table], lambda _: named, classes)
-        else:
-            labels = _one_each(table, named, classes)
+        labels = label_matrix([table], lambda _: named, classes)
+        if given == ["label"]:
+            labels = _one_each(table, labels, classes)
+    folds, notes = _folds(table, labels, classes)
     kind = "single" if given == ["label"] else "multi"
-    folds = _folds(table, labels, classes, notes)
     return Task(file.stem, kind, classes, table.paths(), labels, folds, known=known, notes=notes)
 
 
 def _one_each(
-    table: Table, named: Sequence[Sequence[str]], classes: Sequence[str]
+    table: Table, labels: Integer[np.ndarray, "clip class"], classes: Sequence[str]
 ) -> Integer[np.ndarray, " clip"]:
-    for row, names in enumerate(named):
-        if len(names) != 1:
-            what = "several labels" if names else "no label"
-            raise TableError(f"{table.place(row)} has {what}; give one (for several, call the column labels)")
+    several = np.flatnonzero(labels.sum(axis=1, dtype=np.int64) > 1)
+    if several.size:
+        place = table.place(int(several[0]))
+        raise TableError(f"{place} has several labels; give one (for several, call the column labels)")
     if len(classes) < 2:
         raise TableError(f"{table.file}: column label has one label alone, {classes[0]!r}; two or more are needed")
-    numbers = {name: number for number, name in enumerate(classes)}
-    return np.array([numbers[name] for [name] in named], np.int64)
+    return labels.argmax(axis=1)
 
 
 def _folds(
-    table: Table, labels: Shaped[np.ndarray, "clip *class"], classes: Sequence[str], notes: list[str]
-) -> list[Fold]:
+    table: Table, labels: Shaped[np.ndarray, "clip *class"], classes: Sequence[str]
+) -> tuple[list[Fold], list[str]]:
+    """The folds that a table's columns say, and notes on what was drawn."""
     if "split" in table.columns and "fold" in table.columns:
         raise TableError(f"{table.file}: has a column split and a column fold; remove one")
     groups = np.array(table.texts("group")) if "group" in table.columns else None
-    if "split" in table.columns:
-        names = [PART_NAMES.get(name.lower(), name) for name in table.texts("split")]
-        require_among(table, "split", names, ["train", "valid", "test"])
-        parts = np.array(names)
-        _require_apart(table, parts, groups, "split")
-        return [_fold_of_parts(labels, parts, notes, "table", groups)]
     if "fold" not in table.columns:
-        return [_random_fold(labels, classes, notes, groups)]
+        parts = None
+        if "split" in table.columns:
+            parts = [PART_NAMES.get(name.lower(), name) for name in table.texts("split")]
+            require_among(table, "split", parts, ["train", "valid", "test"])
+            _require_apart(table, np.array(parts), groups, "split")
+        fold, notes = _one_fold(labels, classes, parts, "table", groups)
+        return [fold], notes
     names = table.texts("fold")
     if len(set(names)) < 2:
         raise TableError(f"{table.file}: column fold has one fold alone, {names[0]!r}; two or more are needed")
     folds = np.array([int(name) for name in names] if all(name.isdecimal() for name in names) else names)
     _require_apart(table, folds, groups, "fold")
-    notes.append("Validation: about a tenth of each fold's training part, drawn at random (seed 0).")
-    return split_by_fold(labels, folds, groups)
+    note = "Validation: about a tenth of each fold's training part, drawn at random (seed 0)."
+    return split_by_fold(labels, folds, groups), [note]
 
 
-def _fold_of_parts(
-    labels: Shaped[np.ndarray, "clip *class"],
-    parts: Shaped[np.ndarray, " clip"],
-    notes: list[str],
-    name: str,
-    groups: Shaped[np.ndarray, " clip"] | None = None,
-) -> Fold:
-    """The split that each clip's part says, with a validation part held out (and noted) if there is none."""
-    train, valid, test = (np.flatnonzero(parts == part) for part in ("train", "valid", "test"))
-    if not valid.size and train.size:
-        given = train.size
-        train, valid = hold_out(labels, train, groups=groups)
-        notes.append(
-            f"No validation part is given: {valid.size} of {given} training clips, drawn at random (seed 0), are "
-            "it."
-        )
-    return Fold(train, valid, test, name=name)
-
-
-def _random_fold(
+def _one_fold(
     labels: Shaped[np.ndarray, "clip *class"],
     classes: Sequence[str],
-    notes: list[str],
+    parts: Sequence[str] | None,
+    name: str,
     groups: Shaped[np.ndarray, " clip"] | None = None,
-) -> Fold:
-    fold = three_parts(labels, classes, groups)
-    notes.append(
-        f"No split is given: {fold.train.size} clips train, {fold.valid.size} validate and {fold.test.size} test, "
-        "drawn at random (seed 0), as near to 80/10/10 as classes and groups allow."
-    )
-    return fold
+) -> tuple[Fold, list[str]]:
+    """The split that each clip's part says, or one drawn at random; a missing validation part is drawn too."""
+    if parts is None:
+        fold = three_parts(labels, classes, groups)
+        return fold, [
+            f"No split is given: {fold.train.size} clips train, {fold.valid.size} validate and {fold.test.size} "
+            "test, drawn at random (seed 0), as near to 80/10/10 as classes and groups allow."
+        ]
+    train, valid, test = (np.flatnonzero(np.array(parts) == part) for part in ("train", "valid", "test"))
+    if valid.size or not train.size:
+        return Fold(train, valid, test, name=name), []
+    kept, held = hold_out(labels, train, groups=groups)
+    return Fold(kept, held, test, name=name), [
+        f"No validation part is given: {held.size} of {train.size} training clips, drawn at random (seed 0), are "
+        "it."
+    ]
 
 
 def _require_apart(

@@ -16,7 +16,6 @@ VALIDATION_SHARE = 0.1
 """A random tenth of the training part (docs/evaluation.md)."""
 TEST_SHARE = 0.1
 """Test share of a corpus without any split: 80/10/10, as Speech Commands and many others."""
-PARTS = 3
 
 
 def hold_out(
@@ -35,19 +34,17 @@ def hold_out(
     same. `labels` [clip] or [clip, class] and `groups` are of all clips.
     """
     generator = np.random.default_rng(seed)
-    part = labels[indices]
+    part = labels[indices].astype(np.int64)
     if groups is None and labels.ndim == 1:
         held = _in_proportion(part, share, generator)
     elif groups is None:
-        held = _iterative(part.astype(np.int64), np.ones(len(part), np.int64), share, generator)
+        held = _iterative(part, np.ones(len(part), np.int64), share, generator)
     else:
         names, unit = np.unique(groups[indices], return_inverse=True)
-        classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
-        positives = np.zeros((len(names), classes), np.int64)
         if labels.ndim == 1:
-            np.add.at(positives, (unit, part), 1)
-        else:
-            np.add.at(positives, unit, part)
+            part = np.eye(int(labels.max()) + 1, dtype=np.int64)[part]
+        positives = np.zeros((len(names), part.shape[1]), np.int64)
+        np.add.at(positives, unit, part)
         held = _iterative(positives, np.bincount(unit), share, generator)[unit]
     return indices[~held], indices[held]
 
@@ -58,18 +55,15 @@ def split_by_fold(
     groups: Shaped[np.ndarray, " clip"] | None = None,
 ) -> list[Fold]:
     """Each fold once as test, the others as training part, of which a tenth is held out as validation."""
-    return [
-        Fold(
-            *hold_out(labels, np.flatnonzero(folds != name), groups=groups),
-            np.flatnonzero(folds == name),
-            name=str(name),
-        )
-        for name in np.unique(folds)
-    ]
+    found = []
+    for name in np.unique(folds):
+        train, valid = hold_out(labels, np.flatnonzero(folds != name), groups=groups)
+        found.append(Fold(train, valid, np.flatnonzero(folds == name), name=str(name)))
+    return found
 
 
 def stratified_folds(
-    labels: Integer[np.ndarray, " clip"], count: int, classes: Sequence[str], seed: int = SPLIT_SEED
+    labels: Integer[np.ndarray, " clip"], count: int, classes: Sequence[str]
 ) -> Int[np.ndarray, " clip"]:
     """A fold number, from 1, for each clip: scikit-learn's StratifiedKFold, shuffled.
 
@@ -80,7 +74,7 @@ def stratified_folds(
 
     require_clips(labels, classes, count, f"{count} folds")
     folds = np.zeros(len(labels), np.int64)
-    parts = StratifiedKFold(count, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)
+    parts = StratifiedKFold(count, shuffle=True, random_state=SPLIT_SEED).split(np.zeros(len(labels)), labels)
     for number, (_, test) in enumerate(parts, start=1):
         folds[test] = number
     return folds
@@ -90,7 +84,6 @@ def three_parts(
     labels: Shaped[np.ndarray, "..."],
     classes: Sequence[str],
     groups: Shaped[np.ndarray, " clip"] | None = None,
-    seed: int = SPLIT_SEED,
 ) -> Fold:
     """80/10/10 of all clips, stratified as `hold_out` does it.
 
@@ -102,11 +95,10 @@ def three_parts(
         if groups is not None:
             pairs = np.stack([labels, np.unique(groups, return_inverse=True)[1]], axis=1)
             units = np.unique(pairs, axis=0)[:, 0]
-        require_clips(
-            units, classes, PARTS, "training, validation and test", "clips" if groups is None else "groups"
-        )
-    rest, test = hold_out(labels, np.arange(len(labels)), TEST_SHARE, seed, groups)
-    train, valid = hold_out(labels, rest, VALIDATION_SHARE / (1 - TEST_SHARE), seed, groups)
+        unit = "clips" if groups is None else "groups"
+        require_clips(units, classes, 3, "training, validation and test", unit)
+    rest, test = hold_out(labels, np.arange(len(labels)), TEST_SHARE, groups=groups)
+    train, valid = hold_out(labels, rest, VALIDATION_SHARE / (1 - TEST_SHARE), groups=groups)
     return Fold(train, valid, test, name="random")
 
 

@@ -250,13 +250,11 @@ def _require_once(task: Task) -> None:
             continue
         path, before = task.paths[clip], task.paths[other]
         also = "" if before == path else f" (once as {before})"
-        places = []
-        for fold in task.folds:
-            of = {p: None for c in (other, clip) for p, clips in fold.parts.items() if c in clips}
-            places.append((len(of), f"in {' and '.join(of) or 'no part'} of {task.describe(fold)}"))
+        fold = task.folds[0]
+        where = [part for part, clips in fold.parts.items() if np.isin([clip, other], clips).any()]
         raise TaskError(
-            f"{task.name}: {path} is there twice{also}, {max(places, key=lambda place: place[0])[1]}; a file is "
-            "one clip: remove one (several labels of a clip stand in one row)"
+            f"{task.name}: {path} is there twice{also}, in {' and '.join(where) or 'no part'} of "
+            f"{task.describe(fold)}; a file is one clip: remove one (several labels of a clip stand in one row)"
         )
 
 
