@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matpac.search.query import Searcher
     from matpac.tag.timeline import TimelineConfig, timeline
     from matpac.tasks.task import Task
-    from matpac.vectors.embed_files import embed_files
+    from matpac.vectors.embed import embed_files
 
 __version__ = "0.1.0"
 
@@ -42,7 +42,7 @@ _MODULES = {  # of each public name
     "list_clips": "data.files",
     "Embedder": "model.embedder",
     "stream": "model.stream",
-    "embed_files": "vectors.embed_files",
+    "embed_files": "vectors.embed",
     "timeline": "tag.timeline",
     "TimelineConfig": "tag.timeline",
     "index_sounds": "search.index",
