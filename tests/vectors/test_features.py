@@ -219,21 +219,11 @@ def test_what_is_known_is_not_computed_again(tmp_path: Path, monkeypatch: pytest
 
 
 def test_other_encoders_and_settings_share_nothing(tmp_path: Path) -> None:
-    task = task_of(tmp_path / "sounds", [0.3] * 3)
-    asked = 0
-    for key, unit, dtype in (
-        ("0", None, "float32"),
-        ("1", None, "float32"),
-        ("0", 0.2, "float32"),
-        ("0", None, "float16"),
-    ):
-        encoder = Mean()
-        found = embed_task(
-            replace(task, unit_seconds=unit), NamedEncoder("mean", encoder, key), tmp_path / "cache", dtype=dtype
-        )
-        asked += sum(encoder.asked)
-        assert found.vectors.dtype == dtype
-    assert asked == 12
+    task, encoder, cache = task_of(tmp_path / "sounds", [0.3] * 3), Mean(), tmp_path / "cache"
+    for key, unit in (("0", None), ("1", None), ("0", 0.2)):
+        embed_task(replace(task, unit_seconds=unit), NamedEncoder("mean", encoder, key), cache)
+    assert embed_task(task, NamedEncoder("mean", encoder, "0"), cache, dtype="float16").vectors.dtype == np.float16
+    assert sum(encoder.asked) == 12
 
 
 def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
