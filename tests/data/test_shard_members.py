@@ -15,13 +15,17 @@ from matpac import audio
 from matpac.audio import AudioError
 from matpac.data.files import Clip, FileSounds
 from matpac.data.shards import members as members_module
-from matpac.data.shards.members import HeldSound, MemberTable, ShardClip, TarredSound
+from matpac.data.shards.members import HeldSound, MemberTable, ShardClip
 
 
-def tarred(shard: Path, content: dict[str, bytes], kind: int = tarfile.USTAR_FORMAT) -> dict[str, TarredSound]:
+def tarred(shard: Path, content: dict[str, bytes], kind: int = tarfile.USTAR_FORMAT) -> dict[str, ShardClip]:
     shard.write_bytes(tar_bytes(list(content.items()), kind))
     with tarfile.open(shard) as tar:
-        return {info.name: TarredSound(str(shard), info.name, info.offset_data, info.size) for info in tar}
+        return {info.name: clip_of(shard, info.name, info.offset_data, info.size) for info in tar}
+
+
+def clip_of(shard: Path, name: str, offset: int, size: int) -> ShardClip:
+    return ShardClip(f"{shard}/{name}", 0.3, str(shard), offset, size)
 
 
 @pytest.fixture(params=[members_module.WHOLE_BYTES, 1000], ids=["in memory", "by a window"])
@@ -97,7 +101,7 @@ def test_names_of_all_kinds(kind: int, name: str, tmp_path: Path) -> None:
         name = "long/" * 18 + "a.flac"
     content = sound_bytes(0.5)
     (sound,) = tarred(tmp_path / "a.tar", {name: content}, kind).values()
-    place = TarredSound(sound.shard, name.removeprefix("./"), sound.offset, sound.size)
+    place = clip_of(tmp_path / "a.tar", name.removeprefix("./"), sound.offset, sound.size)
     with place.open() as file:
         assert file.read() == content
 
@@ -126,7 +130,7 @@ def test_one_long_name_among_many_takes_its_own_room() -> None:
     names = [*(f"{number}.flac" for number in range(2000)), "a" * 60_000 + ".flac"]
     clips = [ShardClip(f"/x.tar/{name}", 1.0, "/x.tar", 512, 10) for name in names]
     table, files = MemberTable(clips), FileSounds(clips)
-    assert [table.name(number) for number in range(2001)] == names
+    assert [table.clip(number).name for number in range(2001)] == names
     assert [files.sound(0, number, replaces=False) for number in range(2001)] == [clip.path for clip in clips]
     assert len(pickle.dumps((table, files))) < 400_000
 
@@ -138,12 +142,11 @@ def test_table_gives_what_it_got(tmp_path: Path) -> None:
         sounds = tarred(
             shard, {f"{n}ж.flac": sound_bytes(0.3, 9 * number + n) for n in range(3)}, tarfile.GNU_FORMAT
         )
-        clips += [ShardClip(str(s), 0.3, s.shard, s.offset, s.size) for s in sounds.values()]
+        clips += sounds.values()
     table = MemberTable(clips)
     assert len(table) == 6
     for index, clip in enumerate(clips):
-        assert table.path(index) == clip.path
-        assert table.sound(5, index, replaces=False) == clip.source
+        assert table.sound(5, index, replaces=False) == clip == clip.source
     np.testing.assert_allclose(
         audio.read(table.sound(0, 4, replaces=True)), make_sound(16_000, 0.3, seed=10)[:, 0], atol=2**-15
     )

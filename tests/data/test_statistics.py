@@ -6,29 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from helpers.sound_files import make_mixed_folder, write_sound
 from matpac import audio
 from matpac.data.files import Clip, DataError, list_clips
-from matpac.data.statistics import Moments, normalisation
+from matpac.data.statistics import normalisation
 from matpac.model.logmel import LogMel, LogMelConfig
-
-
-@settings(deadline=None, max_examples=50)
-@given(
-    st.lists(st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=20), min_size=1, max_size=10),
-    st.sampled_from([0.0, 1e3]),
-)
-def test_moments_of_parts_are_those_of_the_whole(parts: list[list[float]], offset: float) -> None:
-    moments = Moments()
-    for part in parts:
-        moments.add(np.array(part) + offset)
-    whole = np.concatenate(parts) + offset
-    assert moments.count == len(whole)
-    assert moments.mean == pytest.approx(whole.mean(), abs=1e-9)
-    assert moments.std == pytest.approx(whole.std(), abs=1e-6)
 
 
 def test_statistics_of_a_mixed_folder_are_those_of_all_its_frames(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from matpac.model.logmel import LogMel, LogMelConfig
 # 10,000 crops of 10 s are 28 hours: the mean is then known far better than the third decimal of AudioSet's.
 MAX_CLIPS = 10_000
 CROP_SECONDS = 10.0  # the length of an AudioSet clip
+LEAST_STD = 1e-4  # less is rounding; default: sound has more than 1
 TASKS = 64  # crops that wait decoded: 40 MB
 
 
@@ -39,30 +40,6 @@ class Normalisation:
     skipped: list[Skipped]
 
 
-class Moments:
-    """Mean and standard deviation of numbers that come in parts, in float64 (Chan, Golub & LeVeque 1983)."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean = 0.0
-        self._squares = 0.0  # sum of squared distances from the mean
-
-    def add(self, numbers: np.ndarray) -> None:
-        """Adds a part of any shape, not empty."""
-        part = numbers.astype(np.float64).ravel()
-        mean, squares = float(part.mean()), float(part.var()) * len(part)
-        total = self.count + len(part)
-        apart = mean - self.mean
-        self._squares += squares + apart**2 * self.count * len(part) / total
-        self.mean += apart * len(part) / total
-        self.count = total
-
-    @property
-    def std(self) -> float:
-        """Standard deviation of all numbers so far (divided by their count)."""
-        return (self._squares / self.count) ** 0.5
-
-
 def normalisation(
     clips: Sequence[Clip],
     config: LogMelConfig | None = None,
@@ -78,7 +55,7 @@ def normalisation(
     """
     front_end = LogMel(dataclasses.replace(config or LogMelConfig(), mean=0.0, std=1.0))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(clips))[:max_clips]).tolist()
-    moments, frames, used = Moments(), 0, 0
+    numbers, total, squares, frames, used = 0, 0.0, 0.0, 0, 0
     skipped: list[Skipped] = []
     with ThreadPoolExecutor(max(1, workers)) as threads, torch.inference_mode():
         crops = (
@@ -90,15 +67,18 @@ def normalisation(
             if isinstance(crop, Skipped):
                 skipped.append(crop)
                 continue
-            logmel = front_end(torch.from_numpy(crop)[None]).numpy()
-            moments.add(logmel)
+            logmel = front_end(torch.from_numpy(crop)[None]).double()
+            numbers, total = numbers + logmel.numel(), total + float(logmel.sum())
+            squares += float(logmel.square().sum())  # float64 keeps nine decimals of the variance
             frames += logmel.shape[-1]
             used += 1
     if not used:
         raise DataError(f"no clip to measure: {describe_skipped(skipped)}")
-    if not moments.std > 0:
+    mean = total / numbers
+    std = max(0.0, squares / numbers - mean**2) ** 0.5
+    if std < LEAST_STD:
         raise DataError(f"the log-mel of these {used} clips is the same everywhere: they are silent")
-    return Normalisation(moments.mean, moments.std, used, frames, skipped)
+    return Normalisation(mean, std, used, frames, skipped)
 
 
 def _crop(clip: Clip, config: LogMelConfig, seed: list[int]) -> Float32[np.ndarray, " samples"] | Skipped:

@@ -11,6 +11,7 @@ from typing import Any
 from matpac import audio
 from matpac.data.packing.pool import ClipProgress, Tick, work_on
 from matpac.data.packing.shard_files import hash_of
+from matpac.data.shards.addresses import read_address
 from matpac.data.shards.index import INDEX, MOST_INDEX_BYTES, TABLE, Index, Shard, read_index, read_table
 from matpac.data.shards.members import HeldSound
 from matpac.data.shards.tar import Member, ShardError, TarReader
@@ -32,10 +33,8 @@ def verify(folder: Path, workers: int | None) -> Verified:
     Raises:
         ShardError: it has no index, or one that can't be read.
     """
-    index, table = read_index(folder), folder / TABLE
-    if not table.is_file() or table.stat().st_size > MOST_INDEX_BYTES:
-        raise ShardError(f"{table}: not there, or too large to be one; copy the folder again")
-    rows = read_table(table.read_bytes(), str(table), index, ["source", "labels"])
+    index, table = read_index(folder), str(folder / TABLE)
+    rows = read_table(read_address(table, MOST_INDEX_BYTES), table, index, ["source", "labels"])
     clips: dict[int, list[Row]] = defaultdict(list)
     for values in zip(*(column.to_pylist() for column in rows.values()), strict=True):
         row = dict(zip(rows, values, strict=True))

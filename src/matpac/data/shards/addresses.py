@@ -3,8 +3,9 @@
 import io
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
-from math import prod
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -52,9 +53,9 @@ def find_shards(data: str) -> list[str]:
     if not is_url(data) and Path(data).is_dir():
         folder = Path(data).absolute()
         return [str(folder / shard.name) for shard in read_index(folder).shards]
-    if sum(map(_count, data.split(BETWEEN))) > MOST_SHARDS:
+    names = list(islice((name for part in data.split(BETWEEN) for name in _expanded(part)), MOST_SHARDS + 1))
+    if len(names) > MOST_SHARDS:
         raise ShardError(f"{data}: more than {MOST_SHARDS:,} shards; correct the pattern")
-    names = [name for part in data.split(BETWEEN) for name in _expanded(part)]
     if any(name.count("{") != name.count("}") for name in names):
         raise ShardError(f"{data}: a brace is open; a pattern looks like shards/{{000000..000099}}.tar")
     addresses = [_address(name) for name in names]
@@ -62,18 +63,9 @@ def find_shards(data: str) -> list[str]:
     if missing:
         more = f"{len(missing)} of {len(addresses)} are missing"
         raise ShardError(f"{missing[0]}: no such shard ({more}); check {data}")
-    if len(set(addresses)) < len(addresses):
-        twice = next(address for place, address in enumerate(addresses) if address in addresses[:place])
-        raise ShardError(f"{twice}: named twice in {data}; correct the pattern")
+    if twice := [address for address, count in Counter(addresses).items() if count > 1]:
+        raise ShardError(f"{twice[0]}: named twice in {data}; correct the pattern")
     return addresses
-
-
-def _count(pattern: str) -> int:
-    """Names of a pattern."""
-    braces = (found.groups() for found in _BRACES.finditer(pattern))
-    return prod(
-        names.count(",") + 1 if names else abs(int(last) - int(first)) + 1 for first, last, names in braces
-    )
 
 
 def _expanded(pattern: str) -> Iterator[str]:
@@ -151,17 +143,15 @@ class _Transfer(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        tries = 1
-        while True:
+        for left in range(TRIES - 1, -1, -1):
             try:
                 content = self._read(len(buffer))
                 break
             except CutShortError as error:
                 self._end()
-                if tries == TRIES:
-                    raise CutShortError(f"{error}; tried {tries} times") from error
-                time.sleep(PAUSE * 2 ** (tries - 1))
-                tries += 1
+                if not left:
+                    raise CutShortError(f"{error}; tried {TRIES} times") from error
+                time.sleep(PAUSE * 2 ** (TRIES - 1 - left))
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)
@@ -186,11 +176,10 @@ class _Transfer(io.RawIOBase):
         try:
             self._stream.seek(count)
         except (ValueError, OSError):
-            while count > 0:
-                part = self._stream.read(min(count, BUFFER_BYTES))
-                if not part:
-                    raise EOFError("ends before that byte") from None
+            while count > 0 and (part := self._stream.read(min(count, BUFFER_BYTES))):
                 count -= len(part)
+            if count:
+                raise EOFError("ends before that byte") from None
 
     def _end(self) -> None:
         stream, self._stream = self._stream, None

@@ -10,7 +10,7 @@ import io
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,9 @@ FORMAT = "matpac shards 1"
 MOST = 2**62  # of counts and bytes: sums of them stay integers of 64 bits
 MOST_INDEX_BYTES = 2**30  # of index.json and clips.parquet; default: two million clips take some 60 MB
 
-# What the fields are: text of a pattern, or whole numbers where it is empty. A shard is a file beside the index,
-# never a path.
-_HASH = "[0-9a-f]{64}"
-_NAME = r"[0-9A-Za-z_-][0-9A-Za-z_.-]*\.tar"
-SHARD_FIELDS = {"name": _NAME, "clips": "", "samples": "", "bytes": "", "sha256": _HASH}
-INDEX_FIELDS = {
-    "encoding": "flac|pcm16", "sample_rate": "", "shard_size": "", "left_out": "", "table_sha256": _HASH
-}  # fmt: skip
+# What text may be; all other fields are whole numbers. A shard is a file beside the index, never a path.
+PATTERNS = {"name": r"[0-9A-Za-z_-][0-9A-Za-z_.-]*\.tar", "encoding": "flac|pcm16"}
+PATTERNS |= dict.fromkeys(("sha256", "table_sha256"), "[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -104,10 +99,10 @@ def parse_index(content: bytes, where: str) -> Index:
         said = json.loads(content)
         if said["format"] != FORMAT:
             raise ValueError(f"its format is {said['format']!r:.50}, and this reads {FORMAT!r}")
-        shards = [Shard(**_checked(shard, SHARD_FIELDS)) for shard in said["shards"]]
+        shards = [_checked(Shard, shard) for shard in said["shards"]]
         if len({shard.name for shard in shards}) < len(shards):
             raise ValueError("a shard is there twice")
-        index = Index(**_checked(said, INDEX_FIELDS), shards=shards)
+        index = _checked(Index, said, shards=shards)
         if index.sample_rate == 0:
             raise ValueError("sample_rate: 0")
     except KeyError as error:
@@ -117,17 +112,15 @@ def parse_index(content: bytes, where: str) -> Index:
     return index
 
 
-def _checked(said: Any, kinds: Mapping[str, str]) -> dict[str, Any]:
-    """Fields of an object, if they are of their kinds. Raises KeyError, ValueError or TypeError."""
-    found = {name: said[name] for name in kinds}
+def _checked(kind: type[Any], said: Any, **given: Any) -> Any:
+    """An object of a JSON object, and of fields that are given. Raises KeyError, ValueError or TypeError."""
+    found = {field.name: said[field.name] for field in fields(kind) if field.name not in given}
     for name, value in found.items():
-        if kinds[name]:
-            right = isinstance(value, str) and re.fullmatch(kinds[name], value)
-        else:
-            right = type(value) is int and 0 <= value < MOST
-        if not right:
+        pattern = PATTERNS.get(name)
+        number = type(value) is int and 0 <= value < MOST
+        if not number if pattern is None else not (isinstance(value, str) and re.fullmatch(pattern, value)):
             raise ValueError(f"{name}: {value!r:.50}")
-    return found
+    return kind(**found, **given)
 
 
 def read_index(folder: Path) -> Index:
@@ -160,7 +153,7 @@ def read_table(content: bytes, where: str, index: Index, columns: list[str]) -> 
     try:
         table = pq.read_table(io.BytesIO(content), columns=list(dict.fromkeys([*places, *columns])))
         table.validate(full=True)  # text is not checked before
-        table = table.filter(pc.greater_equal(table["shard"], 0))  # pyright: ignore[reportAttributeAccessIssue]
+        table = table.filter(pc.greater_equal(table["shard"], 0))[reportAttributeAccessIssue]
         rows = {name: table[name] for name in table.column_names}
         shard, offset, size, samples = (rows[name].to_numpy() for name in ("shard", "offset", "size", "samples"))
     except (pa.ArrowException, KeyError, OSError) as error:
@@ -172,9 +165,7 @@ def read_table(content: bytes, where: str, index: Index, columns: list[str]) -> 
     if not numbers or not pa.types.is_string(rows["name"].type) or rows["name"].null_count:
         raise ShardError(f"{where}: a place of a member is missing, or its name; copy it again")
     bad = (shard >= len(index.shards)) | (offset < BLOCK) | (offset % BLOCK > 0) | (samples < 1)
-    bad |= (size < 1) | (size > MOST_MEMBER_BYTES)
-    if not bad.any():
-        bad |= offset > ends[shard] - size
+    bad |= (size < 1) | (size > MOST_MEMBER_BYTES) | (offset > ends[np.minimum(shard, len(ends) - 1)] - size)
     if bad.any():
         raise ShardError(f"{where}: row {int(bad.argmax())} is at no place of a shard; pack again")
     for name in rows["name"].to_pylist():

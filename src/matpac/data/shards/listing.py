@@ -10,7 +10,7 @@ from matpac.data.files import SHORTEST_SECONDS, Corpus
 from matpac.data.headers import DataError, Header, header_of, read_headers
 from matpac.data.shards.addresses import beside, find_shards, is_url, open_address, read_address
 from matpac.data.shards.index import INDEX, MOST_INDEX_BYTES, TABLE, Shard, parse_index, read_table
-from matpac.data.shards.members import HeldSound, ShardClip, TarredSound
+from matpac.data.shards.members import HeldSound, ShardClip
 from matpac.data.shards.tar import ShardError, TarReader
 from matpac.errors import describe_skipped
 
@@ -96,6 +96,7 @@ def _sounds(address: str, stop: Event) -> list[Header]:
             if stop.is_set():
                 raise CancelledError
             if Path(name).suffix.lower() in audio.AUDIO_SUFFIXES:
-                held = HeldSound(f"{address}/{name}", reader.read()) if is_url(address) else None
-                headers.append(header_of(held or TarredSound(address, name, offset, size), name, offset, size))
+                sound = ShardClip(f"{address}/{name}", 0.0, address, offset, size)
+                held = HeldSound(sound.path, reader.read()) if is_url(address) else sound
+                headers.append(header_of(held, name, offset, size))
     return headers

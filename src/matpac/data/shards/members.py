@@ -21,7 +21,9 @@ WINDOW_BUFFER = 2**16  # read at a time from a longer one; default: smaller ones
 
 @dataclass(frozen=True)
 class ShardClip(Clip):
-    """A clip in a shard. Its path is the shard's address, a slash, and the member's name.
+    """A clip in a shard, and what `matpac.audio` reads it from where the shard is on this machine.
+
+    Its path is the shard's address, a slash, and the member's name.
 
     Args:
         shard: address of the tar: a path or a URL.
@@ -35,6 +37,9 @@ class ShardClip(Clip):
     size: int = 0
     digest: str = ""
 
+    def __str__(self) -> str:
+        return self.path
+
     @property
     def name(self) -> str:
         """The member's name."""
@@ -46,9 +51,44 @@ class ShardClip(Clip):
         return f"{self.digest}/{self.name}" if self.digest else self.path
 
     @property
-    def source(self) -> "TarredSound":
-        """What `matpac.audio` reads it from, where the shard is on this machine."""
-        return TarredSound(self.shard, self.name, self.offset, self.size)
+    def source(self) -> "ShardClip":
+        """What `matpac.audio` reads it from."""
+        return self
+
+    def open(self) -> io.BufferedIOBase:
+        """Its bytes: in memory, or for a long one a window on the tar.
+
+        Raises:
+            AudioError: the tar isn't there, or this member isn't at that place of it.
+        """
+        wanted = min(self.size, WHOLE_BYTES)
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(io.FileIO(self.shard))
+                file.seek(self.offset - BLOCK)
+                content = file.read(BLOCK + wanted) or b""
+            except OSError as error:
+                raise AudioError(f"{self}: the shard can't be read ({error.strerror}); check it") from error
+            self._check(content[:BLOCK])
+            if len(content) < BLOCK + wanted:
+                raise AudioError(f"{self}: the shard is cut short; copy or download it again")
+            if self.size == wanted:
+                return io.BytesIO(content[BLOCK:])
+            stack.pop_all()  # the window closes it
+            return io.BufferedReader(_Window(file, self.offset, self.size), WINDOW_BUFFER)
+
+    def _check(self, header: bytes) -> None:
+        try:
+            found = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+            plain = self.name.isascii() and len(self.name) <= tarfile.LENGTH_NAME
+            right = found.size == self.size and (not plain or found.name.removeprefix("./") == self.name)
+        except tarfile.HeaderError:
+            right = False
+        if not right:
+            raise AudioError(
+                f"{self}: the shard has another member at byte {self.offset}: it has changed, or its index isn't "
+                "its own; check it with matpac pack --verify"
+            )
 
 
 @dataclass(frozen=True)
@@ -69,54 +109,6 @@ class HeldSound:
     def open(self) -> io.BufferedIOBase:
         """A stream of its bytes."""
         return io.BytesIO(self.content)
-
-
-@dataclass(frozen=True)
-class TarredSound:
-    """A member of a tar on this machine, read in its place."""
-
-    shard: str
-    name: str
-    offset: int
-    size: int
-
-    def __str__(self) -> str:
-        return f"{self.shard}/{self.name}"
-
-    def open(self) -> io.BufferedIOBase:
-        """Its bytes: in memory, or for a long one a window on the tar.
-
-        Raises:
-            AudioError: the tar isn't there, or this member isn't at that place of it.
-        """
-        wanted = min(self.size, WHOLE_BYTES)
-        with ExitStack() as stack:
-            try:
-                file = stack.enter_context(io.FileIO(self.shard))
-                file.seek(self.offset - BLOCK)
-                self._check(file.read(BLOCK) or b"")
-                content = file.read(wanted) or b""
-            except OSError as error:
-                raise AudioError(f"{self}: the shard can't be read ({error.strerror}); check it") from error
-            if len(content) < wanted:
-                raise AudioError(f"{self}: the shard is cut short; copy or download it again")
-            if self.size == wanted:
-                return io.BytesIO(content)
-            stack.pop_all()  # the window closes it
-            return io.BufferedReader(_Window(file, self.offset, self.size), WINDOW_BUFFER)
-
-    def _check(self, header: bytes) -> None:
-        try:
-            found = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-            plain = self.name.isascii() and len(self.name) <= tarfile.LENGTH_NAME
-            right = found.size == self.size and (not plain or found.name.removeprefix("./") == self.name)
-        except tarfile.HeaderError:
-            right = False
-        if not right:
-            raise AudioError(
-                f"{self}: the shard has another member at byte {self.offset}: it has changed, or its index isn't "
-                "its own; check it with matpac pack --verify"
-            )
 
 
 class _Window(io.RawIOBase):
@@ -156,27 +148,22 @@ class MemberTable:
     """What each clip's sound is read from, in arrays: workers share their memory, as nothing counts references."""
 
     def __init__(self, clips: Sequence[ShardClip]) -> None:
-        shards = list(dict.fromkeys(clip.shard for clip in clips))
-        numbers = {shard: number for number, shard in enumerate(shards)}
-        self.shards = shards
+        self.shards = list(dict.fromkeys(clip.shard for clip in clips))
+        numbers = {shard: number for number, shard in enumerate(self.shards)}
         self.shard = np.array([numbers[clip.shard] for clip in clips], np.int32)
         self.names = Names(clip.name for clip in clips)
         self.offsets = np.array([clip.offset for clip in clips], np.int64)
         self.sizes = np.array([clip.size for clip in clips], np.int64)
+        self.durations = np.array([clip.duration for clip in clips])
 
     def __len__(self) -> int:
         return len(self.shard)
 
-    def name(self, index: int) -> str:
-        """The member's name."""
-        return self.names[index]
+    def clip(self, index: int) -> ShardClip:
+        """One clip, without its digest."""
+        shard, place = self.shards[self.shard[index]], (int(self.offsets[index]), int(self.sizes[index]))
+        return ShardClip(f"{shard}/{self.names[index]}", float(self.durations[index]), shard, *place)
 
-    def path(self, index: int) -> str:
-        """The clip's path."""
-        return f"{self.shards[self.shard[index]]}/{self.name(index)}"
-
-    def sound(self, epoch: int, index: int, replaces: bool) -> TarredSound:
+    def sound(self, epoch: int, index: int, replaces: bool) -> ShardClip:
         """A clip's sound, for `RandomCrops`; shards on this machine are read in any order."""
-        return TarredSound(
-            self.shards[self.shard[index]], self.name(index), int(self.offsets[index]), int(self.sizes[index])
-        )
+        return self.clip(index)

@@ -134,13 +134,13 @@ class StreamedSounds:
             self._places[found.sequence] = np.arange(len(found.sequence))
         place = int(self._places[index])
         if replaces or place < 0:
-            return HeldSound(self._table.path(index), next(read_members(self._table, [index])))
+            return HeldSound(self._table.clip(index).path, next(read_members(self._table, [index])))
         number = int(np.searchsorted(found.bounds, place, side="right")) - 1
         if number not in self._lanes:
             begin, end = found.bounds[number : number + 2]
             self._lanes[number] = _Lane(self._table, found.sequence[begin:end], found.ranks[begin:end])
         lane = self._lanes[number]
-        return HeldSound(self._table.path(index), lane.take(place - int(found.bounds[number])))
+        return HeldSound(self._table.clip(index).path, lane.take(place - int(found.bounds[number])))
 
     def close(self) -> None:
         """Closes all streams."""
@@ -196,7 +196,8 @@ def read_members(table: MemberTable, clips: Sequence[int]) -> Iterator[bytes]:
             reader = TarReader(stream, address)
             members = iter(reader)
             for clip in clips[begin:end]:
-                wanted = Member(table.name(clip), int(table.offsets[clip]), int(table.sizes[clip]))
+                found = table.clip(clip)
+                wanted = Member(found.name, found.offset, found.size)
                 member = next((member for member in members if member.offset >= wanted.offset), None)
                 if member != wanted:
                     raise ShardError(
