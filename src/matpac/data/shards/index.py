@@ -153,7 +153,7 @@ def read_table(content: bytes, where: str, index: Index, columns: list[str]) -> 
     try:
         table = pq.read_table(io.BytesIO(content), columns=list(dict.fromkeys([*places, *columns])))
         table.validate(full=True)  # text is not checked before
-        table = table.filter(pc.greater_equal(table["shard"], 0))[reportAttributeAccessIssue]
+        table = table.filter(pc.field("shard") >= 0)
         rows = {name: table[name] for name in table.column_names}
         shard, offset, size, samples = (rows[name].to_numpy() for name in ("shard", "offset", "size", "samples"))
     except (pa.ArrowException, KeyError, OSError) as error:
