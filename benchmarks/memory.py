@@ -93,21 +93,23 @@ CASES: dict[str, Callable[[Path, Path], None]] = {
 def watched() -> list[tuple[float, float]]:
     """A list that will hold the minutes of sound embedded and the resident size (MiB) after every batch."""
     from matpac.model.chunks import Chunk
-    from matpac.model.embedder import Embedder
+    from matpac.model.network import VitNetwork
 
     sizes: list[tuple[float, float]] = []
-    real = Embedder.chunk_frames
+    real = VitNetwork.chunk_frames
 
-    def watch(self: Embedder, chunks: list[Chunk], *options: Any, **named: Any) -> Any:
+    def watch(self: VitNetwork, chunks: list[Chunk], *options: Any, **named: Any) -> Any:
         result = real(self, chunks, *options, **named)
         frames = sum(chunk.frames for chunk in chunks)
-        minutes = (sizes[-1][0] if sizes else 0) + frames * self.logmel.config.hop / self.sample_rate / 60
+        minutes = (
+            sizes[-1][0] if sizes else 0
+        ) + frames * self.logmel.config.hop / self.logmel.config.sample_rate / 60
         resident = int(PAGES.read_text().split()[1]) * resource.getpagesize() / 2**20
         sizes.append((minutes, resident))
         return result
 
     if PAGES.exists():
-        Embedder.chunk_frames = watch
+        VitNetwork.chunk_frames = watch
     return sizes
 
 
@@ -136,7 +138,6 @@ def main() -> None:
         run_case(options.case, options.folder / "weights.safetensors", options.folder / "noise.flac")
         return
     from matpac.files.save import save
-    from matpac.model.embedder import Embedder
     from matpac.model.vit import SIZES, Encoder
 
     with tempfile.TemporaryDirectory() as folder:

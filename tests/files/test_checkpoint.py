@@ -16,7 +16,8 @@ from matpac.files.description import describe, describe_pretraining
 from matpac.files.load import load_file, load_folder
 from matpac.files.save import save
 from matpac.files.tensor_files import CheckpointError, read_tensors, write_tensors
-from matpac.model.embedder import Card, Embedder, Tagger
+from matpac.model.embedder import Card, Embedder
+from matpac.model.heads import Tagger
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import Encoder, EncoderConfig
 from matpac.pretrain import Objective, ObjectiveConfig

@@ -8,7 +8,8 @@ import numpy as np
 import soundfile
 
 from matpac.files.save import save
-from matpac.model.embedder import Card, Embedder, Tagger
+from matpac.model.embedder import Card, Embedder
+from matpac.model.heads import Tagger
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import Encoder, EncoderConfig
 

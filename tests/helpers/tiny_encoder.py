@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from matpac.model.embedder import Card, Embedder, Tagger
+from matpac.model.embedder import Card, Embedder
+from matpac.model.heads import Tagger
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import Encoder, EncoderConfig
 

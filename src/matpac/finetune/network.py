@@ -10,7 +10,8 @@ from matpac.errors import MatpacError
 from matpac.finetune.clips import LabelledClips, crop_frames
 from matpac.finetune.options import FinetuneOptions
 from matpac.finetune.recipes import FinetuneRecipe
-from matpac.model.embedder import Card, Embedder, Tagger
+from matpac.model.embedder import Card, Embedder
+from matpac.model.heads import Tagger
 from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import Block, Encoder, positions_agree
 from matpac.probe.encoders import open_encoder

@@ -94,39 +94,43 @@ class Cutter:
         return chunk
 
 
-def batches(chunks: Iterable[Chunk], full_steps: int, batch_size: int, waiting: int) -> Iterator[list[Chunk]]:
+def batches(
+    chunks: Iterable[Chunk], full_steps: int, batch_size: int, waiting: int = WAITING
+) -> Iterator[list[Chunk]]:
     """Group chunks of equal length across clips.
 
     Args:
         chunks: from any number of clips.
         full_steps: patches along time of the longest chunk.
         batch_size: chunks of that length in a batch; shorter ones come in larger batches of the same work.
-        waiting: how many full batches' worth of chunks may wait for companions before the largest group
-            goes as it is: what keeps memory flat. A group also goes once `PASSED` times as much went by since
-            its first chunk, for all results of later clips wait for that one's.
+        waiting: full batches' worth of chunks that may wait for companions; past it the largest group is given
+            out as it is, so that memory stays flat. So is a group once `PASSED` times as much passed since its
+            first chunk, because the results of all later clips wait for that one's.
     """
     groups: dict[int, list[Chunk]] = defaultdict(list)  # in the order of their first chunks
     since: dict[int, int] = {}
     budget = full_steps * batch_size
     pending = passed = 0
+
+    def take(steps: int) -> list[Chunk]:
+        nonlocal pending
+        pending -= len(groups[steps]) * steps
+        return groups.pop(steps)
+
     for chunk in chunks:
-        group = groups[chunk.steps]
-        if not group:
-            since[chunk.steps] = passed
-        group.append(chunk)
-        pending += chunk.steps
-        passed += chunk.steps
-        if (len(group) + 1) * chunk.steps > budget:
-            pending -= len(group) * chunk.steps
-            yield groups.pop(chunk.steps)
+        steps = chunk.steps
+        if steps not in groups:
+            since[steps] = passed
+        groups[steps].append(chunk)
+        pending += steps
+        passed += steps
+        if (len(groups[steps]) + 1) * steps > budget:
+            yield take(steps)
         elif pending > budget * waiting:
-            steps = max(groups, key=lambda steps: steps * len(groups[steps]))
-            pending -= len(groups[steps]) * steps
-            yield groups.pop(steps)
+            yield take(max(groups, key=lambda steps: steps * len(groups[steps])))
         oldest = next(iter(groups), None)
         if oldest is not None and passed - since[oldest] > budget * waiting * PASSED:
-            pending -= len(groups[oldest]) * oldest
-            yield groups.pop(oldest)
+            yield take(oldest)
     for steps in sorted(groups):
         yield groups[steps]
 

@@ -3,7 +3,7 @@
 Exactly as the papers do it ("precise" inference), with chunks batched across clips, in flat memory.
 """
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Literal, TypeVar, overload
@@ -14,14 +14,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from matpac.errors import MatpacError
-from matpac.model.chunks import WAITING, Chunk, Cutter, batches, full_batch
+from matpac.model.chunks import Cutter, batches, full_batch
 from matpac.model.gather import Frames, Gathered, Gatherer, Mean, gather
 from matpac.model.heads import NO_HEAD, TOP, Head, Tag, class_names, most_probable
-from matpac.model.heads import Tagger as Tagger  # part of this module's names too
 from matpac.model.logmel import LogMel, LogMelConfig
 from matpac.model.network import Network, VitNetwork, settings_key
 from matpac.model.vit import PATCH, Encoder, EncoderConfig
-from matpac.model.waveforms import Waveforms, as_clips
+from matpac.model.waveforms import Waveform, Waveforms, as_clips
 
 T = TypeVar("T")
 
@@ -111,17 +110,17 @@ class Embedder(nn.Module):
 
     @property
     def width(self) -> int:
-        """Size of a scene and of a frame: bands × width of a token (3840 for the papers' ViT-B)."""
+        """Size of a scene and of a frame: bands × width of a token."""
         return self.config.bands * self.config.width
 
     @property
     def depth(self) -> int:
-        """Number of layers to choose from; 0 for an ONNX file, which has the last one's output alone."""
+        """Number of layers to choose from; 0 where only the last one's output is available (ONNX files)."""
         return self.network.depth
 
     @property
     def hop(self) -> float:
-        """Seconds from one frame to the next: 0.16 with the papers' front-end."""
+        """Seconds from one frame to the next."""
         return PATCH * self.logmel.config.hop / self.sample_rate
 
     @property
@@ -129,21 +128,33 @@ class Embedder(nn.Module):
         """Where the network computes."""
         return self.network.device
 
-    def times(self, frames: int, start: int = 0) -> Float[Tensor, " frame"]:
-        """Centres of `frames` frames from number `start` on, in seconds, float64.
+    def which(self, layers: Layers) -> list[int]:
+        """The layers' numbers, from 0.
 
-        A frame is a patch of 16 log-mel frames: 15 hops and a window of samples (docs/method.md, section 7).
+        Raises:
+            ValueError: there is no such layer.
+            MatpacError: only the last layer's output is available, and others are wanted.
         """
+        blocks = self.config.depth
+        numbers = [-1] if layers is None else range(blocks) if layers == "all" else layers
+        if isinstance(numbers, str) or not all(-blocks <= number < blocks for number in numbers):
+            raise ValueError(f"layers must be 'all' or numbers below {blocks}, not {layers!r}")
+        found = [number % blocks for number in numbers]
+        if not self.depth and found != [blocks - 1]:
+            raise MatpacError(
+                f"{self.card.name}: an ONNX file has the last layer alone, not {layers!r}; for others load the "
+                "encoder that it was exported from"
+            )
+        return found
+
+    def times(self, frames: int, start: int = 0) -> Float[Tensor, " frame"]:
+        """Centres in seconds, float64, of `frames` frames from number `start` on (docs/method.md, section 7)."""
         config = self.logmel.config
         span = ((PATCH - 1) * config.hop + config.window) / config.sample_rate
         return torch.arange(start, start + frames, dtype=torch.float64) * self.hop + span / 2
 
     def scene(
-        self,
-        waveform: Waveforms,
-        sample_rate: int,
-        layers: Layers = None,
-        batch_size: int | None = None,
+        self, waveform: Waveforms, sample_rate: int, layers: Layers = None, batch_size: int | None = None
     ) -> Float[Tensor, "batch *layer width"]:
         """One vector per clip: the mean over time of its frames.
 
@@ -159,22 +170,17 @@ class Embedder(nn.Module):
         clips, _ = as_clips(waveform, sample_rate, self.sample_rate)
         scenes = list(self.scenes(([c] for c in clips), layers, batch_size))
         if not scenes:
-            shape = (0, self.width) if layers is None else (0, len(self.which(layers)), self.width)
-            return torch.empty(shape)
+            return torch.empty(0, *([] if layers is None else [len(self.which(layers))]), self.width)
         return torch.stack(scenes)
 
     @overload
     def frames(
-        self, waveform: np.ndarray | Tensor, sample_rate: int, layers: Layers = ..., batch_size: int | None = ...
+        self, waveform: Waveform, sample_rate: int, layers: Layers = ..., batch_size: int | None = ...
     ) -> tuple[Tensor, Tensor]: ...
 
     @overload
     def frames(
-        self,
-        waveform: Sequence[np.ndarray | Tensor],
-        sample_rate: int,
-        layers: Layers = ...,
-        batch_size: int | None = ...,
+        self, waveform: Sequence[Waveform], sample_rate: int, layers: Layers = ..., batch_size: int | None = ...
     ) -> tuple[list[Tensor], list[Tensor]]: ...
 
     def frames(
@@ -190,8 +196,8 @@ class Embedder(nn.Module):
             AudioError: as `scene`.
         """
         clips, is_list = as_clips(waveform, sample_rate, self.sample_rate)
-        sequences = self._results(([c] for c in clips), Frames, layers, batch_size)
-        found = [frames[0] if layers is None else frames for frames in sequences]
+        parts = _results(self.gather(([c] for c in clips), Frames, layers, batch_size))
+        found = [part[0] if layers is None else part for part in parts]
         times = [self.times(part.shape[-2]) for part in found]
         if is_list:
             return found, times
@@ -199,6 +205,21 @@ class Embedder(nn.Module):
             return torch.empty(0, 0, self.width), self.times(0)
         # a single long clip is not copied
         return torch.stack(found) if len(found) > 1 else found[0][None], times[0]
+
+    def scenes(
+        self, clips: Iterable[Iterable[np.ndarray]], layers: Layers = None, batch_size: int | None = None
+    ) -> Generator[Float[Tensor, "*layer width"], None, None]:
+        """Scenes of many clips, each given as blocks of float32 samples at `sample_rate`, in order.
+
+        Clips are read as they are needed and memory stays flat, however many and however long they are. `layers`,
+        `batch_size` and errors as for `scene`; the first clip that can't be used ends it.
+        """
+        for scene in _results(self.gather(clips, Mean, layers, batch_size)):
+            yield scene[0] if layers is None else scene
+
+    def embed(self, clips: Sequence[Waveform]) -> Float[Tensor, "clip width"]:
+        """Scenes of waveforms at `sample_rate`: what every frozen encoder gives (`FrozenEncoder`)."""
+        return self.scene(list(clips), self.sample_rate)
 
     def logits(
         self, waveform: Waveforms, sample_rate: int, batch_size: int | None = None
@@ -211,36 +232,32 @@ class Embedder(nn.Module):
         """
         return self.scene_logits(self.scene(waveform, sample_rate, batch_size=batch_size))
 
-    def scene_logits(self, scene: Float[Tensor, "batch width"]) -> Float[Tensor, "batch class"]:
-        """Logits of scenes, or of frames, that were computed already.
+    def probabilities(
+        self, waveform: Waveforms, sample_rate: int, batch_size: int | None = None
+    ) -> Float[Tensor, "batch class"]:
+        """Softmax of `logits` where classes exclude each other, sigmoid where they do not."""
+        return self.scene_probabilities(self.scene(waveform, sample_rate, batch_size=batch_size))
 
-        Raises:
-            MatpacError: this encoder has no head.
-        """
+    def scene_logits(self, scene: Float[Tensor, "batch width"]) -> Float[Tensor, "batch class"]:
+        """Logits of scenes, or of frames, that were computed already. Raises MatpacError without a head."""
         if self.head is None:
             raise MatpacError(f"{self.card.name} has no head {NO_HEAD}")
         with torch.inference_mode():
             return self.head.of_scenes(scene.to(self.head.linear.weight.device)).cpu().clone()
 
     def scene_probabilities(self, scene: Float[Tensor, "batch width"]) -> Float[Tensor, "batch class"]:
-        """Softmax of `scene_logits` where classes exclude each other, sigmoid where they do not."""
+        """`probabilities` of scenes, or of frames, that were computed already."""
         logits = self.scene_logits(scene)
         return logits.softmax(-1) if self.card.exclusive else logits.sigmoid()
 
-    def probabilities(
-        self, waveform: Waveforms, sample_rate: int, batch_size: int | None = None
-    ) -> Float[Tensor, "batch class"]:
-        """Probabilities of the classes: softmax where they exclude each other, sigmoid where they do not."""
-        return self.scene_probabilities(self.scene(waveform, sample_rate, batch_size=batch_size))
-
     @overload
     def frame_probabilities(
-        self, waveform: np.ndarray | Tensor, sample_rate: int, batch_size: int | None = ...
+        self, waveform: Waveform, sample_rate: int, batch_size: int | None = ...
     ) -> tuple[Tensor, Tensor]: ...
 
     @overload
     def frame_probabilities(
-        self, waveform: Sequence[np.ndarray | Tensor], sample_rate: int, batch_size: int | None = ...
+        self, waveform: Sequence[Waveform], sample_rate: int, batch_size: int | None = ...
     ) -> tuple[list[Tensor], list[Tensor]]: ...
 
     def frame_probabilities(
@@ -254,8 +271,7 @@ class Embedder(nn.Module):
         frames, times = self.frames(waveform, sample_rate, batch_size=batch_size)
         if isinstance(frames, list):
             return [self.scene_probabilities(part) for part in frames], times
-        flat = self.scene_probabilities(frames.flatten(0, 1))
-        return flat.unflatten(0, frames.shape[:2]), times
+        return self.scene_probabilities(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]), times
 
     def tags(
         self, waveform: Waveforms, sample_rate: int, top: int | None = TOP, threshold: float | None = None
@@ -269,48 +285,6 @@ class Embedder(nn.Module):
         names = class_names(self.card.labels, probabilities.shape[-1])
         return [most_probable(row, names, top, threshold) for row in probabilities]
 
-    def embed(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip width"]:
-        """Scenes of waveforms at `sample_rate`: the interface of everything downstream."""
-        return self.scene(list(clips), self.sample_rate)
-
-    def scenes(
-        self, clips: Iterable[Iterable[np.ndarray]], layers: Layers = None, batch_size: int | None = None
-    ) -> Generator[Float[Tensor, "*layer width"], None, None]:
-        """Scenes of many clips, each given as blocks of float32 samples at `sample_rate`, in order.
-
-        Clips are read as they are needed and memory stays flat, however many and however long they are. `layers`,
-        `batch_size` and errors as for `scene`; the first clip that can't be used ends it.
-        """
-        for scene in self._results(clips, Mean, layers, batch_size):
-            yield scene[0] if layers is None else scene
-
-    def which(self, layers: Layers) -> list[int]:
-        """The numbers of the blocks that are meant, from 0.
-
-        Raises:
-            ValueError: there is no such block.
-            MatpacError: the network gives its last block's output alone, and others are wanted.
-        """
-        blocks = self.config.depth
-        if layers is None:
-            return [blocks - 1]
-        numbers = layers
-        if isinstance(numbers, str):
-            numbers = range(blocks) if layers == "all" else [blocks]
-        if not all(-blocks <= number < blocks for number in numbers):
-            raise ValueError(f"layers must be 'all' or numbers below {blocks}, not {layers!r}")
-        found = [number % blocks for number in numbers]
-        if not self.depth and found != [blocks - 1]:
-            raise MatpacError(
-                f"{self.card.name}: an ONNX file has the last layer alone, not {layers!r}; for others load the "
-                "encoder that it was exported from"
-            )
-        return found
-
-    def cutter(self, clip: int = 0) -> Cutter:
-        """A cutter of one clip into this encoder's chunks."""
-        return Cutter(self.logmel.config, self.config.frames, clip)
-
     def gather(
         self,
         clips: Iterable[Iterable[np.ndarray]],
@@ -318,41 +292,30 @@ class Embedder(nn.Module):
         layers: Layers = None,
         batch_size: int | None = None,
     ) -> Generator[Gathered[T], None, None]:
-        """What gatherers, one per clip, make of clips that come as blocks of samples at `sample_rate`, in order.
+        """Reductions of clips that come as blocks of samples at `sample_rate`, in order.
 
         A clip that can't be used gives its error. `matpac.vectors.road.Road` does the same for files.
 
         Args:
             clips: for every clip, its blocks.
-            gatherer: makes one for a clip: `Mean`, `Frames`, or your own.
+            gatherer: makes one for each clip: `Mean`, `Frames`, or your own.
             layers: see `Layers`; None gives the gatherer one layer.
             batch_size: full chunks computed at once; None for what suits the device.
         """
-        which, steps = self.which(layers), self.config.steps
+        which, config = self.which(layers), self.config
         size = batch_size or full_batch(self.device)
         yield from gather(
             clips,
-            self.cutter,
-            lambda chunks: batches(chunks, steps, size, WAITING),
-            lambda chunks: self.chunk_frames(chunks, which, sums=gatherer is Mean),
+            lambda clip: Cutter(self.logmel.config, config.frames, clip),
+            lambda chunks: batches(chunks, config.steps, size),
+            lambda chunks: self.network.chunk_frames(chunks, which, sums=gatherer is Mean),
             gatherer,
         )
 
-    def _results(
-        self,
-        clips: Iterable[Iterable[np.ndarray]],
-        gatherer: Callable[[], Gatherer[T]],
-        layers: Layers,
-        batch_size: int | None,
-    ) -> Generator[T, None, None]:
-        """Results of `gather`; raises the error of a clip that has none."""
-        for found in self.gather(clips, gatherer, layers, batch_size):
-            if found.result is None:
-                raise found.error or AssertionError
-            yield found.result
 
-    def chunk_frames(
-        self, chunks: list[Chunk], which: list[int], sums: bool = False
-    ) -> Float[Tensor, "chunk layer *step width"]:
-        """Frames of chunks of one length, or their sums over time, on the CPU (`Network.chunk_frames`)."""
-        return self.network.chunk_frames(chunks, which, sums)
+def _results(gathered: Iterable[Gathered[T]]) -> Iterator[T]:
+    """The clips' reductions; raises the error of the first clip without one."""
+    for found in gathered:
+        if found.result is None:
+            raise found.error or AssertionError
+        yield found.result

@@ -7,7 +7,7 @@ heap, and a long file's process would grow by megabytes a minute although little
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ GROWTH = 1.25
 """Growth factor of the frame buffer; at most 20 % of it is unused."""
 
 
+@runtime_checkable
 class Gatherer(Protocol, Generic[T_co]):
     """Reduces one clip's chunks, which come in any order, each once."""
 
@@ -108,35 +109,24 @@ class Gathered(Generic[T]):
     error: AudioError | None = None
 
 
+@dataclass(eq=False)
 class _Clip(Generic[T]):
-    """A clip under way."""
+    """A clip under way; `chunks` is known at its end."""
 
-    def __init__(self) -> None:
-        self.samples = 0
-        self.chunks: int | None = None  # known at its end
-        self.added = 0
-        self.gatherer: Gatherer[T] | None = None
-        self.error: AudioError | None = None
+    gatherer: Gatherer[T] | None
+    samples: int = 0
+    chunks: int | None = None
+    added: int = 0
+    error: AudioError | None = None
 
-    def add(self, chunk: Chunk, computed: Tensor, make: Callable[[], Gatherer[T]]) -> None:
-        if self.error is None:
-            if self.gatherer is None:
-                self.gatherer = make()
-            self.gatherer.add(chunk, computed)
-            self.added += 1
-
-    def fail(self, error: AudioError) -> None:
-        self.error = error
-        self.discard()
+    @property
+    def is_done(self) -> bool:
+        return self.error is not None or self.chunks == self.added
 
     def discard(self) -> None:
         if self.gatherer is not None:
             self.gatherer.discard()
             self.gatherer = None
-
-    @property
-    def is_done(self) -> bool:
-        return self.error is not None or self.chunks == self.added
 
     def end(self) -> Gathered[T]:
         gatherer, self.gatherer = self.gatherer, None  # its memory goes with the result
@@ -165,7 +155,7 @@ def gather(
 
     def cut() -> Iterator[Chunk]:
         for number, blocks in enumerate(clips):
-            clip, pieces = _Clip[T](), cutter(number)
+            clip, pieces = _Clip(gatherer()), cutter(number)
             under_way[number] = clip
             try:
                 for block in blocks:
@@ -175,15 +165,18 @@ def gather(
                 if not pieces.index:
                     raise AudioError(f"clip {number}: {too_short(clip.samples, pieces.config)}")
             except AudioError as error:
-                clip.fail(error)
+                clip.error = error
+                clip.discard()
                 continue
             clip.chunks = pieces.index
             yield from last
 
     def add(chunks: list[Chunk], computed: Iterable[Tensor]) -> None:
         for chunk, part in zip(chunks, computed, strict=True):
-            if clip := under_way.get(chunk.clip):  # absent if it failed
-                clip.add(chunk, part, gatherer)
+            clip = under_way.get(chunk.clip)
+            if clip is not None and clip.gatherer is not None:  # it did not fail
+                clip.gatherer.add(chunk, part)
+                clip.added += 1
 
     first = 0
     try:

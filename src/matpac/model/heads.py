@@ -42,12 +42,9 @@ class SceneProbe(nn.Module):
         super().__init__()
         self.linear = nn.Linear(scene, classes)
 
-    def forward(self, scenes: Float[Tensor, "batch scene"]) -> Float[Tensor, "batch class"]:
-        return self.linear(scenes)
-
     def of_scenes(self, scenes: Float[Tensor, "batch scene"]) -> Float[Tensor, "batch class"]:
         """Logits of scenes or frames."""
-        return self(scenes)
+        return self.linear(scenes)
 
 
 Head = Tagger | SceneProbe
@@ -87,9 +84,8 @@ def most_probable(
     if top is not None and top < 1:
         raise MatpacError(f"top {top}: at least 1 tag can be asked for, or None for all")
     values, order = torch.sort(probabilities, descending=True, stable=True)
-    ranked: list[tuple[int, float]] = list(zip(order.tolist(), values.tolist(), strict=True))
-    tags = [Tag(names[number], value) for number, value in ranked if threshold is None or value >= threshold]
-    return tags[:top]
+    ranked = zip(order[:top].tolist(), values[:top].tolist(), strict=True)
+    return [Tag(names[number], value) for number, value in ranked if threshold is None or value >= threshold]
 
 
 def check_threshold(threshold: float | None) -> None:

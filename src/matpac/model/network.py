@@ -19,22 +19,22 @@ from matpac.model.vit import PATCH, Encoder, EncoderConfig
 
 @runtime_checkable
 class Network(Protocol):
-    """Turns chunks of waveform into frames."""
+    """Turns chunks of waveform into frames.
+
+    Args:
+        config: size of the network.
+        depth: number of layers to choose from; 0 where only the last one's output is available.
+        device: where it computes, as far as PyTorch knows.
+    """
 
     @property
-    def config(self) -> EncoderConfig:
-        """Size of the network."""
-        ...
+    def config(self) -> EncoderConfig: ...
 
     @property
-    def depth(self) -> int:
-        """Number of layers to choose from; 0 where only the last one's output is available."""
-        ...
+    def depth(self) -> int: ...
 
     @property
-    def device(self) -> torch.device:
-        """Where it computes, as far as PyTorch knows."""
-        ...
+    def device(self) -> torch.device: ...
 
     def chunk_frames(
         self, chunks: list[Chunk], which: list[int], sums: bool = False
@@ -54,21 +54,12 @@ class Network(Protocol):
 
 
 class VitNetwork(nn.Module):
-    """Log-mel and ViT in PyTorch."""
+    """A `Network` of log-mel and ViT in PyTorch."""
 
     def __init__(self, encoder: Encoder, logmel: LogMel):
         super().__init__()
         self.encoder, self.logmel = encoder, logmel
-
-    @property
-    def config(self) -> EncoderConfig:
-        """Size of the encoder."""
-        return self.encoder.config
-
-    @property
-    def depth(self) -> int:
-        """Number of blocks."""
-        return self.encoder.config.depth
+        self.config, self.depth = encoder.config, encoder.config.depth
 
     @property
     def device(self) -> torch.device:
@@ -80,21 +71,17 @@ class VitNetwork(nn.Module):
         self, chunks: list[Chunk], which: list[int], sums: bool = False
     ) -> Float[Tensor, "chunk layer *step width"]:
         """See `Network`."""
-        logmel = self._chunk_logmel(chunks)
+        frames, device = chunks[0].steps * PATCH, self.device
+        waveforms = torch.from_numpy(padded(chunks, self.logmel.config.samples(frames))).to(device)
+        lengths = torch.tensor([chunk.frames for chunk in chunks], device=device)
+        beyond = torch.arange(frames, device=device) >= lengths[:, None]
+        logmel = self.logmel(waveforms).masked_fill_(beyond[:, None, :], 0.0)
         if which == [self.depth - 1]:
             tokens = self.encoder(logmel).unsqueeze(1)
         else:
             tokens = self.encoder.layers(logmel, which)
         tokens = tokens.float().view(len(chunks), len(which), self.config.bands, -1, self.config.width)
         return (tokens.sum(3).flatten(2) if sums else tokens.transpose(2, 3).flatten(3)).cpu()
-
-    def _chunk_logmel(self, chunks: list[Chunk]) -> Float[Tensor, "chunk mel frame"]:
-        """Log-mel padded to whole patches; frames past a chunk's end are zero."""
-        frames, device = chunks[0].steps * PATCH, self.device
-        spectrogram = self.logmel(torch.from_numpy(padded(chunks, self.logmel.config.samples(frames))).to(device))
-        lengths = torch.tensor([chunk.frames for chunk in chunks], device=device)
-        beyond = torch.arange(frames, device=device) >= lengths[:, None]
-        return spectrogram.masked_fill_(beyond[:, None, :], 0.0)
 
     def digest(self) -> bytes:
         """SHA-256 of the encoder's weights."""

@@ -6,7 +6,6 @@ the network every frame attends to its whole chunk, including later sound. The f
 """
 
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +15,9 @@ from torch import Tensor
 
 from matpac.audio import AudioError, Resampler
 from matpac.errors import MatpacError
-from matpac.model.chunks import Chunk
+from matpac.model.chunks import Chunk, Cutter
 from matpac.model.embedder import Embedder, Layers
-from matpac.model.waveforms import as_mono, too_short
+from matpac.model.waveforms import Waveform, as_mono, too_short
 
 
 class TimedFrames(NamedTuple):
@@ -28,12 +27,7 @@ class TimedFrames(NamedTuple):
     times: Float64[Tensor, " step"]
 
 
-def stream(
-    encoder: Embedder,
-    sample_rate: int,
-    blocks: Iterable[np.ndarray | Tensor] | None = None,
-    layers: Layers = None,
-) -> "Stream":
+class Stream:
     """A stream to push blocks of sound into, or to iterate over where `blocks` are given.
 
         with matpac.stream(encoder, 44_100) as stream:
@@ -42,6 +36,8 @@ def stream(
         frames, times = stream.finish()              # the last, shorter chunk
 
         for frames, times in matpac.stream(encoder, 44_100, blocks): ...
+
+    Memory does not grow with what has passed.
 
     Args:
         encoder: as `matpac.load` gives it.
@@ -52,24 +48,19 @@ def stream(
     Raises:
         ValueError: a rate that is not positive, or a layer that is not there.
     """
-    return Stream(encoder, sample_rate, blocks, layers)
-
-
-class Stream:
-    """See `stream`. Memory does not grow with what has passed."""
 
     def __init__(
         self,
         encoder: Embedder,
         sample_rate: int,
-        blocks: Iterable[np.ndarray | Tensor] | None = None,
+        blocks: Iterable[Waveform] | None = None,
         layers: Layers = None,
     ):
         self.encoder, self.sample_rate = encoder, sample_rate
         self.layers: Layers = layers
         self._layer_axis = () if layers is None else (len(encoder.which(layers)),)
         self._resampler = Resampler(sample_rate, encoder.sample_rate)
-        self._cutter = encoder.cutter()
+        self._cutter = Cutter(encoder.logmel.config, encoder.config.frames)
         self._blocks = blocks
         self._pushed = self._samples = self._steps = 0
         self._last: TimedFrames | None = None
@@ -87,7 +78,7 @@ class Stream:
         config = self.encoder.logmel.config
         return self._cutter.frames * config.hop / config.sample_rate
 
-    def push(self, block: np.ndarray | Tensor) -> TimedFrames:
+    def push(self, block: Waveform) -> TimedFrames:
         """Take a block; the frames of the chunks that it completes, mostly none: [0, width].
 
         Raises:
@@ -104,7 +95,7 @@ class Stream:
         """The sound has ended: the frames that are left. Called again it gives the same.
 
         Raises:
-            AudioError: all that came is too short for a frame (25 ms).
+            AudioError: all that came is shorter than a frame.
             MatpacError: the stream was left by an error.
         """
         if self._last is None:
@@ -134,10 +125,8 @@ class Stream:
     def __enter__(self) -> "Stream":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Finishes, so that `finish()` gives the last frames; after an error it only ends."""
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Finish, so that `finish()` gives the last frames; after an error it only ends."""
         if kind is None:
             self.finish()
         self._closed = True
@@ -156,3 +145,6 @@ class Stream:
         times = self.encoder.times(frames.shape[-2], self._steps)
         self._steps += len(times)
         return TimedFrames(frames, times)
+
+
+stream = Stream

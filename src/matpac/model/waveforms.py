@@ -9,7 +9,9 @@ from torch import Tensor
 from matpac.audio import AudioError, resample, unusable
 from matpac.model.logmel import LogMelConfig
 
-Waveforms = np.ndarray | Tensor | Sequence[np.ndarray | Tensor]
+Waveform = np.ndarray | Tensor
+
+Waveforms = Waveform | Sequence[Waveform]
 """One waveform [n], a batch [batch, n], or a list of waveforms of any lengths; floats in [-1, 1] or integers."""
 
 
@@ -26,25 +28,19 @@ def as_clips(waveform: Waveforms, sample_rate: int, target_rate: int) -> tuple[l
         AudioError: not one-dimensional clips, not numbers, or `unusable`; names the clip.
     """
     is_list = isinstance(waveform, (list, tuple))
-    if is_list:
-        rows = [_array(clip) for clip in waveform]
-    else:
-        array = _array(waveform)
-        rows = [array] if array.ndim == 1 else list(array) if array.ndim == 2 else [array]
-    return [_clip(row, number, sample_rate, target_rate) for number, row in enumerate(rows)], is_list
+    array = None if is_list else _array(waveform)
+    rows = waveform if array is None else array if array.ndim == 2 else [array]
+    clips = [resample(as_mono(row, f"clip {number}"), sample_rate, target_rate) for number, row in enumerate(rows)]
+    return clips, is_list
 
 
-def _array(waveform: object) -> np.ndarray:
+def _array(waveform: Waveform) -> np.ndarray:
     if isinstance(waveform, Tensor):
         return waveform.detach().cpu().float().numpy() if waveform.is_floating_point() else waveform.cpu().numpy()
     return np.asarray(waveform)
 
 
-def _clip(row: np.ndarray, number: int, sample_rate: int, target_rate: int) -> np.ndarray:
-    return resample(as_mono(row, f"clip {number}"), sample_rate, target_rate)
-
-
-def as_mono(waveform: np.ndarray | Tensor, name: str) -> Float32[np.ndarray, " samples"]:
+def as_mono(waveform: Waveform, name: str) -> Float32[np.ndarray, " samples"]:
     """One waveform of any accepted kind as float32; no copy where it is that already.
 
     Raises:
