@@ -26,7 +26,7 @@ from matpac.pretrain.options import PretrainOptions
 from matpac.pretrain.recipes import Recipe, tiny
 from matpac.probe.compare import confidence_interval, paired_test
 from matpac.probe.encoders import open_encoder
-from matpac.probe.linear_probe import ProbeConfig
+from matpac.probe.trainer import ProbeConfig
 from matpac.report.style import look, marks, new_figure
 from matpac.tasks import Task, read_task
 

@@ -26,7 +26,7 @@ from matpac.finetune.options import FinetuneOptions
 from matpac.finetune.recipes import FinetuneRecipe, small
 from matpac.probe.compare import confidence_interval, paired_test
 from matpac.probe.encoders import open_encoder, untrained
-from matpac.probe.linear_probe import ProbeConfig
+from matpac.probe.trainer import ProbeConfig
 from matpac.tasks import read_task
 
 SEEDS = (43, 44, 45)

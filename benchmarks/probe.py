@@ -29,9 +29,12 @@ from rates import machine, matrix_rate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from matpac.probe.heads import LinearHeads, draw_start, fit_scaler
-from matpac.probe.linear_probe import ProbeConfig, ProbeResult, linear_probe
-from matpac.tasks import Fold
+from matpac.probe.heads import LinearHead, Parameters, draw_start
+from matpac.probe.inputs import Batch, Inputs
+from matpac.probe.probes import linear_probe
+from matpac.probe.results import ProbeResult
+from matpac.probe.trainer import ProbeConfig
+from matpac.tasks import Fold, Task
 
 DIM = 3840
 PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -61,6 +64,13 @@ def five_folds(rows: int) -> list[Fold]:
         rest = np.concatenate([clips[other] for other in range(5) if other != fold])
         splits.append(Fold(train=rest[160:], valid=rest[:160], test=clips[fold]))
     return splits
+
+
+def task_of(labels: np.ndarray, splits: list[Fold]) -> Task:
+    """A task of one label per clip, without sounds."""
+    classes = [str(number) for number in range(int(labels.max()) + 1)]
+    clips = [str(number) for number in range(len(labels))]
+    return Task("made-up", "single", classes, clips, labels, splits)
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,7 @@ def train_alone(
     """The protocol for one head, plainly."""
     started, processor = time.perf_counter(), time.process_time()
     train, valid = torch.from_numpy(split.train), torch.from_numpy(split.valid)
-    mean, scale = fit_scaler(features, train)
+    mean, scale = (part[0] for part in Inputs(features.numpy()[:, None, None]).fit(train))
     rows, judged = (features[train] - mean) / scale, (features[valid] - mean) / scale
     generator = torch.Generator().manual_seed(seed)
     layer = nn.Linear(DIM, int(labels.max()) + 1)
@@ -166,18 +176,19 @@ def compare(
 @contextmanager
 def counted_operations() -> Iterator[Callable[[], float]]:
     """Counts the products of training steps, forward and backward, while it is open."""
-    total, step = 0.0, LinearHeads.step
+    total, logits = 0.0, LinearHead.logits
 
-    def counting(self: LinearHeads, inputs: Tensor, gradient: Tensor) -> None:
+    def counting(self: LinearHead, parameters: Parameters, batch: Batch) -> Tensor:
         nonlocal total
-        total += 4 * gradient.numel() * inputs.shape[-1]
-        step(self, inputs, gradient)
+        found = logits(self, parameters, batch)
+        total += 4 * found.numel() * self.dim * torch.is_grad_enabled()
+        return found
 
-    LinearHeads.step = counting
+    LinearHead.logits = counting
     try:
         yield lambda: total
     finally:
-        LinearHeads.step = step
+        LinearHead.logits = logits
 
 
 def esc50(rounds: int) -> None:
@@ -187,7 +198,7 @@ def esc50(rounds: int) -> None:
     before = matrix_rate()
     processor = time.process_time()
     with counted_operations() as count:
-        result = linear_probe(features, labels, splits)
+        result = linear_probe(features, task_of(labels, splits))
     processor = time.process_time() - processor
     limit = (before + matrix_rate()) / 2
     reached = count() / result.seconds
@@ -230,7 +241,7 @@ def probe_nsynth(path: Path) -> None:
     order = np.random.default_rng(2).permutation(len(features))
     test, valid = len(order) // 70, len(order) // 23  # NSynth's 4,096 and 12,678 of 306 k
     split = Fold(train=order[test + valid :], valid=order[test : test + valid], test=order[:test])
-    result = linear_probe(features, labels, [split])
+    result = linear_probe(features, task_of(labels, [split]))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * PEAK_UNIT
     print(
         f"{len(features)} × {DIM} float16 ({features.nbytes / 2**30:.2f} GiB): {result.seconds:.0f} s, "

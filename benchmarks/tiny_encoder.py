@@ -26,9 +26,8 @@ from matpac.pretrain.job import pretrain_to_end
 from matpac.pretrain.options import PretrainOptions
 from matpac.pretrain.recipes import Plan, Recipe, tiny_fine
 from matpac.probe.encoders import open_encoder
-from matpac.probe.linear_probe import ProbeConfig
-from matpac.probe.records import write_records
 from matpac.probe.run import Outcome, run_probes
+from matpac.probe.trainer import ProbeConfig
 from matpac.tasks import read_task
 
 MORE_EPOCHS = 4
@@ -93,10 +92,8 @@ def probe(corpus: Path, output: Path) -> Outcome:
     return run_probes(
         [open_encoder(name) for name in NAMES],
         [read_task("table", corpus / f"{task}.csv") for task in TASKS],
-        output / "cache",
-        PROBES,
-        lambda text: print(text, flush=True),
-        done=lambda outcome: write_records(outcome.records, output),
+        output,
+        config=PROBES,
     )
 
 

@@ -1,19 +1,14 @@
-"""Batched heads against autograd, torch.optim.Adam, scikit-learn's logistic regression and its scaler."""
+"""Heads and losses against their formulas, `torch.nn.Linear` and autograd."""
 
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
-from matpac.probe.heads import (
-    AdamConfig,
-    LinearHeads,
-    StandardisedRows,
-    draw_start,
-    fit_scaler,
-)
+from matpac.probe.heads import AttentionPooling, GatedPrototypes, LayerMixture, LinearHead, draw_start
+from matpac.probe.inputs import Batch, Inputs, Scaler
 from matpac.probe.targets import binary_cross_entropy_gradient, cross_entropy_gradient
+
+LENGTHS = (4, 1, 3)
 
 
 def test_the_start_is_what_nn_linear_draws():
@@ -25,7 +20,7 @@ def test_the_start_is_what_nn_linear_draws():
 
 
 @pytest.mark.parametrize("partial", [None, 0.0, 0.5])
-def test_gradients_are_autograds(partial):
+def test_gradients_of_losses_are_autograds(partial):
     torch.manual_seed(0)
     logits = torch.randn(2, 6, 3, 5, requires_grad=True)
     labels, targets = torch.randint(0, 5, (2, 6)), torch.randint(0, 2, (2, 6, 5), dtype=torch.uint8)
@@ -33,7 +28,8 @@ def test_gradients_are_autograds(partial):
     cross_entropy = torch.nn.functional.cross_entropy
     loss = torch.stack([cross_entropy(logits[g, :, r], labels[g]) for g, r in heads]).sum()
     (expected,) = torch.autograd.grad(loss, logits)
-    torch.testing.assert_close(cross_entropy_gradient(logits.detach(), labels), expected)
+    found = cross_entropy_gradient(logits.detach(), labels, torch.tensor([6, 6]))
+    torch.testing.assert_close(found, expected)
 
     known = None if partial is None else torch.rand(2, 6, 5) < partial
     mask = torch.ones(2, 6, 5, dtype=torch.bool) if known is None else known
@@ -43,66 +39,85 @@ def test_gradients_are_autograds(partial):
             bce = torch.nn.functional.binary_cross_entropy_with_logits
             loss = loss + bce(logits[g, :, r][mask[g]], targets[g][mask[g]].float())
     (expected,) = torch.autograd.grad(loss, logits)
-    torch.testing.assert_close(binary_cross_entropy_gradient(logits.detach(), targets, known), expected)
+    count = mask.sum(dim=(1, 2)).clamp(min=1)
+    torch.testing.assert_close(binary_cross_entropy_gradient(logits.detach(), targets, known, count), expected)
 
 
-def test_heads_that_stay_are_not_disturbed_by_those_that_leave():
-    torch.manual_seed(0)
-    rates, config = (1e-3, 1e-2, 1e-1), AdamConfig(l2=0.1)
-    start = torch.randn(2, 4, 6), torch.randn(2, 4)
-    inputs, gradient = torch.randn(5, 2, 8, 6), torch.randn(5, 2, 8, 3, 4)
-    heads = LinearHeads(*start, rates, config)
-    for step in range(5):
-        if step == 2:  # group 0 keeps its rates 1 and 2, group 1 its rate 0 and one as ballast
-            heads.keep(np.array([[False, True, True], [True, False, False]]))
-            assert heads.rates[0].tolist() == [1, 2]
-            assert heads.rates[1, 0] == 0
-        if step == 4:  # group 1 alone is left
-            heads.keep(np.array([[False, False], [True, False]]))
-            assert heads.groups.tolist() == [1]
-            assert heads.rates.tolist() == [[0]]
-        part = torch.stack([gradient[step, g][:, heads.rates[i]] for i, g in enumerate(heads.groups)])
-        heads.step(inputs[step, heads.groups], part)
-
-    weight, bias = start[0][1].clone().requires_grad_(), start[1][1].clone().requires_grad_()
-    alone = torch.optim.Adam([weight, bias], lr=rates[0], weight_decay=0.1)
-    for step in range(5):
-        weight.grad = gradient[step, 1, :, 0].T @ inputs[step, 1]
-        bias.grad = gradient[step, 1, :, 0].sum(dim=0)
-        alone.step()
-    torch.testing.assert_close(heads.weight[0, 0], weight.detach())
-    torch.testing.assert_close(heads.bias[0, 0], bias.detach())
+def linear_by_hand(parameters, values):
+    return parameters["weight"] @ values[0, 0] + parameters["bias"]
 
 
-def test_run_to_convergence_it_is_logistic_regression():
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 3, 90)
-    features = (random.normal(size=(90, 5)) + np.eye(3, 5)[labels]).astype(np.float32)
-    l2 = 0.02
-    # Adam's L2 holds the bias too, so scikit-learn gets it as a feature; its C is 1 / (clips · L2)
-    oracle = LogisticRegression(C=1 / (90 * l2), fit_intercept=False, tol=1e-10, max_iter=5000)
-    oracle.fit(np.hstack([features, np.ones((90, 1))]).astype(np.float64), labels)
-
-    inputs, targets = torch.from_numpy(features)[None], torch.from_numpy(labels)[None]
-    weight, bias = draw_start(3, 5, torch.Generator().manual_seed(0))
-    heads = LinearHeads(weight[None], bias[None], (3e-3, 1e-2), AdamConfig(l2=l2))
-    for _ in range(3000):
-        heads.step(inputs, cross_entropy_gradient(heads.logits(inputs), targets))
-    for rate in range(2):
-        found = torch.cat([heads.weight[0, rate], heads.bias[0, rate, :, None]], dim=1).numpy()
-        np.testing.assert_allclose(found, oracle.coef_, atol=2e-3)
+def mixture_by_hand(parameters, values):
+    shares = parameters["mixture"].exp() / parameters["mixture"].exp().sum()
+    mixed = sum(share * layer[0] for share, layer in zip(shares, values, strict=True))
+    return parameters["weight"] @ mixed + parameters["bias"]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_rows_are_standardised_as_scikit_learn_does_by_the_training_part_alone(dtype):
-    random = np.random.default_rng(0)
-    features = (random.normal(size=(50, 6)) * 10.0 ** np.arange(-2, 4) + 5).astype(dtype)
-    features[:, 2] = 0.1  # constant: divided by 1, whatever float rounding makes of its deviation
-    train = np.arange(10, 40)
-    mean, scale = fit_scaler(torch.from_numpy(features), torch.from_numpy(train))
-    assert scale[2] == 1.0
-    rows = StandardisedRows(torch.from_numpy(features), mean[None], scale[None])
-    index = torch.tensor([[3, 12, 49]])
-    exact = features.astype(np.float64)
-    expected = np.asarray(StandardScaler().fit(exact[train]).transform(exact[index[0].numpy()]))
-    np.testing.assert_allclose(rows(index, np.array([0]))[0].numpy(), expected, rtol=1e-4, atol=1e-5)
+def attention_by_hand(parameters, values):
+    scores = torch.stack([(token @ parameters["query"]) / 5**0.5 for token in values[-1]]).exp()
+    pooled = sum(score / scores.sum() * token for score, token in zip(scores, values[-1], strict=True))
+    return parameters["weight"] @ pooled + parameters["bias"]
+
+
+def prototypes_by_hand(parameters, values):
+    layers, tokens, _ = values.shape
+    logits = []
+    for number in range(2):
+        total = parameters["bias"][number]
+        for prototype in (3 * number, 3 * number + 1, 3 * number + 2):
+            gates = parameters["gates"][prototype].exp() / parameters["gates"][prototype].exp().sum()
+            evidence = []
+            for token in range(tokens):
+                found = torch.zeros((), dtype=torch.float64)
+                for layer in range(layers):
+                    one, other = parameters["prototypes"][prototype, layer], values[layer, token]
+                    found = found + gates[layer] * (one @ other) / one.norm() / other.norm()
+                evidence.append(parameters["log_scale"][prototype].exp() * found)
+            shares = torch.stack([(parameters["sharpness"][prototype] * one).exp() for one in evidence])
+            total = total + sum(s / shares.sum() * e for s, e in zip(shares, evidence, strict=True))
+        logits.append(total)
+    return torch.stack(logits)
+
+
+HEADS = [
+    (LinearHead(2, 5), 1, linear_by_hand),
+    (LayerMixture(2, 3, 5), 3, mixture_by_hand),
+    (AttentionPooling(2, 5), 2, attention_by_hand),
+    (GatedPrototypes(2, 3, 5, 3), 3, prototypes_by_hand),
+]
+
+
+@pytest.mark.parametrize(("head", "layers", "by_hand"), HEADS)
+def test_heads_are_their_formula_and_gradients_are_right(head, layers, by_hand):
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(2, layers, 3, 4, 5, generator=generator, dtype=torch.float64)
+    present = torch.arange(4) < torch.tensor(LENGTHS)[:, None]
+    batch = Batch(values * present[:, :, None], present.expand(2, -1, -1))
+    parameters = {
+        name: torch.randn(2, 2, *value.shape, generator=generator, dtype=torch.float64)
+        for name, value in head.start(generator).items()
+    }
+    logits = head.logits(parameters, batch)
+    assert logits.shape == (2, 3, 2, 2)
+    for group, rate in np.ndindex(2, 2):
+        one = {name: value[group, rate] for name, value in parameters.items()}
+        for clip, length in enumerate(LENGTHS):
+            wanted = by_hand(one, batch.values[group, :, clip, :length])
+            torch.testing.assert_close(logits[group, clip, rate], wanted)
+    inputs = [value.requires_grad_() for value in parameters.values()]
+    assert torch.autograd.gradcheck(
+        lambda *tensors: head.logits(dict(zip(parameters, tensors, strict=True)), batch), inputs
+    )
+
+
+@pytest.mark.parametrize("head", [AttentionPooling(4, 10), GatedPrototypes(4, 1, 10, 1)])
+def test_clips_padded_in_a_batch_are_what_they_are_alone(head):
+    values = np.random.default_rng(0).normal(size=(2, 1, 6, 10)).astype(np.float32)
+    inputs = Inputs(values, np.array([1, 6]))
+    parameters = {name: value[None, None] for name, value in head.start(torch.Generator().manual_seed(0)).items()}
+    scaler = Scaler(torch.zeros(1, 1, 10), torch.ones(1, 1, 10))
+
+    def logits(*clips):
+        return head.logits(parameters, inputs.batch(torch.tensor([clips]), scaler))
+
+    torch.testing.assert_close(logits(0, 1), torch.cat([logits(0), logits(1)], dim=1))

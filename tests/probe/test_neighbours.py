@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
-from matpac.probe import neighbours
+from helpers.array_task import array_task
 from matpac.probe.neighbours import (
     FewShotConfig,
     NeighboursConfig,
     draw_examples,
     few_shot,
+    fewest_examples,
     nearest_neighbours,
 )
 from matpac.tasks import Fold
@@ -30,7 +31,7 @@ def clips(count=120, dim=8, classes=4, spread=2.0, seed=0):
     return features, labels, targets, random.random((count, classes)) < 0.4
 
 
-def two_folds(count=120):
+def three_parts(count=120):
     order = np.random.default_rng(1).permutation(count)
     a, b, c = np.array_split(order, 3)
     return [Fold(a, b, c), Fold(np.concatenate([b, c]), a[:10], a[10:])]
@@ -53,23 +54,17 @@ def slow_votes(features, targets, known, train, query, k, temperature):
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "partial"])
-def test_votes_are_those_of_a_slow_loop(kind, monkeypatch):
-    monkeypatch.setattr(neighbours, "QUERIES_AT_ONCE", 7)
-    monkeypatch.setattr(neighbours, "TRAIN_AT_ONCE", 9)  # several blocks, one of them smaller than k
+def test_votes_are_those_of_a_slow_loop(kind):
     features, labels, targets, known = clips()
-    splits = two_folds()
     seen = known if kind == "partial" else np.ones_like(known)
     wanted = np.eye(4, dtype=int)[labels] if kind == "single" else targets
-    result = nearest_neighbours(
-        features,
-        labels if kind == "single" else targets,
-        splits,
-        kind="single" if kind == "single" else "multi",
-        known=known if kind == "partial" else None,
-    )
+    given = labels if kind == "single" else targets
+    task = array_task(given, three_parts(), known if kind == "partial" else None)
+    # several blocks, one of them smaller than k
+    result = nearest_neighbours(features, task, NeighboursConfig(queries_at_once=7, train_at_once=9))
     assert result.scores.shape == (1, 2)
     assert np.isnan(result.ci95)
-    for fold, split in enumerate(splits):
+    for fold, split in enumerate(task.folds):
         slow = [slow_votes(features, wanted, seen, split.train, row, 10, 0.07) for row in split.test]
         np.testing.assert_allclose(result.predictions[fold][0], slow, atol=1e-5)
 
@@ -78,8 +73,8 @@ def test_votes_are_those_of_a_slow_loop(kind, monkeypatch):
 def test_scikit_learn_agrees(dtype):
     features, labels, _, _ = clips(300)
     features = features.astype(dtype)
-    splits = two_folds(300)
-    result = nearest_neighbours(features, labels, splits, NeighboursConfig(k=7, temperature=0.2))
+    splits = three_parts(300)
+    result = nearest_neighbours(features, array_task(labels, splits), NeighboursConfig(k=7, temperature=0.2))
     for fold, split in enumerate(splits):
         weights: Any = lambda apart: np.exp((1 - apart) / 0.2)  # noqa: E731 (its stub knows strings alone)
         model = KNeighborsClassifier(7, metric="cosine", weights=weights)
@@ -92,10 +87,10 @@ def test_scikit_learn_agrees(dtype):
 
 def test_a_class_that_nobody_knows_scores_nothing_and_few_clips_all_vote():
     features, _, targets, known = clips()
-    split = two_folds()[0]
+    split = three_parts()[0]
     known[split.train, 0] = False
     split = Fold(split.train, split.valid, split.test, untrained=(0,))
-    result = nearest_neighbours(features, targets, [split], NeighboursConfig(k=1000), "multi", known)
+    result = nearest_neighbours(features, array_task(targets, [split], known), NeighboursConfig(k=1000))
     assert (result.predictions[0][0][:, 0] == 0).all()
     slow = [slow_votes(features, targets, known, split.train, row, 1000, 0.07) for row in split.test]
     np.testing.assert_allclose(result.predictions[0][0], slow, atol=1e-5)
@@ -110,7 +105,7 @@ def test_bad_numbers_and_bad_features_are_told():
     features[5, 0] = np.nan
     for probe in (nearest_neighbours, few_shot):
         with pytest.raises(ValueError, match="NaN"):
-            probe(features, labels, two_folds())
+            probe(features, array_task(labels, three_parts()))
 
 
 @settings(deadline=None, max_examples=50)
@@ -156,13 +151,13 @@ def slow_prototypes(features, examples, test):
 @pytest.mark.parametrize("kind", ["single", "multi"])
 def test_few_shot_is_the_formula(kind):
     features, labels, targets, known = clips()
-    split = two_folds()[1]
+    split = three_parts()[1]
     config = FewShotConfig(shots=(1, 3), draws=4, seed=7)
     if kind == "single":
-        results = few_shot(features, labels, [split], config)
+        results = few_shot(features, array_task(labels, [split]), config)
         members = {number: split.train[labels[split.train] == number] for number in range(4)}
     else:
-        results = few_shot(features, targets, [split], config, "multi", known)
+        results = few_shot(features, array_task(targets, [split], known), config)
         positive = (targets == 1) & known
         members = {number: split.train[positive[split.train, number]] for number in range(4)}
     assert list(results) == [1, 3]
@@ -177,8 +172,8 @@ def test_few_shot_is_the_formula(kind):
 
 def test_more_examples_help_and_draws_repeat():
     features, labels, _, _ = clips(600, spread=1.5)
-    results = few_shot(features, labels, two_folds(600))
-    again = few_shot(features, labels, two_folds(600))
+    results = few_shot(features, array_task(labels, three_parts(600)))
+    again = few_shot(features, array_task(labels, three_parts(600)))
     assert results[1].scores.shape == (10, 2)
     assert results[1].mean < results[5].mean < results[10].mean
     np.testing.assert_array_equal(results[5].scores, again[5].scores)
@@ -186,10 +181,23 @@ def test_more_examples_help_and_draws_repeat():
 
 def test_untrained_classes_are_never_chosen_and_a_small_class_names_its_fold():
     features, labels, _, _ = clips()
-    split = two_folds()[0]
+    split = three_parts()[0]
     without = Fold(split.train[labels[split.train] != 0], split.valid, split.test, untrained=(0,))
-    result = few_shot(features, labels, [without], FewShotConfig(shots=(2,)))[2]
+    result = few_shot(features, array_task(labels, [without]), FewShotConfig(shots=(2,)))[2]
     assert (result.predictions[0][:, :, 0] == -1).all()
     assert (result.predictions[0].argmax(axis=2) > 0).all()
     with pytest.raises(ValueError, match=r"split 0: class 1 has \d+ training clips: too few for 30"):
-        few_shot(features, labels, [without], FewShotConfig(shots=(30,)))
+        few_shot(features, array_task(labels, [without]), FewShotConfig(shots=(30,)))
+
+
+def test_the_fewest_examples_are_of_a_class_that_has_any():
+    labels = np.array([0, 0, 0, 1, 1, 2, 0, 1, 2])
+    split = Fold(np.arange(5), np.array([5]), np.array([6, 7, 8]), untrained=(2,))
+    assert fewest_examples(array_task(labels, [split])) == 2
+    less = Fold(np.array([0, 1, 3]), np.array([5]), np.array([6, 7]), untrained=(2,))
+    assert fewest_examples(array_task(labels, [split, less])) == 1
+    several, known = np.ones((9, 2), np.uint8), np.ones((9, 2), bool)
+    several[:3, 0], known[:1, 1] = 0, False
+    assert fewest_examples(array_task(several, [split])) == 2
+    known[3:, 0] = False
+    assert fewest_examples(array_task(several, [split], known)) == 4

@@ -10,29 +10,30 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from matpac.probe.records import Record, make_record, write_records
-from matpac.probe.scores import ProbeResult, ProbeScores
+from matpac.probe.results import ProbeResult
 from matpac.tasks import Fold, Task
 
 TASK = Task(
     "made", "single", ["cat", "dog", "emu"], [f"/s/{n}.wav" for n in range(6)], np.array([0, 1, 0, 1, 0, 1]),
     [Fold(np.array([0, 1]), np.array([2, 3]), np.array([4, 5]), name=name) for name in "ab"],
-    missing=[("/s/gone.wav", "not on disk")], notes=["a note"],
+    notes=["a note"], missing=[("/s/gone.wav", "not on disk")],
 )  # fmt: skip
 FOUND = ProbeResult(
     scores=np.array([[0.5, 1.0], [0.7, 0.8]]),
     per_class=np.array([[[0.5, 1.0, np.nan], [1.0, np.nan, np.nan]], [[0.6, 0.8, np.nan], [0.9, np.nan, np.nan]]]),
-    left_out=((), (1,)),
+    undefined=((), (1,)),
     learning_rates=np.array([[1e-3, 1e-4], [1e-3, 1e-3]]),
     valid_scores=np.zeros((2, 2, 1)),
     best_epochs=np.ones((2, 2), np.int64),
     epochs=np.ones((2, 2), np.int64),
     predictions=(np.zeros((2, 2, 3)), np.zeros((2, 2, 3))),
     seconds=1.0,
+    seeds=(42, 43),
 )
 
 
 def record(**changes: object) -> Record:
-    return make_record(TASK, "enc", "0f", "linear", replace(FOUND, **changes), [42, 43], 2.5)
+    return make_record(TASK, "enc", "0f", "linear", replace(FOUND, **changes), 2.5)
 
 
 def test_a_record_of_two_seeds_and_two_folds() -> None:
@@ -57,21 +58,26 @@ def test_one_seed_has_no_interval() -> None:
 
 
 def test_a_probe_without_training_has_no_learning_rate() -> None:
-    scores = ProbeScores(
-        FOUND.scores[:1], FOUND.per_class[:1], FOUND.left_out, tuple(p[:1] for p in FOUND.predictions), 0.1
+    untrained = ProbeResult(
+        FOUND.scores[:1], FOUND.per_class[:1], FOUND.undefined, tuple(p[:1] for p in FOUND.predictions), 0.1
     )
-    found = make_record(TASK, "enc", "0f", "knn", scores, [], 0.1)
-    assert (found.learning_rate, found.seeds, found.ci95) == ([], [], None)
+    found = make_record(TASK, "enc", "0f", "knn", untrained)
+    assert (found.learning_rate, found.seeds, found.ci95, found.seconds) == ([], [], None, 0.1)
+
+
+def test_layer_weights_are_means_over_seeds_folds_and_prototypes() -> None:
+    layers = np.random.default_rng(0).random((2, 2, 5, 3))
+    assert record(learned={"layers": layers}).layer_weights == pytest.approx(layers.mean(axis=(0, 1, 2)))
 
 
 def test_roc_auc_where_clips_have_several_labels() -> None:
     random = np.random.default_rng(0)
     labels = np.array([[1, 0], [0, 1], [1, 1], [0, 0], [1, 0], [0, 1]], np.uint8)
-    split = Fold(np.array([0]), np.array([1]), np.array([2, 3, 4, 5]), untrained=(1,))
-    task = replace(TASK, kind="multi", classes=["x", "y"], labels=labels, folds=[split] * 2)
+    folds = [Fold(np.array([0]), np.array([1]), np.array([2, 3, 4, 5]), untrained=(1,))] * 2
+    task = replace(TASK, kind="multi", classes=["x", "y"], labels=labels, folds=folds)
     predictions = tuple(random.standard_normal((2, 4, 2)) for _ in range(2))
     result = replace(FOUND, per_class=FOUND.per_class[:, :, :2], predictions=predictions)
-    found = make_record(task, "e", "0", "linear", result, [1, 2], 0.0)
+    found = make_record(task, "e", "0", "linear", result)
     expected = np.mean([roc_auc_score(labels[2:], run) for fold in predictions for run in fold])
     assert found.roc_auc == pytest.approx(expected)
 

@@ -11,8 +11,7 @@ from jaxtyping import Float, Integer
 from matpac.errors import Skipped, describe_skipped
 from matpac.model.embedder import Embedder
 from matpac.model.gather import Mean
-from matpac.probe.metrics import roc_auc
-from matpac.probe.targets import metric
+from matpac.probe.metrics import roc_auc, task_score
 from matpac.tasks import Task, TaskError
 from matpac.vectors.road import Road
 
@@ -124,14 +123,13 @@ def score(task: Task, part: str, found: Prediction) -> PartScore:
         TaskError: no clip that has a label was decoded, so that there is nothing to score.
         ValueError: logits that are NaN.
     """
-    labels = task.labels[found.rows]
-    known = None if task.known is None else task.known[found.rows]
-    result = metric(task.kind, found.logits, labels, known)
+    result = task_score(task, found.rows, found.logits)
     if math.isnan(result.value):
         raise TaskError(
             f"{task.name}: no clip of its {part} part that has a label could be decoded, so that there is no "
             f"{task.metric}; {describe_skipped(found.skipped)}; repair these files and continue with --resume"
         )
-    area = math.nan if task.kind == "single" else roc_auc(found.logits, labels, known).value
+    known = None if task.known is None else task.known[found.rows]
+    area = math.nan if task.kind == "single" else roc_auc(found.logits, task.labels[found.rows], known).value
     clips = len(found.rows)
     return PartScore(task.metric, result.value, result.per_class, clips, None if math.isnan(area) else area)

@@ -16,7 +16,7 @@ from matpac.atomic import escaped, write_text
 from matpac.finetune.evaluation import PartScore
 from matpac.finetune.job import Finetuned
 from matpac.finetune.options import FinetuneOptions
-from matpac.probe.scores import by_class
+from matpac.probe.results import by_class
 from matpac.report import CONFUSION_CLASSES, Report, Table, class_scores, confusion, confusion_counts, loss_curves
 
 PANELS = (

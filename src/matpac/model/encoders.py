@@ -67,6 +67,18 @@ class NamedEncoder:
         """Rate in Hz of the waveforms that `embed` takes."""
         return self.encoder.sample_rate
 
+    @property
+    def embedder(self) -> Embedder | None:
+        """The encoder if it is one of matpac's own."""
+        return self.encoder if isinstance(self.encoder, Embedder) else None
+
+    @property
+    def gives(self) -> set[str]:
+        """What probes can have of it: scenes, layers (scenes of all), tokens, layer_tokens."""
+        layers, tokens = self.layers > 0, self.embedder is not None
+        kinds = {"scenes": True, "layers": layers, "tokens": tokens, "layer_tokens": layers and tokens}
+        return {kind for kind, there in kinds.items() if there}
+
     def embed(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip width"]:
         """One vector per clip, float32.
 

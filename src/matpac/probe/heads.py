@@ -1,32 +1,41 @@
-"""Many linear heads trained as one batched layer; each ends where training it alone would take it.
+"""What probes compute of frozen features, as functions of stacked parameters.
 
-Heads of one (split, seed) see the same batches whatever their learning rate, so they form a *group* and share
-one matrix product: [batch, dim] × [dim, rates · classes]. Groups are stacked and go through ``bmm``, or where
-oneDNN serves, which is up to 1.2 times faster, one after the other. No autograd: the gradient of a linear layer is
-two products.
+Prototypes and attention take up two ideas and are not those papers' probes: pooling is what holds probes of audio
+encoders back, and changes their ranking (arXiv 2509.24901, prototypes per class over tokens); convex gated
+probing (arXiv 2602.16305, prototypes and gates over all frozen layers).
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float
 from torch import Tensor
-from torch.optim.adam import adam
 
 from matpac.model.linear import grouped_linear
+from matpac.probe.inputs import Batch
+
+SHORTEST = 1e-12
+"""Shorter vectors have no direction; `torch.nn.functional.normalize`'s limit."""
+
+Parameters = dict[str, Float[Tensor, "..."]]
 
 
-@dataclass(frozen=True)
-class AdamConfig:
-    """Adam with L2 as part of the gradient, as torch's ``weight_decay`` (values: docs/evaluation.md)."""
+class Head(ABC):
+    """A kind of head, of which several are trained at once: groups (fold and seed) × learning rates."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    l2: float = 1e-8
-    epsilon: float = 1e-8
-    """torch.optim.Adam's and scikit-learn's default; the protocol names none."""
+    @abstractmethod
+    def start(self, generator: torch.Generator) -> Parameters:
+        """Parameters of one head before training."""
+
+    @abstractmethod
+    def logits(self, parameters: Parameters, batch: Batch) -> Float[Tensor, "group clip rate class"]:
+        """Logits of every head for its group's clips; parameters are [group, rate, …]."""
+
+    def learned(self, parameters: Parameters) -> Parameters:
+        """What to report of a trained head beside its scores, small enough to keep for all seeds and folds."""
+        return {}
 
 
 def draw_start(
@@ -39,171 +48,145 @@ def draw_start(
     return weight, bias.uniform_(-bound, bound, generator=generator)
 
 
-class LinearHeads:
-    """Groups × learning rates of linear heads with their Adam state, stacked.
+class LinearHead(Head):
+    """One linear layer on a clip's vector (its first layer and token)."""
 
-    ``weight`` and ``bias`` hold one start per group, the same for all rates. ``groups`` and ``rates`` say
-    which head, by its place at the start, is in which place now that some have left (``keep``).
+    def __init__(self, classes: int, dim: int) -> None:
+        self.classes, self.dim = classes, dim
+
+    def start(self, generator: torch.Generator) -> Parameters:
+        """As `torch.nn.Linear`."""
+        weight, bias = draw_start(self.classes, self.dim, generator)
+        return {"weight": weight, "bias": bias}
+
+    def logits(self, parameters: Parameters, batch: Batch) -> Float[Tensor, "group clip rate class"]:
+        """One matrix product per group: [clip, dim] × [dim, rates · classes]."""
+        weight, bias = parameters["weight"], parameters["bias"]
+        found = _GroupedLinear.apply(batch.values[:, 0, :, 0], weight.flatten(1, 2), bias.flatten(1))
+        return found.unflatten(2, bias.shape[1:])
+
+
+class LayerMixture(Head):
+    """One linear layer on a convex mixture of layers (of the first token), all layers equal at the start.
+
+    The softmax weighting of frozen layers is ELMo's (arXiv 1802.05365) and SUPERB's (arXiv 2105.01051).
     """
 
-    def __init__(
-        self,
-        weight: Float[Tensor, "group class dim"],
-        bias: Float[Tensor, "group class"],
-        learning_rates: Sequence[float],
-        config: AdamConfig,
-    ) -> None:
-        self.config = config
-        self.learning_rates = tuple(learning_rates)
-        count = len(self.learning_rates)
-        self.groups = np.arange(len(weight))
-        self.rates = np.tile(np.arange(count), (len(weight), 1))
-        self.steps = 0
-        self.weight = weight[:, None].repeat(1, count, 1, 1)
-        self.bias = bias[:, None].repeat(1, count, 1)
-        self._weight_moments = torch.zeros_like(self.weight), torch.zeros_like(self.weight)
-        self._bias_moments = torch.zeros_like(self.bias), torch.zeros_like(self.bias)
-        self._arrange()
+    def __init__(self, classes: int, layers: int, dim: int) -> None:
+        self.classes, self.layers, self.dim = classes, layers, dim
 
-    def logits(self, inputs: Float[Tensor, "group clip dim"]) -> Float[Tensor, "group clip rate class"]:
-        """What each head says of the inputs of its group."""
-        groups, rates, classes, dim = self.weight.shape
-        weight = self.weight.view(groups, rates * classes, dim)
-        return grouped_linear(inputs, weight, self.bias.view(groups, -1)).view(groups, -1, rates, classes)
+    def start(self, generator: torch.Generator) -> Parameters:
+        """The linear probe of the layers' mean."""
+        weight, bias = draw_start(self.classes, self.dim, generator)
+        return {"weight": weight, "bias": bias, "mixture": torch.zeros(self.layers)}
 
-    def step(
-        self, inputs: Float[Tensor, "group clip dim"], gradient: Float[Tensor, "group clip rate class"]
-    ) -> None:
-        """One Adam step from the loss's gradient with respect to the logits of these inputs."""
-        flat = gradient.flatten(2).transpose(1, 2).contiguous()
-        of_weight = grouped_linear(flat, inputs.transpose(1, 2)).view_as(self.weight)
-        of_bias = flat.sum(dim=2).view_as(self.bias)
-        self.steps += 1
-        for rate, places, (values, first, second, steps) in self._lists:
-            gradients = [stack[place] for stack in (of_weight, of_bias) for place in places]
-            adam(
-                values,
-                gradients,
-                first,
-                second,
-                [],
-                steps,
-                fused=True,  # one pass over memory
-                amsgrad=False,
-                beta1=self.config.betas[0],
-                beta2=self.config.betas[1],
-                lr=rate,
-                weight_decay=self.config.l2,
-                eps=self.config.epsilon,
-                maximize=False,
-            )
+    def logits(self, parameters: Parameters, batch: Batch) -> Float[Tensor, "group clip rate class"]:
+        """W · Σ softmax(a)_l x_l + b."""
+        mixture = parameters["mixture"].softmax(dim=2)
+        return _linear(parameters, torch.einsum("grl,glbd->grbd", mixture, batch.values[:, :, :, 0]))
 
-    def keep(self, running: Bool[np.ndarray, "group rate"]) -> None:
-        """Let stopped heads leave, where that makes the stack smaller.
-
-        ``running`` is by the heads' present places. The stack stays rectangular: beside a group with more
-        running heads another keeps some stopped ones as ballast; nobody reads them any more.
-        """
-        groups = np.flatnonzero(running.any(axis=1))
-        width = int(running.sum(axis=1).max())
-        if len(groups) == running.shape[0] and width == running.shape[1]:
-            return
-        places = np.argsort(~running[groups], axis=1, kind="stable")[:, :width]
-        self.rates = np.take_along_axis(self.rates[groups], places, axis=1)
-        self.groups = self.groups[groups]
-        index = torch.from_numpy(groups)[:, None], torch.from_numpy(places)
-        self.weight, self.bias = self.weight[index], self.bias[index]
-        self._weight_moments = self._weight_moments[0][index], self._weight_moments[1][index]
-        self._bias_moments = self._bias_moments[0][index], self._bias_moments[1][index]
-        self._arrange()
-
-    def _arrange(self) -> None:
-        """For each rate, the places of its heads and the lists of their tensors that ``adam`` wants."""
-        stacks = (self.weight, *self._weight_moments), (self.bias, *self._bias_moments)
-        self._lists: list[tuple[float, list[tuple[int, int]], tuple[list[Tensor], ...]]] = []
-        for index in np.unique(self.rates):
-            places = [(group, place) for group, place in np.argwhere(self.rates == index).tolist()]
-            columns = [[stack[k][place] for stack in stacks for place in places] for k in range(3)]
-            steps = torch.full((len(columns[0]),), float(self.steps), device=self.weight.device)
-            self._lists.append((self.learning_rates[index], places, (*columns, list(steps.unbind()))))
+    def learned(self, parameters: Parameters) -> Parameters:
+        """`layers`: each layer's share; positive, sums to 1."""
+        return {"layers": parameters["mixture"].softmax(dim=-1)}
 
 
-class BestHeads:
-    """Early stopping, head by head: the best weights so far, and which heads still run.
+class AttentionPooling(Head):
+    """One linear layer on the last layer's tokens, averaged with weights softmax(q · x_t / √dim)_t.
 
-    All arrays are [group, rate] by the heads' places at the start, whichever have left the stack since.
+    The query is shared: it adds ``dim`` numbers to the linear probe and starts at 0, where the head is the linear
+    probe of the plain mean. Queries per class would cost 2 · classes times as much, and ``GatedPrototypes`` is
+    what looks for each class by itself.
     """
 
-    def __init__(self, heads: LinearHeads, patience: int) -> None:
-        self.patience = patience
-        self.weight, self.bias = torch.empty_like(heads.weight), torch.empty_like(heads.bias)
-        self.value = np.full(heads.rates.shape, -np.inf)
-        self.best_epoch = np.zeros(heads.rates.shape, int)
-        self.epochs = np.zeros(heads.rates.shape, int)
-        self.running = np.ones(heads.rates.shape, bool)
+    def __init__(self, classes: int, dim: int) -> None:
+        self.classes, self.dim = classes, dim
 
-    def update(self, heads: LinearHeads, epoch: int, values: Float[np.ndarray, "group rate"]) -> None:
-        """Take in the validation metric after ``epoch`` (from 1); ``values`` are by the heads' present places.
+    def start(self, generator: torch.Generator) -> Parameters:
+        """The linear probe of the tokens' mean."""
+        weight, bias = draw_start(self.classes, self.dim, generator)
+        return {"weight": weight, "bias": bias, "query": torch.zeros(self.dim)}
 
-        Of epochs with equal values the earliest is the best.
-        """
-        for place in np.ndindex(heads.rates.shape):
-            head = int(heads.groups[place[0]]), int(heads.rates[place])
-            if not self.running[head]:
-                continue
-            self.epochs[head] = epoch
-            if values[place] > self.value[head]:
-                self.value[head], self.best_epoch[head] = values[place], epoch
-                self.weight[head], self.bias[head] = heads.weight[place], heads.bias[place]
-            elif epoch - self.best_epoch[head] >= self.patience:
-                self.running[head] = False
+    def logits(self, parameters: Parameters, batch: Batch) -> Float[Tensor, "group clip rate class"]:
+        """W · Σ softmax(q · x_t / √dim)_t x_t + b."""
+        values = batch.values[:, -1]
+        likeness = torch.einsum("gbtd,grd->grbt", values, parameters["query"]) / math.sqrt(self.dim)
+        if batch.present is not None:
+            likeness = likeness.masked_fill(~batch.present[:, None], -math.inf)
+        return _linear(parameters, torch.einsum("grbt,gbtd->grbd", likeness.softmax(dim=3), values))
+
+    def learned(self, parameters: Parameters) -> Parameters:
+        """`query`."""
+        return {"query": parameters["query"]}
 
 
-class StandardisedRows:
-    """Rows of one matrix of features, standardised on the way out; the matrix is kept once and never copied.
+class GatedPrototypes(Head):
+    """Evidence for a class in every token, by likeness to its prototypes; gates say which layers and tokens count.
 
-    ``mean`` and ``scale`` [group, dim] belong to the groups' training parts.
+    Of one prototype: its evidence in token t is e_t = s · Σ_l softmax(g)_l cos(w_l, x_lt), with a vector w_l per
+    layer (layers share no space) and s > 0. Over tokens it is pooled to Σ_t softmax(α e)_t e_t, with α learned
+    from minimum over mean to maximum (auto-pool: McFee, Salamon, Bello 2018, arXiv 1804.10070). A class's
+    logit is the sum over its prototypes and a bias. Because w counts by its direction alone, g is not hidden in
+    its length.
     """
 
-    def __init__(
-        self,
-        features: Shaped[Tensor, "clip dim"],
-        mean: Float[Tensor, "group dim"],
-        scale: Float[Tensor, "group dim"],
-    ) -> None:
-        self.features, self.mean, self.scale = features, mean, scale
-        self._buffer = mean.new_empty(0)
+    def __init__(self, classes: int, layers: int, dim: int, per_class: int) -> None:
+        self.classes, self.layers, self.dim, self.per_class = classes, layers, dim, per_class
 
-    def __call__(
-        self, index: Int[Tensor, "member clip"], groups: Int[np.ndarray, "member"]
-    ) -> Float[Tensor, "member clip dim"]:
-        """Rows ``index[i]`` scaled as ``groups[i]`` has it, in a buffer that the next call overwrites."""
-        size = index.numel() * self.features.shape[1]
-        if self._buffer.numel() < size:
-            self._buffer = self.mean.new_empty(size)  # fresh pages on every batch would cost a third of the step
-        rows = self._buffer[:size].view(index.numel(), -1)
-        if self.features.dtype == rows.dtype:
-            torch.index_select(self.features, 0, index.flatten(), out=rows)
-        else:
-            rows.copy_(self.features[index.flatten()])
-        member = torch.from_numpy(groups)
-        return rows.view(*index.shape, -1).sub_(self.mean[member, None]).div_(self.scale[member, None])
+    def start(self, generator: torch.Generator) -> Parameters:
+        """Random directions; the mean over layers and tokens."""
+        count = self.classes * self.per_class
+        weight, _ = draw_start(count * self.layers, self.dim, generator)
+        return {
+            "prototypes": weight.view(count, self.layers, self.dim),
+            "gates": torch.zeros(count, self.layers),
+            # cosines in ``dim`` dimensions are about 1/√dim: evidence starts at about 1, as logits of a linear
+            # layer do
+            "log_scale": torch.full((count,), math.log(self.dim) / 2),
+            # the plain mean: a sharper start follows one token before the prototypes know what they look for, and
+            # on needles among noise ended at half the accuracy
+            "sharpness": torch.zeros(count),
+            "bias": torch.zeros(self.classes),
+        }
+
+    def logits(self, parameters: Parameters, batch: Batch) -> Float[Tensor, "group clip rate class"]:
+        """Σ over a class's prototypes of the pooled evidence, + b."""
+        directions = torch.nn.functional.normalize(parameters["prototypes"], dim=4)
+        gates = parameters["gates"].softmax(dim=3) * parameters["log_scale"].exp()[..., None]
+        # layer by layer one matrix, and lengths divided out of the few likenesses instead of the many numbers
+        tokens = batch.values.flatten(2, 3)
+        wanted = (directions * gates[..., None]).permute(0, 3, 4, 1, 2).flatten(3)
+        lengths = torch.linalg.vector_norm(tokens, dim=3, keepdim=True).clamp_(min=SHORTEST)
+        likeness = torch.bmm(tokens.flatten(0, 1), wanted.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+        evidence = (likeness / lengths).sum(dim=1).unflatten(1, batch.values.shape[2:4])
+        evidence = evidence.unflatten(3, gates.shape[1:3])  # [group, clip, token, rate, prototype]
+        likely = parameters["sharpness"][:, None, None] * evidence
+        if batch.present is not None:
+            likely = likely.masked_fill(~batch.present[..., None, None], -math.inf)
+        pooled = (likely.softmax(dim=2) * evidence).sum(dim=2)
+        return pooled.unflatten(3, (self.classes, self.per_class)).sum(dim=4) + parameters["bias"][:, None]
+
+    def learned(self, parameters: Parameters) -> Parameters:
+        """`layers`, [prototype, layer]: gates, positive, sum to 1; `sharpness`, [prototype]: α."""
+        return {"layers": parameters["gates"].softmax(dim=-1), "sharpness": parameters["sharpness"]}
 
 
-def fit_scaler(
-    features: Shaped[Tensor, "clip dim"], rows: Int[Tensor, "train"]
-) -> tuple[Float[Tensor, "dim"], Float[Tensor, "dim"]]:
-    """Mean and (population) deviation of each feature over ``rows``; a constant feature is divided by 1.
+def _linear(
+    parameters: Parameters, vectors: Float[Tensor, "group rate clip dim"]
+) -> Float[Tensor, "group clip rate class"]:
+    found = torch.matmul(vectors, parameters["weight"].transpose(2, 3)) + parameters["bias"][:, :, None]
+    return found.transpose(1, 2)
 
-    Constant is what varies by less than float32 can tell from its mean. Sums are float64, over blocks of
-    rows.
-    """
-    blocks = rows.split(1024)
-    total = sum(features[block].double().sum(dim=0) for block in blocks)
-    mean = torch.as_tensor(total) / len(rows)
-    squares = torch.zeros_like(mean)
-    for block in blocks:
-        squares += (features[block].double() - mean).square_().sum(dim=0)
-    scale = (squares / len(rows)).sqrt_()
-    scale[scale <= torch.finfo(torch.float32).eps * mean.abs()] = 1.0
-    return mean.float(), scale.float()
+
+class _GroupedLinear(torch.autograd.Function):
+    """`grouped_linear` with the gradients of weight and bias; inputs are frozen features."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(inputs)
+        return grouped_linear(inputs, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
+        (inputs,) = ctx.saved_tensors
+        flat = gradients[0].transpose(1, 2).contiguous()
+        return None, grouped_linear(flat, inputs.transpose(1, 2)), flat.sum(dim=2)

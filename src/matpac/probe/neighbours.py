@@ -1,85 +1,148 @@
 """Probes without training: votes of nearest neighbours, and nearest prototypes from a few examples per class.
 
-Both compare directions (cosine) of the frozen features as they are, and look at the training and test parts
-alone: there is nothing to choose, so the validation part stays unused, as it does for a linear head's weights.
+Both compare directions (cosine) of the frozen features as they are, and use the training and test parts alone:
+there is nothing to choose, so the validation part stays unused, as it does for a linear head's weights.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Integer, Shaped
+from jaxtyping import Float, Int, Integer, Shaped
 from torch import Tensor
 
-from matpac.probe.scores import ProbeScores, score_predictions
-from matpac.probe.targets import Targets
-from matpac.tasks.checks import check_probe_input
-from matpac.tasks.task import Fold, LabelKind
+from matpac.probe.inputs import Inputs
+from matpac.probe.results import ProbeResult, score_predictions
+from matpac.probe.targets import output_classes
+from matpac.tasks import Fold, Task
 
-QUERIES_AT_ONCE, TRAIN_AT_ONCE = 2048, 8192
-"""Clips compared at once: 64 MB of similarities, and 126 MB of 3840-d training features."""
+Device = str | torch.device
+
+TEST_AT_ONCE = 2048
+"""Test clips compared with prototypes at once; default; 30 MB of 3840-d features."""
 
 
 @dataclass(frozen=True)
 class NeighboursConfig:
-    """docs/evaluation.md; the weighted vote and its temperature are Wu et al. 2018's (arXiv 1805.01978)."""
+    """Defaults: docs/evaluation.md; weighted vote and temperature are Wu et al. 2018's (arXiv 1805.01978).
+
+    Args:
+        k: neighbours that vote; all of them where the training part has fewer.
+        temperature: a neighbour of cosine similarity s votes with exp(s / temperature).
+        queries_at_once: test clips compared at once; with the next, default; 64 MB of similarities.
+        train_at_once: training clips compared at once; default; 126 MB of 3840-d features.
+    """
 
     k: int = 10
-    """Neighbours that vote; all of them where the training part has fewer."""
     temperature: float = 0.07
-    """A neighbour of cosine similarity s votes with exp(s / temperature)."""
+    queries_at_once: int = 2048
+    train_at_once: int = 8192
 
     def __post_init__(self) -> None:
-        """Raise ValueError on a number that cannot be meant."""
+        """Raise ValueError on a number out of range."""
         if self.k < 1 or self.temperature <= 0:
             raise ValueError(f"k must be 1 or more and temperature positive: {self.k}, {self.temperature}")
 
 
 @dataclass(frozen=True)
 class FewShotConfig:
-    """How many examples per class, and how often they are drawn (10 draws: docs/evaluation.md)."""
+    """How many examples per class, and how often they are drawn (10 draws: docs/evaluation.md).
+
+    Args:
+        shots: examples of each class.
+        draws: independent draws of examples.
+        seed: of the draws.
+    """
 
     shots: tuple[int, ...] = (1, 5, 10)
     draws: int = 10
     seed: int = 42
 
     def __post_init__(self) -> None:
-        """Raise ValueError on a number that cannot be meant."""
+        """Raise ValueError on a number out of range."""
         if not self.shots or min(self.shots) < 1 or self.draws < 1:
             raise ValueError(f"shots and draws must be 1 or more: {self.shots}, {self.draws}")
 
 
 def nearest_neighbours(
-    features: Float[np.ndarray, "clip dim"],
-    labels: Shaped[np.ndarray, "labelled *class"],
-    splits: Sequence[Fold],
+    features: Shaped[np.ndarray, "clip dim"],
+    task: Task,
     config: NeighboursConfig | None = None,
-    kind: LabelKind = "single",
-    known: Bool[np.ndarray, "judged class"] | None = None,
-    device: str | torch.device = "cpu",
-) -> ProbeScores:
+    device: Device = "cpu",
+) -> ProbeResult:
     """kNN by cosine similarity; a class scores its share of the neighbours' weighted votes, in [0, 1].
 
-    Arguments and errors are ``linear_probe``'s. With partial labels (``known``) each class asks the k nearest
-    of the training clips whose label of that class exists: OpenMIC's clips know about 2 classes of 20, so
-    among any clip's 10 neighbours hardly one could answer. A class that no training clip knows scores 0.
-    A zero vector is equally far (cosine 0) from everything.
+    With partial labels each class asks the k nearest of the training clips whose label of that class exists:
+    OpenMIC's clips know about 2 classes of 20, so among any clip's 10 neighbours hardly one could answer. A class
+    that no training clip knows scores 0. A zero vector is equally far (cosine 0) from everything. Errors are
+    ``linear_probe``'s.
     """
     started = time.perf_counter()
     config = config or NeighboursConfig()
-    check_probe_input(features, labels, splits, kind, known)
-    targets = Targets(labels, known, kind)
+    Inputs(features[:, None, None]).require_fit(task)
     predictions = []
-    for split in splits:
-        blocks = np.array_split(split.test, -(-len(split.test) // QUERIES_AT_ONCE))
-        votes = [
-            _votes(features, labels, known, targets.classes, split.train, block, config, device)
-            for block in blocks
-        ]
+    for split in task.folds:
+        blocks = np.array_split(split.test, -(-len(split.test) // config.queries_at_once))
+        votes = [_votes(features, task, split.train, block, config, device) for block in blocks]
         predictions.append(np.concatenate(votes)[None])
-    return score_predictions(predictions, targets, splits, time.perf_counter() - started)
+    return score_predictions(predictions, task, time.perf_counter() - started)
+
+
+def _votes(
+    features: Shaped[np.ndarray, "clip dim"],
+    task: Task,
+    train: Integer[np.ndarray, "train"],
+    queries: Integer[np.ndarray, "query"],
+    config: NeighboursConfig,
+    device: Device,
+) -> Float[np.ndarray, "query class"]:
+    """Each class's share of the votes. With partial labels every class has neighbours of its own."""
+    classes = output_classes(task)
+    clips = torch.nn.functional.normalize(_rows(features, queries, device), dim=1)
+    nearest = [_Nearest(len(queries), device) for _ in range(1 if task.known is None else classes)]
+    for start in range(0, len(train), config.train_at_once):
+        part = train[start : start + config.train_at_once]
+        similarity = clips @ torch.nn.functional.normalize(_rows(features, part, device), dim=1).T
+        rows = torch.from_numpy(part.astype(np.int64)).to(device)
+        for number, found in enumerate(nearest):
+            if task.known is None:
+                found.add(similarity, rows, config.k)
+            else:
+                answers = torch.tensor(task.known[part, number], device=device)
+                found.add(similarity[:, answers], rows[answers], config.k)
+    if task.kind == "single":
+        targets = torch.nn.functional.one_hot(torch.from_numpy(task.labels.astype(np.int64)), classes)
+    else:
+        targets = torch.from_numpy(task.labels.astype(np.uint8))
+    targets = targets.to(device)
+    if task.known is None:
+        weights = nearest[0].weights(config.temperature)
+        return torch.einsum("qk,qkc->qc", weights, targets[nearest[0].rows].double()).cpu().numpy()
+    columns = [
+        (found.weights(config.temperature) * targets[found.rows, number]).sum(dim=1)
+        for number, found in enumerate(nearest)
+    ]
+    return torch.stack(columns, dim=1).cpu().numpy()
+
+
+class _Nearest:
+    """The k most similar training clips of each query, of those seen so far."""
+
+    def __init__(self, queries: int, device: str | torch.device) -> None:
+        self.similarity = torch.empty(queries, 0, device=device)
+        self.rows = torch.empty(queries, 0, dtype=torch.int64, device=device)
+
+    def add(self, similarity: Float[Tensor, "query some"], rows: Int[Tensor, "some"], k: int) -> None:
+        found, place = similarity.topk(min(k, similarity.shape[1]), dim=1)
+        both = torch.cat([self.similarity, found], dim=1)
+        self.similarity, order = both.topk(min(k, both.shape[1]), dim=1)
+        self.rows = torch.cat([self.rows, rows[place]], dim=1).gather(1, order)
+
+    def weights(self, temperature: float) -> Float[Tensor, "query found"]:
+        """Votes that sum to 1 for each query: exp(similarity / temperature), divided by their sum."""
+        return (self.similarity.double() / temperature).softmax(dim=1)
 
 
 def draw_examples(
@@ -107,127 +170,66 @@ def draw_examples(
 
 
 def few_shot(
-    features: Float[np.ndarray, "clip dim"],
-    labels: Shaped[np.ndarray, "labelled *class"],
-    splits: Sequence[Fold],
+    features: Shaped[np.ndarray, "clip dim"],
+    task: Task,
     config: FewShotConfig | None = None,
-    kind: LabelKind = "single",
-    known: Bool[np.ndarray, "judged class"] | None = None,
-    device: str | torch.device = "cpu",
-) -> dict[int, ProbeScores]:
+    device: Device = "cpu",
+) -> dict[int, ProbeResult]:
     """Nearest prototypes from ``shots`` drawn training clips per class, by number of shots; scores [draw, fold].
 
     A class's prototype is the mean of its examples' directions, seen from the mean of all examples drawn; a
     clip scores its cosine similarity (prototypes: Snell et al. 2017, arXiv 1703.05175; centring and cosine:
     Wang et al. 2019, arXiv 1911.04623). Not a logistic head: its regularisation or stopping would have to be
     chosen on validation clips that somebody with a handful of examples doesn't have, and decides the result.
-    For ``multi`` an example is a known positive, and a clip may be the example of several classes. Classes in
-    ``Fold.untrained`` score -1 everywhere. Arguments and errors are ``linear_probe``'s and ``draw_examples``'s.
+    With several labels per clip an example is a known positive, and may be the example of several classes.
+    Classes in ``Fold.untrained`` score -1 everywhere. Errors are ``linear_probe``'s and ``draw_examples``'s.
     """
     config = config or FewShotConfig()
-    check_probe_input(features, labels, splits, kind, known)
-    targets = Targets(labels, known, kind)
-    results: dict[int, ProbeScores] = {}
+    Inputs(features[:, None, None]).require_fit(task)
+    results: dict[int, ProbeResult] = {}
     for shots in config.shots:
-        started = time.perf_counter()
-        predictions = [
-            _few_shot_scores(features, labels, known, split, targets.classes, shots, config, fold, device)
-            for fold, split in enumerate(splits)
-        ]
-        results[shots] = score_predictions(predictions, targets, splits, time.perf_counter() - started)
+        started, predictions = time.perf_counter(), []
+        for fold, split in enumerate(task.folds):
+            members = _members(task, split)
+            try:
+                drawn = draw_examples(members, shots, config.draws, config.seed + fold)
+            except ValueError as error:
+                raise ValueError(f"split {fold}: {error}") from error
+            scores = np.full((config.draws, len(split.test), output_classes(task)), -1.0, np.float32)
+            for draw, examples in enumerate(drawn):
+                scores[draw][:, list(members)] = _likeness(features, examples, split.test, device)
+            predictions.append(scores)
+        seconds = time.perf_counter() - started
+        results[shots] = score_predictions(predictions, task, seconds, seeds=(config.seed,))
     return results
 
 
-def _few_shot_scores(
-    features: Float[np.ndarray, "clip dim"],
-    labels: Shaped[np.ndarray, "clip *class"],
-    known: Bool[np.ndarray, "clip class"] | None,
-    split: Fold,
-    classes: int,
-    shots: int,
-    config: FewShotConfig,
-    fold: int,
-    device: str | torch.device,
-) -> Float[np.ndarray, "draw test class"]:
-    if labels.ndim == 1:
-        members = [split.train[labels[split.train] == number] for number in range(classes)]
-    else:
-        positive = labels[split.train] == 1 if known is None else (labels[split.train] == 1) & known[split.train]
-        members = [split.train[positive[:, number]] for number in range(classes)]
-    # a class that no training clip has passed the check of the input, so it is known to be untrained
-    trained = [number for number in range(classes) if len(members[number])]
-    try:
-        drawn = draw_examples(
-            {number: members[number] for number in trained}, shots, config.draws, config.seed + fold
-        )
-    except ValueError as error:
-        raise ValueError(f"split {fold}: {error}") from error
-    scores = np.full((config.draws, len(split.test), classes), -1.0, np.float32)
-    for draw, examples in enumerate(drawn):
-        centre = _rows(features, np.unique(examples), device).mean(dim=0)
-        directions = torch.nn.functional.normalize(_rows(features, examples.ravel(), device) - centre, dim=1)
-        prototypes = torch.nn.functional.normalize(directions.view(len(trained), shots, -1).mean(dim=1), dim=1)
-        for start in range(0, len(split.test), QUERIES_AT_ONCE):
-            block = slice(start, start + QUERIES_AT_ONCE)
-            clips = torch.nn.functional.normalize(_rows(features, split.test[block], device) - centre, dim=1)
-            scores[draw, block][:, trained] = (clips @ prototypes.T).cpu().numpy()
-    return scores
+def fewest_examples(task: Task) -> int:
+    """Training clips of the class that has the fewest, over folds; classes without any do not count."""
+    return min(len(rows) for split in task.folds for rows in _members(task, split).values())
 
 
-class _Nearest:
-    """The k most similar training clips of each query, of those seen so far."""
-
-    def __init__(self, queries: int, device: str | torch.device) -> None:
-        self.similarity = torch.empty(queries, 0, device=device)
-        self.rows = torch.empty(queries, 0, dtype=torch.int64, device=device)
-
-    def add(self, similarity: Float[Tensor, "query some"], rows: Int[Tensor, "some"], k: int) -> None:
-        found, place = similarity.topk(min(k, similarity.shape[1]), dim=1)
-        both = torch.cat([self.similarity, found], dim=1)
-        self.similarity, order = both.topk(min(k, both.shape[1]), dim=1)
-        self.rows = torch.cat([self.rows, rows[place]], dim=1).gather(1, order)
-
-    def weights(self, temperature: float) -> Float[Tensor, "query found"]:
-        """Votes that sum to 1 for each query: exp(similarity / temperature), divided by their sum."""
-        return (self.similarity.double() / temperature).softmax(dim=1)
+def _members(task: Task, split: Fold) -> dict[int, Integer[np.ndarray, "_"]]:
+    """The training clips of each class that has any; (known) positives where clips have several labels."""
+    columns = task.positives(split.train).T
+    return {number: split.train[here] for number, here in enumerate(columns) if here.any()}
 
 
-def _votes(
-    features: Float[np.ndarray, "clip dim"],
-    labels: Shaped[np.ndarray, "clip *class"],
-    known: Bool[np.ndarray, "clip class"] | None,
-    classes: int,
-    train: Integer[np.ndarray, "train"],
-    queries: Integer[np.ndarray, "query"],
-    config: NeighboursConfig,
-    device: str | torch.device,
-) -> Float[np.ndarray, "query class"]:
-    """Each class's share of the votes. With partial labels every class has neighbours of its own."""
-    clips = torch.nn.functional.normalize(_rows(features, queries, device), dim=1)
-    nearest = [_Nearest(len(queries), device) for _ in range(1 if known is None else classes)]
-    for start in range(0, len(train), TRAIN_AT_ONCE):
-        part = train[start : start + TRAIN_AT_ONCE]
-        similarity = clips @ torch.nn.functional.normalize(_rows(features, part, device), dim=1).T
-        rows = torch.from_numpy(part.astype(np.int64)).to(device)
-        for number, found in enumerate(nearest):
-            if known is None:
-                found.add(similarity, rows, config.k)
-            else:
-                answers = torch.tensor(known[part, number], device=device)
-                found.add(similarity[:, answers], rows[answers], config.k)
-    if labels.ndim == 1:
-        targets = torch.nn.functional.one_hot(torch.from_numpy(labels.astype(np.int64)), classes)
-    else:
-        targets = torch.from_numpy(labels.astype(np.uint8))
-    targets = targets.to(device)
-    if known is None:
-        weights = nearest[0].weights(config.temperature)
-        return torch.einsum("qk,qkc->qc", weights, targets[nearest[0].rows].double()).cpu().numpy()
-    columns = [
-        (found.weights(config.temperature) * targets[found.rows, number]).sum(dim=1)
-        for number, found in enumerate(nearest)
-    ]
-    return torch.stack(columns, dim=1).cpu().numpy()
+def _likeness(
+    features: Shaped[np.ndarray, "clip dim"],
+    examples: Int[np.ndarray, "class shot"],
+    test: Integer[np.ndarray, "test"],
+    device: Device,
+) -> Float[np.ndarray, "test class"]:
+    """Cosine similarity of test clips to the prototypes of one draw."""
+    centre = _rows(features, np.unique(examples), device).mean(dim=0)
+    directions = torch.nn.functional.normalize(_rows(features, examples.ravel(), device) - centre, dim=1)
+    prototypes = torch.nn.functional.normalize(directions.view(*examples.shape, -1).mean(dim=1), dim=1)
+    blocks = []
+    for start in range(0, len(test), TEST_AT_ONCE):
+        clips = _rows(features, test[start : start + TEST_AT_ONCE], device) - centre
+        blocks.append((torch.nn.functional.normalize(clips, dim=1) @ prototypes.T).cpu().numpy())
+    return np.concatenate(blocks)
 
 
 def _rows(

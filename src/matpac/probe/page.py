@@ -1,7 +1,6 @@
 """The page of `matpac probe`: scores beside published ones, and what is behind them."""
 
 import platform
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,9 +8,9 @@ import numpy as np
 import torch
 
 from matpac import __version__
-from matpac.probe.others_page import add_other_probes
 from matpac.probe.published_scores import published_results
-from matpac.probe.run import Outcome, TaskOutcome
+from matpac.probe.records import Record
+from matpac.probe.run import LAYER, Outcome, TaskOutcome
 from matpac.report import (
     CONFUSION_CLASSES,
     Cell,
@@ -22,6 +21,7 @@ from matpac.report import (
     confusion,
     confusion_counts,
     details_table,
+    layers_curve,
     marks,
     projections,
     results_table,
@@ -39,10 +39,20 @@ MOST_COMPARISONS = 12
 """Comparisons up to which they are shown at once, and not behind a line."""
 
 PUBLISHED_SHOWN = 6
-"""Published encoders beside the measured ones, the best of them; results.json is not filled with them."""
+"""Published encoders beside the measured ones, the best of them; results.json does not have them."""
+
+ABOUT = {
+    "linear": "on the clip's vector",
+    "knn": "votes of the 10 nearest training clips",
+    "few_shot": "nearest mean of so many clips per class, 10 draws",
+    "weighting": "linear on a learned mixture of layers",
+    "attention": "linear on tokens pooled by attention",
+    "prototypes": "sought in every token of all layers",
+}
+"""By the beginning of a probe's name."""
 
 
-def write_page(outcome: Outcome, path: Path, command: Sequence[str]) -> Path:
+def write_page(outcome: Outcome, path: Path, command: str) -> Path:
     """Write the page as one file without outside resources."""
     colours = marks(outcome.encoders)
     measured = [cell.record.result() for cell in outcome.linear.values()]
@@ -67,17 +77,17 @@ def write_page(outcome: Outcome, path: Path, command: Sequence[str]) -> Path:
     report.table(details_table(measured), fold="Seeds, learning rates and clips")
     _published(report, outcome)
     for task in outcome.tasks:
-        cells = [found for (name, _), found in outcome.linear.items() if name == task]
+        cells = outcome.of_task(task)
         others = [record for record in outcome.others if record.task == task]
         report.section(task)
         _notes(report, cells)
-        add_other_probes(report, [cell.record for cell in cells], others, colours)
+        if others:
+            _other_probes(report, [cell.record for cell in cells], others, colours)
         _task(report, cells, colours)
     report.section("What was run")
-    if outcome.left_out:
-        lines = [[line] for line in outcome.left_out]
-        report.table(Table(["Why"], lines), fold="Probes that were left out")
-    report.code(shlex.join(command))
+    if outcome.skipped:
+        report.table(Table(["Why"], [[line] for line in outcome.skipped]), fold="Probes that were skipped")
+    report.code(command)
     report.facts(
         {
             "matpac": __version__,
@@ -129,6 +139,69 @@ def _notes(report: Report, cells: Sequence[TaskOutcome]) -> None:
         )
 
 
+def _other_probes(
+    report: Report, linear: Sequence[Record], others: Sequence[Record], colours: Mapping[str, Mark]
+) -> None:
+    """Tables and the curve over layers of one task."""
+    encoders = [record.encoder for record in linear]
+    beside = [record for record in others if not record.probe.startswith(LAYER)]
+    if beside:
+        report.table(_scores([*linear, *beside], encoders, "Every probe on the same clips and splits."))
+    curves = {
+        name: [record.result() for record in others if record.encoder == name and record.probe.startswith(LAYER)]
+        for name in encoders
+    }
+    curves = {name: results for name, results in curves.items() if results}
+    if curves:
+        report.figure(
+            layers_curve(curves, colours),
+            "A linear probe on each layer, with 95 % intervals over seeds. The best layer is chosen on test clips "
+            "here: for the eye, not for a comparison.",
+            "Test score by layer, one line per encoder.",
+        )
+        layers = [record for record in others if record.probe.startswith(LAYER)]
+        report.table(_scores(layers, list(curves), "A linear probe on each layer."), fold="Scores of all layers")
+    weighted = [record for record in others if record.layer_weights]
+    if weighted:
+        report.table(_weights(weighted), fold="What each layer counts in mixtures and gates that are learned")
+
+
+def _scores(records: Sequence[Record], encoders: Sequence[str], caption: str) -> Table:
+    """Probes down, encoders across."""
+    scores = {(record.probe, record.encoder): record.result().score for record in records}
+    rows = [
+        [_probe_cell(probe), *(Cell(scores.get((probe, name), "–")) for name in encoders)]
+        for probe in dict.fromkeys(record.probe for record in records)
+    ]
+    metric = records[0].metric
+    return Table(["Probe", *encoders], rows, f"{caption} Test {metric} in per cent, ± half the 95 % interval.")
+
+
+def _probe_cell(name: str) -> Cell:
+    about = next((text for start, text in ABOUT.items() if name.startswith(start)), "")
+    return Cell(name.replace("_", " "), note=about)
+
+
+def _weights(records: Sequence[Record]) -> Table:
+    """Layers down, since there may be many, encoders across."""
+    deepest = max(len(record.layer_weights) for record in records)
+    rows = [
+        [
+            f"layer {layer + 1}",
+            *(
+                f"{100 * record.layer_weights[layer]:.1f} %" if layer < len(record.layer_weights) else "–"
+                for record in records
+            ),
+        ]
+        for layer in range(deepest)
+    ]
+    caption = (
+        "Mean over seeds and folds, of prototypes over classes too. Layers are standardised first, so that their "
+        "weights can be compared."
+    )
+    return Table(["Layer", *(Cell(record.encoder, note=record.probe) for record in records)], rows, caption)
+
+
 def _task(report: Report, cells: Sequence[TaskOutcome], colours: Mapping[str, Mark]) -> None:
     """One task: classes, confusion, projection and the hardest clips, of the encoder with the best score."""
     best = max(cells, key=lambda cell: cell.record.mean)
@@ -140,7 +213,7 @@ def _task(report: Report, cells: Sequence[TaskOutcome], colours: Mapping[str, Ma
         report.figure(
             class_scores(list(names), np.array(values), metric=task.metric, colour=colours[best.encoder].colour),
             f"Scores of single classes, {best.encoder}.",
-            f"One bar a class of {task.name}.",
+            f"One bar per class of {task.name}.",
         )
     probabilities, rows = _predictions(best)
     if task.kind == "single" and len(task.classes) <= CONFUSION_CLASSES:
@@ -160,17 +233,13 @@ def _task(report: Report, cells: Sequence[TaskOutcome], colours: Mapping[str, Ma
     report.figure(
         projections(vectors, [_label(task, clip) for clip in shown.tolist()], colours=colours),
         f"Vectors of the test clips of {task.name} in two dimensions.",
-        f"Clips of {task.name} as points, one panel an encoder.",
+        f"Clips of {task.name} as points, one panel per encoder.",
     )
 
 
 def _positives(task: Task, clip: int) -> list[int]:
     """Numbers of the classes that a clip is known to have."""
-    if task.kind == "single":
-        return [int(task.labels[clip])]
-    return np.flatnonzero(
-        task.labels[clip] if task.known is None else task.labels[clip] & task.known[clip]
-    ).tolist()
+    return np.flatnonzero(task.positives(np.array([clip]))[0]).tolist()
 
 
 def _label(task: Task, clip: int) -> str:

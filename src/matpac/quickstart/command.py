@@ -15,8 +15,6 @@ from matpac.pretrain.options import PretrainOptions
 from matpac.pretrain.recipes import Recipe, tiny
 from matpac.probe.command import show
 from matpac.probe.encoders import named_embedder, open_encoder, untrained
-from matpac.probe.linear_probe import ProbeConfig
-from matpac.probe.records import write_records
 from matpac.probe.run import Outcome, run_probes
 from matpac.quickstart.masks import predict_masked
 from matpac.quickstart.page import Story, write_page
@@ -118,14 +116,7 @@ def probe(tasks: Sequence[Task], folder: Path, recipe: Recipe, seed: int) -> Out
         named_embedder(UNTRAINED, untrained(recipe.objective.encoder, recipe.logmel, seed)),
         replace(open_encoder("logmel"), name=STATISTICS),
     ]
-    return run_probes(
-        encoders,
-        tasks,
-        folder / "cache",
-        ProbeConfig(),
-        say,
-        done=lambda outcome: write_records(outcome.records, folder),
-    )
+    return run_probes(encoders, tasks, folder)
 
 
 def embed_test_clips(tasks: Sequence[Task], run: Path, output: Path) -> None:

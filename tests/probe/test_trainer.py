@@ -1,15 +1,22 @@
-"""The batched probe against a plain loop over splits, seeds and rates: torch.nn.Linear, torch.optim.Adam."""
+"""Heads trained together against a plain loop over splits, seeds and rates, and scikit-learn at convergence."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from matpac.probe.heads import AdamConfig
-from matpac.probe.linear_probe import ProbeConfig, linear_probe
+from helpers.array_task import array_task
+from matpac.probe.heads import LinearHead
+from matpac.probe.inputs import Batch
+from matpac.probe.probes import linear_probe
+from matpac.probe.targets import cross_entropy_gradient
+from matpac.probe.trainer import AdamConfig, ProbeConfig, StackedHeads
 from matpac.tasks import Fold
 
-CONFIG = ProbeConfig(learning_rates=(1e-3, 3e-2, 3e-1), batch_size=20, max_epochs=20, patience=4)
+CONFIG = ProbeConfig((1e-3, 3e-2, 3e-1), seeds=(42, 43), batch_size=20, max_epochs=20, patience=4)
 
 
 def clips(count=150, dim=10, classes=4, seed=0):
@@ -46,8 +53,8 @@ def macro_map(logits, targets, known):
 
 def alone(features, labels, known, split, seed, rate, config):
     """One head as anybody would write it: best validation metric, test logits, best epoch, epochs."""
-    mean, deviation = features[split.train].mean(0), features[split.train].astype(np.float64).std(0)
-    scaled = torch.from_numpy(((features - mean) / np.where(deviation < 1e-6, 1, deviation)).astype(np.float32))
+    mean, std = features[split.train].mean(0), features[split.train].astype(np.float64).std(0)
+    scaled = torch.from_numpy(((features - mean) / np.where(std < 1e-6, 1, std)).astype(np.float32))
     multi = labels.ndim == 2
     seen = np.ones(labels.shape, bool) if known is None else known
     torch.manual_seed(seed)
@@ -87,9 +94,9 @@ def test_every_head_is_what_training_it_alone_gives(kind, stack_bytes):
     features, classes, targets, known = clips()
     labels = classes if kind == "single" else targets
     mask = known if kind == "partial" else None
-    config = ProbeConfig(**{**vars(CONFIG), "stack_bytes": stack_bytes})
+    config = replace(CONFIG, stack_bytes=stack_bytes)
     splits = folds()
-    result = linear_probe(features, labels, splits, config, "single" if kind == "single" else "multi", mask)
+    result = linear_probe(features, array_task(labels, splits, mask), config)
     all_epochs = set()
     for fold, split in enumerate(splits):
         for s, seed in enumerate(config.seeds):
@@ -111,133 +118,103 @@ def test_every_head_is_what_training_it_alone_gives(kind, stack_bytes):
     assert len(all_epochs) > 4, "heads must stop at different times for this test to say anything"
 
 
-def test_each_fold_is_what_it_is_alone():
-    features, labels, _, _ = clips()
-    splits = folds()
-    together = linear_probe(features, labels, splits, CONFIG)
-    for fold, split in enumerate(splits):
-        single = linear_probe(features, labels, [split], CONFIG)
-        np.testing.assert_allclose(single.predictions[0], together.predictions[fold], rtol=1e-3, atol=1e-4)
-        np.testing.assert_array_equal(single.scores[:, 0], together.scores[:, fold])
-
-
 def test_mean_and_interval_are_over_seeds_of_the_fold_mean():
     features, labels, _, _ = clips()
-    result = linear_probe(features, labels, folds(), CONFIG)
+    result = linear_probe(features, array_task(labels, folds()), replace(CONFIG, seeds=(1, 2, 3)))
     per_seed = result.scores.mean(axis=1)
     assert result.mean == pytest.approx(per_seed.mean())
     # Student's t for 2 degrees of freedom, from a table
     assert result.ci95 == pytest.approx(4.30265 * per_seed.std(ddof=1) / np.sqrt(3), rel=1e-4)
-    one = linear_probe(features, labels, folds(), ProbeConfig(**{**vars(CONFIG), "seeds": (1,)}))
+    one = linear_probe(features, array_task(labels, folds()[:1]), replace(CONFIG, seeds=(1,)))
     assert np.isnan(one.ci95)
 
 
 def test_neither_test_nor_validation_clips_reach_what_is_trained():
     features, labels, _, _ = clips()
-    split = folds()[0]
-    before = linear_probe(features, labels, [split], CONFIG)
-    changed = features.copy()
-    changed[split.test] = 1e6 * features[split.test][::-1]
-    after = linear_probe(changed, labels, [split], CONFIG)
+    task, split = array_task(labels, folds()[:1]), folds()[0]
+    before, moved = linear_probe(features, task, CONFIG), features.copy()
+    moved[split.test] = 1e6 * features[split.test][::-1]
+    after = linear_probe(moved, task, CONFIG)
     np.testing.assert_array_equal(before.valid_scores, after.valid_scores)
     np.testing.assert_array_equal(before.learning_rates, after.learning_rates)
-    config = ProbeConfig(**{**vars(CONFIG), "max_epochs": 1, "learning_rates": (1e-2,)})
-    before = linear_probe(features, labels, [split], config)
-    changed = features.copy()
-    changed[split.valid] = 1e6 * features[split.valid]
-    np.testing.assert_array_equal(
-        before.predictions[0], linear_probe(changed, labels, [split], config).predictions[0]
-    )
+    config, moved = replace(CONFIG, max_epochs=1, learning_rates=(1e-2,)), features.copy()
+    moved[split.valid] = 1e6 * features[split.valid]
+    before, after = (linear_probe(given, task, config) for given in (features, moved))
+    np.testing.assert_array_equal(before.predictions[0], after.predictions[0])
 
 
 def test_of_equal_rates_the_smallest_is_chosen_in_whatever_order_they_come():
     features = np.concatenate([np.full((30, 3), -1.0), np.full((30, 3), 1.0)]).astype(np.float32)
-    labels = np.repeat([0, 1], 30)
     split = Fold(np.arange(0, 60, 3), np.arange(1, 60, 3), np.arange(2, 60, 3))
     for rates in ((0.3, 0.1, 0.2), (0.1, 0.2, 0.3)):
-        result = linear_probe(features, labels, [split], ProbeConfig(learning_rates=rates))
+        task = array_task(np.repeat([0, 1], 30), [split])
+        result = linear_probe(features, task, ProbeConfig(learning_rates=rates))
         assert (result.learning_rates == 0.1).all()
         assert (result.scores == 1.0).all()
 
 
-def test_float16_and_read_only_features_are_taken_as_they_are(tmp_path):
-    features, labels, _, _ = clips()
-    half = features.astype(np.float16)
-    np.save(tmp_path / "features.npy", half)
-    mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
-    expected = linear_probe(half.astype(np.float32), labels, folds(), CONFIG)
-    result = linear_probe(mapped, labels, folds(), CONFIG)
-    for mine, other in zip(result.predictions, expected.predictions, strict=True):
-        np.testing.assert_array_equal(mine, other)
-
-
-def test_classes_that_a_test_part_lacks_are_told():
+def test_classes_that_a_test_part_lacks_have_no_score():
     features, labels, _, _ = clips()
     split = folds()[0]
     test = split.test[labels[split.test] != 2]
-    result = linear_probe(features, labels, [Fold(split.train, split.valid, test)], CONFIG)
-    assert result.left_out == ((2,),)
+    result = linear_probe(features, array_task(labels, [Fold(split.train, split.valid, test)]), CONFIG)
+    assert result.undefined == ((2,),)
     assert np.isnan(result.per_class[:, 0, 2]).all()
 
 
-def broken(**changes):
-    """Good arguments but for what is changed."""
-    features, labels, _, _ = clips()
-    good = {"features": features, "labels": labels, "splits": folds(), "config": CONFIG}
-    return linear_probe(**{**good, **changes})
+def test_heads_that_stay_are_not_disturbed_by_those_that_leave():
+    torch.manual_seed(0)
+    config = ProbeConfig(learning_rates=(1e-3, 1e-2, 1e-1), adam=AdamConfig(l2=0.1))
+    start, gradient = torch.randn(2, 4, 6), torch.randn(5, 2, 3, 4, 6)
+    heads = StackedHeads({"weight": start}, config)
+    for step in range(5):
+        if step == 2:  # group 0 keeps its rates 1 and 2, group 1 its rate 0 and one as ballast
+            heads.keep(np.array([[False, True, True], [True, False, False]]))
+            assert heads.rates[0].tolist() == [1, 2]
+            assert heads.rates[1, 0] == 0
+        if step == 4:  # group 1 alone is left
+            heads.keep(np.array([[False, False], [True, False]]))
+            assert heads.groups.tolist() == [1]
+            assert heads.rates.tolist() == [[0]]
+        given = gradient[step][heads.groups[:, None], heads.rates]
+        (heads.parameters["weight"] * given).sum().backward()
+        heads.step()
+
+    alone = start[1].clone().requires_grad_()
+    optimizer = torch.optim.Adam([alone], lr=1e-3, weight_decay=0.1)
+    for step in range(5):
+        alone.grad = gradient[step, 1, 0]
+        optimizer.step()
+    torch.testing.assert_close(heads.parameters["weight"][0, 0], alone)
 
 
-def test_bad_input_is_named():
-    features, labels, targets, known = clips()
-    split = folds()[0]
-    spoiled = features.copy()
-    spoiled[17, 3], spoiled[20] = np.nan, np.inf
-    with pytest.raises(ValueError, match="2 of 150 clips hold NaN or infinity, first row 17"):
-        broken(features=spoiled)
-    with pytest.raises(ValueError, match="must be float32 or float16, not float64"):
-        broken(features=features.astype(np.float64))
-    with pytest.raises(ValueError, match=r"for 150 clips must be \[150\], not \[149\]"):
-        broken(labels=labels[:-1])
-    with pytest.raises(ValueError, match=r"must be \[150\], not \[150, 4\]"):
-        broken(labels=targets)
-    with pytest.raises(ValueError, match=r"must be \[150, class\], not \[150\]"):
-        broken(kind="multi")
-    with pytest.raises(ValueError, match="class indices from 0 up"):
-        broken(labels=labels - 1)
-    with pytest.raises(ValueError, match="must be 0 or 1"):
-        broken(labels=targets - 1, kind="multi")
-    with pytest.raises(ValueError, match=r"known must be as labels, \[150, 4\], not \[149, 4\]"):
-        broken(labels=targets, known=known[1:], kind="multi")
-    with pytest.raises(ValueError, match="known is for kind 'multi'"):
-        broken(known=known)
-    rare = np.where(np.arange(150) == split.test[0], 4, labels)
-    holding = Fold(np.append(split.train, split.test[0]), split.valid, split.test[1:])
-    with pytest.raises(ValueError, match="split 1: no training clip has class 4 "):
-        broken(labels=rare, splits=[holding, split])
+def test_run_to_convergence_it_is_logistic_regression():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 90)
+    features = (random.normal(size=(90, 5)) + np.eye(3, 5)[labels]).astype(np.float32)
+    l2 = 0.02
+    # Adam's L2 holds the bias too, so scikit-learn gets it as a feature; its C is 1 / (clips · L2)
+    oracle = LogisticRegression(C=1 / (90 * l2), fit_intercept=False, tol=1e-10, max_iter=5000)
+    oracle.fit(np.hstack([features, np.ones((90, 1))]).astype(np.float64), labels)
 
-
-def test_bad_splits_are_named():
-    split = folds()[0]
-    nothing = np.array([], int)
-    with pytest.raises(ValueError, match="splits is empty"):
-        broken(splits=[])
-    with pytest.raises(ValueError, match="split 0: its valid part is empty"):
-        broken(splits=[Fold(split.train, nothing, split.test)])
-    with pytest.raises(ValueError, match=r"split 0: its test part has row .* to 150 of 150 clips"):
-        broken(splits=[Fold(split.train, split.valid, np.append(split.test, 150))])
-    with pytest.raises(ValueError, match=f"split 0: 1 clips are in train and test, first row {split.train[5]}"):
-        broken(splits=[Fold(split.train, split.valid, np.append(split.test, split.train[5]))])
-    _, _, targets, known = clips()
-    known[split.valid] = False
-    with pytest.raises(ValueError, match="no class has a known positive in its valid part"):
-        broken(labels=targets, kind="multi", known=known, splits=[split])
+    head, targets = LinearHead(3, 5), torch.from_numpy(labels)[None]
+    batch = Batch(torch.from_numpy(features)[None, None, :, None], None)
+    start = {name: value[None] for name, value in head.start(torch.Generator().manual_seed(0)).items()}
+    heads = StackedHeads(start, ProbeConfig(learning_rates=(1e-2, 3e-2), adam=AdamConfig(l2=l2)))
+    for _ in range(1200):
+        logits = head.logits(heads.parameters, batch)
+        logits.backward(cross_entropy_gradient(logits.detach(), targets, torch.tensor([90])))
+        heads.step()
+    for rate in range(2):
+        weight, bias = (heads.parameters[name][0, rate].detach() for name in ("weight", "bias"))
+        np.testing.assert_allclose(torch.cat([weight, bias[:, None]], dim=1), oracle.coef_, atol=2e-3)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("learning_rates", ()), ("learning_rates", (0.0,)), ("seeds", (1, 1)), ("patience", 0), ("batch_size", 0)],
 )
-def test_a_configuration_that_cannot_be_meant_is_refused(name, value):
+def test_a_configuration_out_of_range_is_refused(name, value):
     with pytest.raises(ValueError, match=name):
         ProbeConfig(**{name: value})
 
