@@ -35,26 +35,22 @@ def test_a_file_a_folder_and_a_saved_encoder(official, tmp_path):
     assert matpac.load is load
 
 
-def test_a_path_below_the_home_folder(official, tmp_path, monkeypatch):
+def test_a_path_below_the_home_folder(official, monkeypatch):
     monkeypatch.setenv("HOME", str(official.parent))
     assert load("~/tiny_official.pt").card.name == "~/tiny_official.pt"
 
 
-@pytest.mark.parametrize("source", ["{0}/folder", "{0}/folder/", "{0}/weights/../folder/.", "folder", "./folder"])
-def test_what_is_saved_tells_no_folders(source, official, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "weights").mkdir()
-    save(load(official), "folder")
-    name = source.format(tmp_path)
-    encoder = load(name)
-    assert encoder.card.name == name
-    assert load_file(save(encoder, "copy")).card.name == "folder"
-
-
-def test_a_hub_name_is_saved_whole(official, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "saved"),
+    [
+        *((name, "folder") for name in ("/private/folder", "private/weights/../folder/.", "./folder/")),
+        ("hub:me/own@v1", "hub:me/own@v1"),
+    ],
+)
+def test_what_is_saved_tells_no_folders(name, saved, official, tmp_path):
     encoder = load(official)
-    encoder.card = replace(encoder.card, name="hub:me/own@v1")
-    assert load_file(save(encoder, tmp_path / "copy")).card.name == "hub:me/own@v1"
+    encoder.card = replace(encoder.card, name=name)
+    assert load_file(save(encoder, tmp_path / "copy")).card.name == saved
 
 
 def test_on_a_device_by_name_or_object(official):
@@ -93,12 +89,10 @@ def test_from_the_hub(official, tmp_path, monkeypatch):
     ("source", "hint"),
     [
         ("matpacpp", "Did you mean matpac++?"),
-        ("MATPAC++", "Did you mean matpac++?"),
         ("matpac_plus_music", "matpac++-music"),
         ("matpac++-audoset", "matpac++-audioset"),
         ("auriankelen/matpac_music", "On the hub it would be hub:auriankelen/matpac_music."),
         ("nowhere/enc.pt", "no such file or folder"),
-        ("hubert", "no such file or folder"),
         ("", "no such file or folder"),
     ],
 )

@@ -13,6 +13,7 @@ from helpers.published_files import published_state
 from matpac.files.load import load_file
 from matpac.files.published import read_published
 from matpac.files.tensor_files import CheckpointError
+from matpac.model.embedder import Embedder
 from matpac.model.vit import EncoderConfig
 
 RATE = 16_000
@@ -83,28 +84,19 @@ def close(actual: Tensor, expected: Tensor) -> None:
     assert (actual - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-@pytest.fixture(scope="session")
-def base_file(tmp_path_factory):
-    """Files of ViT-B as they are released, 340 MB each; one at a time, in a folder whose name means nothing."""
-    written: list[Path] = []
-
-    def write(state: dict[str, Tensor]) -> Path:
-        for old in written:
-            old.unlink(missing_ok=True)
-        path = tmp_path_factory.mktemp("tasks") / "as_music" / "enc.pt"
-        path.parent.mkdir()
-        torch.save(state, path)
-        written.append(path)
-        return path
-
-    yield write
-    for path in written:
-        path.unlink(missing_ok=True)
+def released(state: dict[str, Tensor], folder: Path) -> Embedder:
+    """Loaded from a file as it is released, of 340 MB, in a folder whose name means nothing."""
+    path = folder / "tasks" / "as_music" / "enc.pt"
+    path.parent.mkdir(parents=True)
+    torch.save(state, path)
+    encoder = load_file(path)
+    path.unlink()
+    return encoder
 
 
-def test_full_size_encoder_of_608_frames(base_file):
+def test_full_size_encoder_of_608_frames(tmp_path):
     state = published_state(width=768, depth=12, frames=608)
-    encoder = load_file(base_file(state))
+    encoder = released(state, tmp_path)
     assert encoder.encoder.config == EncoderConfig()
     assert (encoder.width, encoder.depth, encoder.sample_rate) == (3840, 12, RATE)
     waveform = clip(7.3)  # two chunks
@@ -117,9 +109,9 @@ def test_full_size_encoder_of_608_frames(base_file):
     assert encoder.head is None
 
 
-def test_full_size_tagger_of_992_frames(base_file):
+def test_full_size_tagger_of_992_frames(tmp_path):
     state = published_state(width=768, depth=12, frames=992, classes=527, seed=1)
-    encoder = load_file(base_file(state))
+    encoder = released(state, tmp_path)
     assert encoder.encoder.config == EncoderConfig(frames=992)
     waveform = clip(10.3)  # two chunks
     frames = slow_embedding(state, waveform, 992)[-1]
@@ -194,24 +186,25 @@ def test_a_missing_or_misshapen_tensor_is_named(tmp_path, name):
         load(state | {name: tensor.unsqueeze(0)}, tmp_path)
 
 
-def test_a_missing_block_is_named(tmp_path):
+def test_a_missing_block_or_a_tensor_too_many_is_named(tmp_path):
     state = {name: tensor for name, tensor in small().items() if ".blocks.2." not in name}
     with pytest.raises(CheckpointError, match=r"blocks \[0, 1, 3\] are not consecutive"):
         load(state, tmp_path)
+    for name in ("other.weight", "head.extra", "student_encoder.blocks.1.attn.gate"):
+        with pytest.raises(CheckpointError, match=rf"enc\.pt: 1 .*{name.removeprefix('student_encoder.')}"):
+            load(small() | {name: torch.zeros(3)}, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["other.weight", "head.extra", "student_encoder.blocks.1.attn.gate"])
-def test_a_tensor_too_many_is_named(tmp_path, name):
-    with pytest.raises(CheckpointError, match=rf"enc\.pt: 1 .*{name.removeprefix('student_encoder.')}"):
-        load(small() | {name: torch.zeros(3)}, tmp_path)
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name", ["student_encoder.blocks.3.attn.qkv.weight", "head_norm.running_var"])
-def test_values_that_are_not_finite_are_named(tmp_path, name, value):
+@pytest.mark.parametrize(
+    ("name", "named", "value"),
+    [
+        ("student_encoder.blocks.3.attn.qkv.weight", r"transformer\.blocks\.3\.attn\.qkv\.weight", float("nan")),
+        ("head_norm.running_var", r"head\.norm\.running_var", float("inf")),
+    ],
+)
+def test_values_that_are_not_finite_are_named(tmp_path, name, named, value):
     state = small(7)
     state[name].view(-1)[0] = value
-    named = name.replace("student_encoder", "transformer").replace("head_norm", "head.norm")
     with pytest.raises(CheckpointError, match=f"{named} holds values that are not finite"):
         load(state, tmp_path)
 

@@ -17,12 +17,8 @@ FACTS = {  # unit seconds, metric, folds: docs/evaluation.md
     "openmic": (10, "mAP", 1),
     "mtt": (29, "mAP", 1),
     "fsd50k": (7.6358, "mAP", 1),
-    "mtg_genre": (30, "mAP", 1),
-    "mtg_instrument": (30, "mAP", 1),
-    "mtg_moodtheme": (30, "mAP", 1),
-    "mtg_top50": (30, "mAP", 1),
-    "audioset": (10, "mAP", 1),
-    "audioset20k": (10, "mAP", 1),
+    **dict.fromkeys(("mtg_genre", "mtg_instrument", "mtg_moodtheme", "mtg_top50"), (30, "mAP", 1)),
+    **dict.fromkeys(("audioset", "audioset20k"), (10, "mAP", 1)),
     "folder": (None, "accuracy", 1),
 }
 
@@ -32,14 +28,10 @@ def names(task: Task, rows: np.ndarray) -> list[str]:
     return [Path(task.paths[row]).name for row in rows]
 
 
-def labels_by_name(task: Task) -> dict[str, set[str]]:
-    """File name → its labels."""
-    if task.kind == "single":
-        return {Path(p).name: {task.classes[n]} for p, n in zip(task.paths, task.labels, strict=True)}
-    return {
-        Path(path).name: {task.classes[n] for n in np.flatnonzero(row)}
-        for path, row in zip(task.paths, task.labels, strict=True)
-    }
+def labels_of(task: Task, name: str) -> set[str]:
+    """The labels of the clip with this file name."""
+    [row] = [row for row, path in enumerate(task.paths) if Path(path).name == name]
+    return {task.classes[n] for n in np.flatnonzero(task.positives(np.array([row]))[0])}
 
 
 def test_every_task_has_a_corpus_here():
@@ -67,20 +59,19 @@ def test_what_holds_of_every_corpus(name, tmp_path, monkeypatch):
         assert np.array_equal(np.sort(tested), np.arange(len(task.paths)))
 
 
-def test_esc50_folds_and_labels(tmp_path):
+def test_esc50(tmp_path):
     corpora.make_esc50(tmp_path)
     task = read_task("esc50", tmp_path)
     assert task.classes == ["dog", "chirping_birds", "vacuum_cleaner"]  # in the order of target
-    assert labels_by_name(task)["2-9001-A-14.wav"] == {"chirping_birds"}
+    assert labels_of(task, "2-9001-A-14.wav") == {"chirping_birds"}
     assert [fold.name for fold in task.folds] == ["1", "2", "3", "4", "5"]
     for fold in task.folds:
         assert all(name.startswith(f"{fold.name}-") for name in names(task, fold.test))
         assert {task.classes[n] for n in task.labels[fold.valid]} == set(task.classes)
     assert [len(fold.test) for fold in task.folds] == [9, 9, 9, 9, 8]
-    assert len(task.folds[4].train) + len(task.folds[4].valid) == 36
 
 
-def test_us8k_folds_and_labels(tmp_path):
+def test_us8k(tmp_path):
     corpora.make_us8k(tmp_path)
     task = read_task("us8k", tmp_path)
     assert task.classes == ["dog_bark", "siren"]
@@ -89,43 +80,42 @@ def test_us8k_folds_and_labels(tmp_path):
     assert Path(task.paths[0]).parent.name == "fold1"
 
 
-@pytest.mark.parametrize("suffix", [".wav", ".au"])
-@pytest.mark.parametrize("folder", ["genres", "genres_original", "Data/genres_original", "."])
-def test_gtzan_without_lists_says_so(tmp_path, suffix, folder):
+@pytest.mark.parametrize(
+    ("folder", "suffix"),
+    [("genres", ".au"), ("genres_original", ".wav"), ("Data/genres_original", ".wav"), (".", ".wav")],
+)
+def test_gtzan_without_lists(tmp_path, suffix, folder):
     corpora.make_gtzan(tmp_path, suffix=suffix, folder=folder)
     task = read_task("gtzan", tmp_path)
     assert len(task.paths) == 120  # the corrupt clip is found by who opens it
     assert "10 stratified folds, because train_filtered.txt is not there" in task.notes[0]
-    assert task.notes[1] == "120 clips were found; the corpus has 1000."
+    assert task.notes[1].startswith("120 clips were found")
     for fold in task.folds:
-        counts = np.bincount(task.labels[fold.test], minlength=10)
-        assert set(counts.tolist()) <= {1, 2}
+        assert set(np.bincount(task.labels[fold.test], minlength=10).tolist()) <= {1, 2}
         assert set(task.labels[fold.valid]) == set(range(10))
 
 
 def test_gtzan_with_lists(tmp_path):
     corpora.make_gtzan(tmp_path, lists=True, suffix=".au")  # the lists say .wav
     task = read_task("gtzan", tmp_path)
-    assert [fold.name for fold in task.folds] == ["filtered"]
-    assert task.notes == ["Split: fault-filtered lists, 61/20/30 clips.", "The published lists have 443/197/290."]
-    [fold] = task.folds
-    assert (len(fold.train), len(fold.valid), len(fold.test)) == (60, 20, 30)
+    assert "61/20/30 clips" in task.notes[0]
+    assert "443/197/290" in task.notes[1]
+    fold = task.fold("filtered")
+    assert [len(rows) for rows in fold.parts.values()] == [60, 20, 30]
     assert names(task, fold.valid)[:3] == ["blues.00006.au", "blues.00007.au", "classical.00006.au"]
-    assert labels_by_name(task)["jazz.00010.au"] == {"jazz"}
+    assert labels_of(task, "jazz.00010.au") == {"jazz"}
 
 
 def test_nsynth(tmp_path):
     corpora.make_nsynth(tmp_path)
     task = read_task("nsynth", tmp_path)
-    assert len(task.classes) == 11
-    assert (task.classes[0], task.classes[9], task.classes[10]) == ("bass", "synth_lead", "vocal")
-    [fold] = task.folds
+    assert (len(task.classes), task.classes[0], task.classes[9:]) == (11, "bass", ["synth_lead", "vocal"])
+    fold = task.fold("official")
     assert task.labels[fold.train].tolist() == [0] * 6 + [6] * 6 + [8] * 6 + [9] * 6
     assert task.labels[fold.test].tolist() == [0] * 3 + [6] * 3 + [8] * 3
     assert names(task, fold.valid[:2]) == ["bass_synthetic_005-000-075.wav", "bass_synthetic_005-001-075.wav"]
-    assert task.notes == [
-        "No clip has the label 'brass', 'flute', 'guitar', 'keyboard', 'mallet' and 2 more; it counts in no score."
-    ]
+    [note] = task.notes
+    assert note.startswith("No clip has the label 'brass', 'flute', 'guitar', 'keyboard', 'mallet' and 2 more")
 
 
 def test_openmic_is_partial_and_keeps_tracks_together(tmp_path):
@@ -134,15 +124,14 @@ def test_openmic_is_partial_and_keeps_tracks_together(tmp_path):
     assert task.classes == ["accordion", "banjo", "voice"]
     assert task.known is not None
     row = names(task, np.arange(len(task.paths))).index("000001_3840.ogg")  # second track: banjo
-    assert task.labels[row].tolist() == [0, 1, 0]
-    assert task.known[row].tolist() == [False, True, True]
+    assert (task.labels[row].tolist(), task.known[row].tolist()) == ([0, 1, 0], [False, True, True])
     assert Path(task.paths[row]).parent.name == "000"
-    [fold] = task.folds
+    fold = task.fold("split01")
     tracks = [{name.split("_")[0] for name in names(task, rows)} for rows in (fold.train, fold.valid)]
     assert not tracks[0] & tracks[1]
     assert len(fold.train) + len(fold.valid) == 24
     assert names(task, fold.test[:1]) == ["000100_0.ogg"]
-    assert (task.labels & task.known)[fold.valid].any(axis=0).all()
+    assert task.positives(fold.valid).any(axis=0).all()
 
 
 @pytest.mark.parametrize("base", ["", "mp3", "audio"])
@@ -150,22 +139,20 @@ def test_mtt_takes_the_50_most_frequent_tags(tmp_path, base):
     corpora.make_mtt(tmp_path, base)
     task = read_task("mtt", tmp_path)
     assert task.classes == ["guitar", "opera", *(f"tag {n:02d}" for n in range(48))]
-    assert task.labels[0].tolist() == [1, 0] + [1] * 48
-    assert task.labels[1].tolist() == [0, 1] + [0] * 48
-    [fold] = task.folds
+    assert task.labels[:2].tolist() == [[1, 0] + [1] * 48, [0, 1] + [0] * 48]
+    fold = task.fold("folders")
     places = [[Path(task.paths[row]).parent.name for row in rows] for rows in fold.parts.values()]
     assert places == [[f for f in part for _ in range(2)] for part in ("0123456789ab", "c", "def")]
     assert names(task, fold.train[4:5]) == ["empty.mp3"]  # found by who opens it
-    assert "50 most frequent of 52 tags, synonyms not merged" in task.notes[0]
+    assert "50 most frequent of 52 tags" in task.notes[0]
 
 
 def test_fsd50k(tmp_path):
     corpora.make_fsd50k(tmp_path)
     task = read_task("fsd50k", tmp_path)
     assert task.classes == ["Bark", "Guitar", "Music"]  # vocabulary's order
-    found = labels_by_name(task)
-    assert (found["64760.wav"], found["64761.wav"]) == ({"Guitar", "Music"}, {"Bark"})
-    [fold] = task.folds
+    assert (labels_of(task, "64760.wav"), labels_of(task, "64761.wav")) == ({"Guitar", "Music"}, {"Bark"})
+    fold = task.fold("official")
     assert names(task, fold.valid) == ["64764.wav", "64765.wav", "64770.wav", "64771.wav"]
     assert names(task, fold.test) == ["902.wav", "903.wav", "904.wav"]
     assert len(fold.train) == 8
@@ -176,17 +163,13 @@ def test_mtg_in_its_layouts(tmp_path, base, low, data):
     corpora.make_mtg(tmp_path, base, low, data)
     task = read_task("mtg_moodtheme", tmp_path)
     assert task.classes == ["film", "sad"]
-    [fold] = task.folds
+    fold = task.fold("split-0")
     assert [len(rows) for rows in fold.parts.values()] == [8, 4, 3]
     suffix = ".low.mp3" if low else ".mp3"
     assert names(task, fold.test) == [f"{number}{suffix}" for number in (213, 214, 215)]
     assert task.labels[fold.valid].tolist() == [[0, 1], [1, 0], [0, 1], [1, 1]]
-
-
-def test_mtg_top50_keeps_categories_in_the_names(tmp_path):
-    corpora.make_mtg(tmp_path)
-    assert read_task("mtg_top50", tmp_path).classes == ["genre---rock", "instrument---piano"]
     assert read_task("mtg_genre", tmp_path).classes == ["ambient", "rock"]
+    assert read_task("mtg_top50", tmp_path).classes == ["genre---rock", "instrument---piano"], "two categories"
 
 
 METADATA = {
@@ -210,69 +193,55 @@ def test_wrong_root_says_which_file_is_needed(tmp_path, name):
 
 
 def test_a_root_nearby_is_proposed(tmp_path):
-    corpora.make_esc50(tmp_path / "ESC-50-master")
-    for root in (tmp_path, tmp_path / "ESC-50-master/meta", tmp_path / "ESC-50-master/audio"):
-        with pytest.raises(TaskError, match=f"that holds meta/esc50.csv: {tmp_path / 'ESC-50-master'} does"):
+    right = tmp_path / "ESC-50-master"
+    corpora.make_esc50(right)
+    for root in (tmp_path, right / "meta", right / "audio"):
+        with pytest.raises(TaskError, match=f"{right} does"):
             read_task("esc50", root)
-
-
-def test_no_clip_on_disk(tmp_path):
-    corpora.make_esc50(tmp_path)
-    shutil.rmtree(tmp_path / "audio")
+    shutil.rmtree(right / "audio")
     with pytest.raises(TaskError, match=r"esc50: none of its 45 clips .*1-9000-A-0"):
-        read_task("esc50", tmp_path)
+        read_task("esc50", right)
 
 
 def test_gtzan_errors(tmp_path):
-    with pytest.raises(TaskError, match=r"gtzan: .*genre blues in .*give the folder that holds genres/"):
+    with pytest.raises(TaskError, match=r"gtzan: .*genre blues"):
         read_task("gtzan", tmp_path)
     corpora.make_gtzan(tmp_path, lists=True)
     (tmp_path / "valid_filtered.txt").unlink()
-    with pytest.raises(TaskError, match=r"gtzan: valid_filtered\.txt is not in .*remove"):
+    with pytest.raises(TaskError, match=r"gtzan: valid_filtered\.txt"):
         read_task("gtzan", tmp_path)
-    for name in ("train", "test"):
-        (tmp_path / f"{name}_filtered.txt").unlink()
+    for part in ("train", "test"):
+        (tmp_path / f"{part}_filtered.txt").unlink()
     for clip in range(5):
         (tmp_path / f"genres/metal/metal.{clip:05d}.wav").unlink()
-    with pytest.raises(TaskError, match=r"class 'metal' has 7 clips, too few for 10 folds"):
+    with pytest.raises(TaskError, match=r"class 'metal' has 7 clips"):
         read_task("gtzan", tmp_path)
 
 
+OPENMIC, DEV, MTT = METADATA["openmic"], "FSD50K.ground_truth/dev.csv", "annotations_final.csv"
 MTG_TEST = "splits/split-0/autotagging_genre-test.tsv"
 BROKEN = [
-    ("esc50", "meta/esc50.csv", "target", "goal", r"esc50\.csv: no column 'target'; it has filename, fold, goal"),
-    ("esc50", "meta/esc50.csv", ",14,", ",x,", r"esc50\.csv: line \d+: target is 'x', not a number"),
+    ("esc50", "meta/esc50.csv", "target", "goal", r"esc50\.csv: no column 'target'"),
+    ("esc50", "meta/esc50.csv", ",14,", ",x,", r"esc50\.csv: line \d+: target is 'x'"),
     ("esc50", "meta/esc50.csv", "2-9001-A-14.wav", "1-9001-A-14.wav", "1-9001-A-14.wav is there twice, in t"),
-    ("nsynth", "nsynth-valid/examples.json", '"organ"', '"harp"', "examples.json: .*'harp'"),
-    ("nsynth", "nsynth-test/examples.json", "}\n}", "", "examples.json: not NSynth's JSON"),
+    ("nsynth", "nsynth-valid/examples.json", '"organ"', '"harp"', r"examples\.json: .*'harp'"),
+    ("nsynth", "nsynth-test/examples.json", "}\n}", "", r"examples\.json: .*JSON"),
     (
         "nsynth",
         "nsynth-test/examples.json",
         "instrument_family_str",
-        "family",
-        "examples.json: .*instrument_family_str",
+        "x",
+        r"examples\.json: .*instrument_family_str",
     ),
-    ("openmic", METADATA["openmic"], "000001_0", "999999_0", "000001_0 of the parti"),
-    ("openmic", METADATA["openmic"], "0.5,", "half,", "line 2: relevance is 'half', not a number"),
-    (
-        "openmic",
-        "partitions/split01_test.csv",
-        "000100_0",
-        "000001_0",
-        "000001_0.ogg is there twice, in",
-    ),
-    ("mtt", "annotations_final.csv", "mp3_path", "path", "no column 'mp3_path'"),
-    ("mtt", "annotations_final.csv", '"c/', '"g/', r"line \d+: folder 'g' is none of 0, 1, "),
-    ("mtt", "annotations_final.csv", '\t"0/artist-album-00-title-0-29.mp3"', "", "line 2 has 53 cells, not 54"),
+    ("openmic", OPENMIC, "000001_0", "999999_0", "clip 000001_0"),
+    ("openmic", OPENMIC, "0.5,", "half,", "line 2: relevance is 'half'"),
+    ("openmic", "partitions/split01_test.csv", "000100_0", "000001_0", "000001_0.ogg is there twice, in"),
+    ("mtt", MTT, "mp3_path", "path", "no column 'mp3_path'"),
+    ("mtt", MTT, '"c/', '"g/', r"line \d+: folder 'g'"),
+    ("mtt", MTT, '\t"0/artist-album-00-title-0-29.mp3"', "", "line 2 has 53 cells, not 54"),
     ("fsd50k", METADATA["fsd50k"], "1,Guitar,/m/0342h", "Guitar", "line 2 has 1 cells"),
-    ("fsd50k", "FSD50K.ground_truth/dev.csv", "Bark", "Brak", "line 3: label 'Brak' is none of the 3 classes"),
-    (
-        "fsd50k",
-        "FSD50K.ground_truth/dev.csv",
-        ",val",
-        ",valid",
-        r"line \d+: split 'valid' is none of train",
-    ),
+    ("fsd50k", DEV, "Bark", "Brak", "line 3: label 'Brak'"),
+    ("fsd50k", DEV, ",val", ",valid", r"line \d+: split 'valid'"),
     ("mtg_genre", MTG_TEST, "PATH", "FILE", "no column 'PATH'"),
     ("mtg_genre", MTG_TEST, "\tgenre---rock\n", "\t\n", "line 2 has no label"),
     ("mtg_genre", MTG_TEST, "rock", "polka", "no training clip has the label 'polka'"),

@@ -42,14 +42,12 @@ def test_folder_without_parts(tmp_path):
     task = read_task("folder", tmp_path / "pets")
     assert (task.name, task.classes, len(task.paths)) == ("pets", ["cat", "dog"], 20)
     assert task.labels.tolist() == [0] * 10 + [1] * 10
-    [fold] = task.folds
-    for clips, count in zip(fold.parts.values(), (8, 1, 1), strict=True):
-        assert np.bincount(task.labels[clips]).tolist() == [count, count]
+    counts = [np.bincount(task.labels[clips]).tolist() for clips in task.fold("random").parts.values()]
+    assert counts == [[8, 8], [1, 1], [1, 1]]
     loose, empty, split = task.notes
-    assert loose.startswith("1 sounds lie in pets beside the class folders")
+    assert loose.startswith("1 sounds lie in pets")
     assert empty.endswith(": nothing.")
-    assert split.startswith("No split is given: 16 clips train, 2 validate and 2 test, drawn at random")
-    assert fold.name == "random"
+    assert split.startswith("No split is given: 16 clips train, 2 validate and 2 test")
 
 
 @pytest.mark.parametrize("parts", [("train", "val", "test"), ("Training", "VALID", "Testing")])
@@ -61,21 +59,18 @@ def test_folder_with_parts(tmp_path, parts):
         assert {Path(task.paths[row]).relative_to(tmp_path).parts[0] for row in clips} == {part}
         assert len(clips) == 6
     assert task.classes == ["cat", "dog"]
-    assert task.notes[0] == "Folders without sounds, which make no class: results."
+    assert "results" in task.notes[0]
 
 
-def test_a_folder_of_a_parts_name_may_be_a_class(tmp_path):
-    for name in ("Train", "car", "plane"):
-        for clip in range(3):
-            tone(tmp_path / name / f"{clip}.wav", 1)
-    assert read_task("folder", tmp_path).classes == ["Train", "car", "plane"]
-
-
-def test_folder_without_validation_part(tmp_path):
-    make_folder(tmp_path, ("train", "test"))
-    task = read_task("folder", tmp_path)
+def test_folder_without_validation_part_and_with_a_class_of_a_parts_name(tmp_path):
+    make_folder(tmp_path / "a", ("train", "test"))
+    task = read_task("folder", tmp_path / "a")
     assert sizes(task) == [18, 2, 20]
     assert task.notes[-1].startswith("No validation part is given: 2 of 20 training clips")
+    for name in ("Train", "car", "plane"):
+        for clip in range(3):
+            tone(tmp_path / "b" / name / f"{clip}.wav", 1)
+    assert read_task("folder", tmp_path / "b").classes == ["Train", "car", "plane"]
 
 
 def test_folder_errors(tmp_path):
@@ -115,33 +110,19 @@ def test_table_with_one_label(sounds, suffix, monkeypatch):
 
 @pytest.mark.parametrize(
     ("cells", "classes"),
-    [
-        ([["b"], ["a"]] * 6, ["a", "b"]),
-        ([10, 9] * 6, ["10", "9"]),
-        ([2.5, 3.0] * 6, ["2.5", "3"]),
-        ([["a;b"], ["a"]] * 6, ["a", "a;b"]),
-        (["a;b", "a"] * 6, ["a", "a;b"]),
-        (pa.array(LABELS).dictionary_encode(), ["a", "b"]),
-    ],
+    [([["a;b"], ["a"]] * 6, ["a", "a;b"]), (["a;b", "a"] * 6, ["a", "a;b"]), ([10.0, 9] * 6, ["10", "9"])],
 )
 def test_labels_of_one_class_with_types(sounds, cells, classes):
     task = read_task("table", parquet(sounds / "typed.parquet", path=PATHS, label=cells, split=SPLIT))
     assert (task.kind, task.classes) == ("single", classes)
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_table_with_several_labels(sounds, suffix):
-    make_table(sounds / f"mine{suffix}", {"path": PATHS, "labels": ["b; a", "c", "a"] * 4, "split": SPLIT})
-    task = read_task("table", sounds / f"mine{suffix}")
+@pytest.mark.parametrize("several", [["b; a", "c", "a"], [["b", None, "a "], ["c"], ["a"]]])
+def test_table_with_several_labels(sounds, several):
+    file = parquet(sounds / "several.parquet", path=PATHS, labels=several * 4, split=SPLIT)
+    task = read_task("table", file)
     assert (task.kind, task.metric, task.classes, task.known) == ("multi", "mAP", ["a", "b", "c"], None)
     assert task.labels[:3].tolist() == [[1, 1, 0], [0, 0, 1], [1, 0, 0]]
-
-
-@pytest.mark.parametrize("lists", [[["a", None, "b "], [" a"], ["b"]], [[2, 3], [2], [3]], [[2.0, 3.0], [2], [3]]])
-def test_lists_are_several_labels(sounds, lists):
-    task = read_task("table", parquet(sounds / "lists.parquet", path=PATHS, labels=lists * 4, split=SPLIT))
-    assert task.classes in (["a", "b"], ["2", "3"])
-    assert task.labels[:3].tolist() == [[1, 1], [1, 0], [0, 1]]
 
 
 def test_table_with_partial_labels(sounds):
@@ -156,10 +137,9 @@ def test_table_with_partial_labels(sounds):
         assert task.known[:3].tolist() == [[True, False], [True, True], [False, True]]
 
 
-@pytest.mark.parametrize("fold", [[9 + n // 4 for n in range(12)], [9.0 + n // 4 for n in range(12)]])
-def test_table_with_folds_and_groups(sounds, fold):
-    file = parquet(sounds / "folds.parquet", path=PATHS, label=LABELS, fold=fold, group=GROUPS)
-    task = read_task("table", file)
+def test_table_with_folds_and_groups(sounds):
+    fold = [9.0 + n // 4 for n in range(12)]
+    task = read_task("table", parquet(sounds / "folds.parquet", path=PATHS, label=LABELS, fold=fold, group=GROUPS))
     assert [fold.name for fold in task.folds] == ["9", "10", "11"], "in the order of numbers"
     for number, part in enumerate(task.folds):
         assert part.test.tolist() == list(range(4 * number, 4 * number + 4))
@@ -169,9 +149,7 @@ def test_table_with_folds_and_groups(sounds, fold):
 
 def test_table_without_split(sounds):
     make_table(sounds / "mine.csv", {"path": PATHS, "label": LABELS})
-    task = read_task("table", sounds / "mine.csv")
-    assert sizes(task) == [8, 2, 2]
-    assert task.notes[0].startswith("No split is given: 8 clips train, 2 validate and 2 test")
+    assert sizes(read_task("table", sounds / "mine.csv")) == [8, 2, 2]
 
 
 CASES = [

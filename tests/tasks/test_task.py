@@ -91,27 +91,24 @@ def test_a_part_that_lost_its_clips_or_positives():
         without(task, {4: "gone"})
 
 
-CLIPS = [f"clips/{n:02d}.wav" for n in range(12)]
-LABELS = ["b", "a"] * 6
-SPLIT = ["train"] * 6 + ["valid"] * 2 + ["test"] * 4
-
-
 @pytest.mark.parametrize(
     ("last", "places"),
     [
-        ("./clips/00.wav", r"/00\.wav is there twice, in train and test of split 'table'"),
-        ("linked/06.wav", r"linked/06\.wav .*once as /.*clips/06\.wav.*, in valid and test"),
+        ("./clips/0.wav", r"/0\.wav is there twice, in train and test of split 'table'"),
+        ("linked/3.wav", r"linked/3\.wav .*once as /.*clips/3\.wav.*, in valid and test"),
     ],
 )
 def test_a_file_that_is_there_twice(tmp_path, last, places):
     """However its path is written: it would be trained and tested on."""
-    make_table(tmp_path / "first.csv", {"path": CLIPS})
+    clips = [f"clips/{n}.wav" for n in range(5)]
+    make_table(tmp_path / "first.csv", {"path": clips})
     (tmp_path / "linked").symlink_to(tmp_path / "clips")
-    make_table(tmp_path / "mine.csv", {"path": [*CLIPS[:-1], last], "label": LABELS, "split": SPLIT})
+    split = ["train"] * 2 + ["valid"] * 2 + ["test"] * 2
+    make_table(tmp_path / "mine.csv", {"path": [*clips, last], "label": ["a", "b"] * 3, "split": split})
     with pytest.raises(TaskError, match=f"mine: .*{places}"):
         read_task("table", tmp_path / "mine.csv")
 
 
 def test_unknown_task():
-    with pytest.raises(TaskError, match=r"no task 'ecs50'; did you mean esc50\? there are esc50, us8k, gtzan"):
+    with pytest.raises(TaskError, match=r"no task 'ecs50'; did you mean esc50\?"):
         read_task("ecs50", "x")
