@@ -11,8 +11,7 @@ import soundfile
 import soxr
 
 from matpac.audio import SAMPLE_RATE
-from matpac.quickstart.synthetic.recording import record
-from matpac.quickstart.synthetic.signals import rms
+from matpac.quickstart.synthetic.signals import record, rms
 
 from .clips import Clip, Content, Music, Noises, Over, Speech
 from .midi import midi_bytes

@@ -127,7 +127,7 @@ def test_map_has_every_sound_and_plays_what_is_asked(collection):
 def test_map_of_many_shows_a_part_and_says_who_has_no_tags(collection, monkeypatch, tmp_path):
     root, searcher = collection
     index_sounds([root / "sounds"], tmp_path / "untagged", searcher.embedder)
-    monkeypatch.setattr("matpac.report.figures.MOST_VECTORS", 5)
+    monkeypatch.setattr("matpac.report.maps.MOST_VECTORS", 5)
     labels = []
     drawing = app_collection.sound_map
     monkeypatch.setattr(app_collection, "sound_map", lambda *given: labels.append(given[1]) or drawing(*given))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from matpac.quickstart.synthetic import Corpus, CorpusConfig, CorpusError, make_corpus
 from matpac.quickstart.synthetic import corpus as corpus_module
 from matpac.quickstart.synthetic.corpus import TASKS, Clip, plan, render_clip
-from matpac.quickstart.synthetic.recording import record
+from matpac.quickstart.synthetic.signals import record
 from matpac.quickstart.synthetic.scenes import (
     CONTOURS,
     PATTERNS,

@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Int16
 
 from matpac.audio import SAMPLE_RATE, read_crop
-from matpac.report.figures import shown_vectors
-from matpac.report.maps import SoundMap, sound_map
+from matpac.report.maps import SoundMap, shown_vectors, sound_map
 from matpac.search.database import column
 from matpac.search.query import Searcher
 
@@ -41,17 +40,17 @@ def play(path: str, start: float, end: float) -> tuple[int, Int16[np.ndarray, " 
     return SAMPLE_RATE, (np.clip(waveform, -1, 1) * np.iinfo(np.int16).max).astype(np.int16)
 
 
-def draw_map(searcher: Searcher, seed: int = 0) -> tuple[SoundMap, list[Place]]:
+def draw_map(searcher: Searcher) -> tuple[SoundMap, list[Place]]:
     """The map of a database, coloured by the first tag, and its sounds; a random sample of many rows.
 
     Raises SearchError if the database can't be read.
     """
     database = searcher.database
-    found = database.take(shown_vectors(database.count(), seed).tolist())
+    found = database.take(shown_vectors(database.count()).tolist())
     names = ("path", "start", "end", "tags")
     places = [
         Place(path, start, end, tuple(tags))
         for path, start, end, tags in zip(*(found[name].to_pylist() for name in names), strict=True)
     ]
     labels = [place.tags[0] if place.tags else UNTAGGED for place in places]
-    return sound_map(column(found, "vector"), labels, seed), places
+    return sound_map(column(found, "vector"), labels), places

@@ -17,8 +17,7 @@ from matpac.app.pictures import alike_picture, compared, heard_picture
 from matpac.errors import MatpacError
 from matpac.model.embedder import Embedder
 from matpac.model.heads import TOP as TAGS
-from matpac.report.figures import MOST_VECTORS
-from matpac.report.maps import SoundMap
+from matpac.report.maps import MOST_VECTORS, SoundMap
 from matpac.report.style import printable
 from matpac.search.command import clock
 from matpac.search.query import TOP, Match, Searcher

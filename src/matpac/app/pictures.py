@@ -3,7 +3,7 @@
 import numpy as np
 
 from matpac.app.listening import Heard, moments, similarity
-from matpac.report.listening import heard_figure, similarity_figure
+from matpac.report.spectrograms import heard_figure, similarity_figure
 from matpac.report.style import svg
 
 WIDE, NARROW = 1200, 560

@@ -17,12 +17,21 @@ from matpac.finetune.evaluation import PartScore
 from matpac.finetune.job import Finetuned
 from matpac.finetune.options import FinetuneOptions
 from matpac.probe.results import by_class
-from matpac.report import CONFUSION_CLASSES, Report, Table, class_scores, confusion, confusion_counts, loss_curves
+from matpac.report import (
+    CONFUSION_CLASSES,
+    Panel,
+    Report,
+    Table,
+    class_scores,
+    confusion,
+    confusion_counts,
+    loss_curves,
+)
 
 PANELS = (
-    ("Loss", {"loss": "training"}),
-    ("Validation score", {"valid/score": "validation part"}),
-    ("Learning rate", {"learning_rate": "of the head"}),
+    Panel("Loss", {"loss": "training"}),
+    Panel("Validation score", {"valid/score": "validation part"}),
+    Panel("Learning rate", {"learning_rate": "of the head"}, smooth=False),
 )
 
 

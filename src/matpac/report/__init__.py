@@ -1,49 +1,41 @@
-"""Reports for people: blocks and figures from plain numbers, written as one HTML file that stands alone.
+"""Reports for people: tables and figures from plain numbers, written as one self-contained HTML file.
 
-`style` (one look, SVG) → `curves`, `layers_curve`, `figures`, `spectrogram`, `listening`, `maps`, `results`
-(figures, tables) → `page` (the file).
+`style` (the look, SVG) → `curves`, `scores`, `maps`, `spectrograms` (figures), `results` (tables) → `page`.
 """
 
-from matpac.report.curves import loss_curves
-from matpac.report.figures import (
+from matpac.report.curves import Panel, loss_curves
+from matpac.report.maps import projections
+from matpac.report.page import Report
+from matpac.report.results import Cell, Result, Table, details_table, results_table
+from matpac.report.scores import (
     CONFUSION_CLASSES,
     class_scores,
     confusion,
     confusion_counts,
-    project,
-    projection,
-    projections,
+    layers_curve,
+    score_intervals,
 )
-from matpac.report.layers_curve import layers_curve
-from matpac.report.listening import heard_figure, similarity_figure
-from matpac.report.maps import SoundMap, sound_map
-from matpac.report.page import Report
-from matpac.report.results import Cell, Result, Table, details_table, results_table, score_intervals
-from matpac.report.spectrogram import mask_figure
+from matpac.report.spectrograms import MaskedClip, mask_figure
 from matpac.report.style import Mark, marks
 
 __all__ = [
+    "CONFUSION_CLASSES",
+    "Cell",
+    "Mark",
+    "MaskedClip",
+    "Panel",
     "Report",
     "Result",
-    "results_table",
-    "details_table",
-    "score_intervals",
     "Table",
-    "Cell",
-    "loss_curves",
-    "layers_curve",
-    "project",
-    "projection",
-    "projections",
-    "mask_figure",
-    "heard_figure",
-    "similarity_figure",
-    "SoundMap",
-    "sound_map",
+    "class_scores",
     "confusion",
     "confusion_counts",
-    "CONFUSION_CLASSES",
-    "class_scores",
-    "Mark",
+    "details_table",
+    "layers_curve",
+    "loss_curves",
     "marks",
+    "mask_figure",
+    "projections",
+    "results_table",
+    "score_intervals",
 ]

@@ -1,87 +1,112 @@
-"""The course of a training run, from the lines of its `metrics.jsonl`, as small multiples."""
+"""Learning curves of a training run, from the lines of its `metrics.jsonl`, as small multiples."""
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
-from matpac.report.style import COLOURS, PALE, look, new_figure, number, panel_grid
+from matpac.report.style import COLOURS, PALE, look, new_figure, number, panel_grid, panels
 
 if TYPE_CHECKING:
     import matplotlib.figure
 
 POINTS = 600
-"""Most points of a drawn curve; of more lines, neighbours are averaged, since a panel is 290 CSS pixels wide."""
+"""Most points of a curve: a panel is 290 CSS pixels wide. Neighbours are averaged where there are more."""
 
 SMOOTH_SHARE = 0.02
-"""Width (deviation) of the Gaussian that smooths a curve, as a share of its points."""
+"""Standard deviation of the Gaussian that smooths a curve, as a share of its points."""
 
 ROUND = (1, 2, 2.5, 5, 10)
 """Steps between ticks, times a power of ten."""
 
-PANELS: tuple[tuple[str, Mapping[str, str]], ...] = (
-    ("Loss", {"loss": "total", "loss/prediction": "prediction", "loss/classification": "classification"}),
-    (
-        "Deviation of vectors (0 = collapse)",
+
+@dataclass(frozen=True)
+class Panel:
+    """One of the small figures.
+
+    Args:
+        title: heading.
+        curves: keys of the log lines, and their names in the legend.
+        smooth: whether curves are measured, and so are smoothed; schedules are not.
+        stacked: whether the curves are shares that add up to one.
+        percent: whether the vertical axis is in per cent.
+        from_zero: whether the vertical axis begins at zero.
+        dashed: height of a dashed line, always in view.
+    """
+
+    title: str
+    curves: Mapping[str, str]
+    smooth: bool = True
+    stacked: bool = False
+    percent: bool = False
+    from_zero: bool = False
+    dashed: float | None = None
+
+
+PANELS = (
+    Panel("Loss", {"loss": "total", "loss/prediction": "prediction", "loss/classification": "classification"}),
+    Panel(
+        "Standard deviation (0 = collapse)",
         {"targets/deviation": "targets", "predictions/deviation": "predictions"},
+        from_zero=True,
+        dashed=1,
     ),
-    ("Gradient norm", {"gradient/norm": "before clipping"}),
-    ("Perplexity of pseudo-classes", {"classes/perplexity": "classes in use"}),
-    ("Student and teacher agree", {"classes/agreement": "share of tokens"}),
-    ("Tokens won by hypothesis", {}),
-    ("Learning rate", {"learning_rate": "of the optimizer"}),
-    ("Temperatures", {"temperature/multiple_choice": "hypotheses", "temperature/teacher": "teacher"}),
-    ("Teacher's decay", {"decay/encoder": "encoder", "decay/head": "head"}),
+    Panel("Gradient norm", {"gradient/norm": "before clipping"}),
+    Panel("Perplexity of pseudo-classes", {"classes/perplexity": "classes in use"}),
+    Panel("Student and teacher agree", {"classes/agreement": "share of tokens"}, percent=True, from_zero=True),
+    Panel("Tokens won by hypothesis", {}, stacked=True, percent=True),
+    Panel("Learning rate", {"learning_rate": "of the optimizer"}, smooth=False),
+    Panel(
+        "Temperatures",
+        {"temperature/multiple_choice": "hypotheses", "temperature/teacher": "teacher"},
+        smooth=False,
+    ),
+    Panel("Teacher's decay", {"decay/encoder": "encoder", "decay/head": "head"}, smooth=False),
 )
-"""Title, and the keys drawn with their names in the legend. `wins/0` … are found by their form."""
-
-SCHEDULES = ("Learning rate", "Temperatures", "Teacher's decay")
-"""Panels of numbers that are computed, not measured: nothing to smooth."""
+"""Panels of a pre-training. The stacked one shows the keys `wins/0`, `wins/1` … that the log has."""
 
 
-Panels = Sequence[tuple[str, Mapping[str, str]]]
-"""Titles, and under each the keys that are drawn with their names in the legend."""
+def loss_curves(
+    metrics: Sequence[Mapping[str, float]], shown: Sequence[Panel] = PANELS
+) -> "matplotlib.figure.Figure":
+    """Losses, monitors of collapse, pseudo-classes, hypotheses and schedules by step.
 
+    Measured curves are drawn pale as they are, with the smoothed curve on top.
 
-def loss_curves(metrics: Sequence[Mapping[str, float]], panels: Panels = PANELS) -> "matplotlib.figure.Figure":
-    """Losses, monitors of collapse, pseudo-classes, hypotheses and schedules over the steps.
+    Args:
+        metrics: log lines of a run, each with `step` and any of the panels' keys.
+        shown: panels; those without a key in the log are omitted.
 
-    `metrics` are a run's log lines, each with `step` and any of the keys of `PANELS`; a panel none of whose
-    keys occurs is left out. Measured curves are drawn pale as they are, and smoothed on top of that. Raises
-    ValueError where no line holds anything to draw or a line has no step.
+    Raises:
+        ValueError: nothing to draw, or a line without a step.
     """
     if any("step" not in line for line in metrics):
         raise ValueError("a log line has no step; give the lines of a run's metrics.jsonl")
     lines = sorted(metrics, key=lambda line: line["step"])
-    hypotheses = sorted(
-        {int(found[1]) for line in lines for key in line if (found := re.fullmatch(r"wins/(\d+)", key))}
-    )
-    won = {f"wins/{number}": str(number + 1) for number in hypotheses} if len(hypotheses) > 1 else {}
-    drawn = [(title, keys or won) for title, keys in panels]
+    logged = set().union(*lines)
+    wins = sorted(int(found[1]) for key in logged if (found := re.fullmatch(r"wins/(\d+)", key)))
+    won = {f"wins/{number}": str(number + 1) for number in wins} if len(wins) > 1 else {}
     drawn = [
-        (title, {key: name for key, name in keys.items() if any(key in line for line in lines)})
-        for title, keys in drawn
+        replace(panel, curves={key: name for key, name in (panel.curves or won).items() if key in logged})
+        for panel in shown
     ]
-    drawn = [(title, keys) for title, keys in drawn if keys]
+    drawn = [panel for panel in drawn if panel.curves]
     if not drawn:
         raise ValueError(f"nothing to draw in {len(lines)} log lines; known keys are loss, learning_rate, …")
-    rows, columns = panel_grid(len(drawn))
     with look():
-        figure = new_figure(2.3 * rows + 0.1)
-        grid = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, (title, keys) in zip(grid, drawn, strict=False):
-            _panel(axes, title, {name: _series(lines, key) for key, name in keys.items()})
-        for axes in grid[len(drawn) :]:
-            axes.remove()
+        figure = new_figure(2.3 * panel_grid(len(drawn))[0] + 0.1)
+        for axes, panel in zip(panels(figure, len(drawn)), drawn, strict=True):
+            _draw(axes, panel, {name: _series(lines, key) for key, name in panel.curves.items()})
     return figure
 
 
 def smooth(values: Float[np.ndarray, " point"], width: float) -> Float[np.ndarray, " point"]:
-    """Values averaged with their neighbours under a Gaussian of deviation `width` points.
+    """Values averaged with their neighbours under a Gaussian with a standard deviation of `width` points.
 
-    At the ends and beside nan the weights that are left count alone, so a constant stays what it is.
+    At the ends and beside nan the remaining weights are normalised, so a constant stays constant.
     """
     if width <= 0 or values.size < 3:
         return values
@@ -96,7 +121,7 @@ def smooth(values: Float[np.ndarray, " point"], width: float) -> Float[np.ndarra
 def thin(
     steps: Float[np.ndarray, " point"], values: Float[np.ndarray, " point"], most: int = POINTS
 ) -> tuple[Float[np.ndarray, " kept"], Float[np.ndarray, " kept"]]:
-    """At most `most` points, each the mean of as many neighbours (the last one of what is left)."""
+    """At most `most` points, each the mean of equally many neighbours (the last one of the remainder)."""
     group = -(-steps.size // most)
     if group <= 1:
         return steps, values
@@ -105,24 +130,27 @@ def thin(
     return np.add.reduceat(steps, starts) / counts, np.add.reduceat(values, starts) / counts
 
 
-def _series(
-    lines: Sequence[Mapping[str, float]], key: str
-) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
+def _series(lines: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of the lines that have the key."""
     pairs = np.array([(line["step"], line[key]) for line in lines if key in line], dtype=float)
     return thin(pairs[:, 0], pairs[:, 1])
 
 
-def _panel(axes: Any, title: str, series: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+def _draw(axes: Any, panel: Panel, series: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """One panel: title, legend under it, curves."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    if title.startswith("Tokens won"):
-        _area(axes, series)
+    if panel.stacked:
+        _stack(axes, series)
     else:
         for colour, (name, (steps, values)) in zip(COLOURS, series.items(), strict=False):
-            _curve(axes, name, steps, values, colour, title not in SCHEDULES)
-    axes.set_title(title, pad=21)
+            width = SMOOTH_SHARE * steps.size
+            if not panel.smooth or width < 1:
+                axes.plot(steps, values, color=colour, label=name, marker="o" if steps.size == 1 else None)
+            else:
+                axes.plot(steps, values, color=colour, alpha=0.28, linewidth=0.7)
+                axes.plot(steps, smooth(values, width), color=colour, label=name)
+    axes.set_title(panel.title, pad=21)
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1),
@@ -136,31 +164,19 @@ def _panel(axes: Any, title: str, series: Mapping[str, tuple[np.ndarray, np.ndar
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=ROUND))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
     axes.xaxis.set_major_formatter(FuncFormatter(number))
-    axes.yaxis.set_major_formatter(FuncFormatter(number))
+    percent = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.yaxis.set_major_formatter(percent if panel.percent else FuncFormatter(number))
     axes.set_xlabel("step", color=PALE)
     axes.margins(x=0)
-    if title.startswith(("Deviation", "Student and")):
+    if panel.from_zero:
         axes.set_ylim(bottom=0)
-    if title.startswith("Deviation"):
-        axes.set_ylim(top=max(1.08, axes.get_ylim()[1]))
-        axes.axhline(1, color=PALE, linewidth=0.8, linestyle=(0, (4, 3)))
-    if title.startswith(("Student and", "Tokens won")):
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+    if panel.dashed is not None:
+        axes.set_ylim(top=max(1.08 * panel.dashed, axes.get_ylim()[1]))
+        axes.axhline(panel.dashed, color=PALE, linewidth=0.8, linestyle=(0, (4, 3)))
 
 
-def _curve(axes: Any, name: str, steps: np.ndarray, values: np.ndarray, colour: str, measured: bool) -> None:
-    """The curve as it is, pale, and its smoothed course; what is computed or has few points is drawn once."""
-    width = SMOOTH_SHARE * steps.size
-    if not measured or width < 1:
-        marker = "o" if steps.size == 1 else None
-        axes.plot(steps, values, color=colour, label=name, marker=marker)
-        return
-    axes.plot(steps, values, color=colour, alpha=0.28, linewidth=0.7)
-    axes.plot(steps, smooth(values, width), color=colour, label=name)
-
-
-def _area(axes: Any, series: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """Shares that add up to one, stacked."""
+def _stack(axes: Any, series: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Shares that add up to one."""
     import matplotlib
 
     count = len(series)

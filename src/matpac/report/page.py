@@ -1,4 +1,4 @@
-"""A report: blocks in order, written as one HTML file that needs nothing else."""
+"""A report: blocks in order, written as one self-contained HTML file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,18 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Block:
-    """What the template shows; `kind` says how."""
+    """Content for the template; `about` is a section's anchor, a caption, or the line it is folded behind."""
 
     kind: Literal["section", "text", "note", "code", "facts", "table", "picture"]
     content: str | tuple[str, ...] | Mapping[str, str] | Table
     about: str = ""
-    """A section's anchor, a caption, or the line that the block hides behind."""
 
 
 class Report:
     """A page under construction: add blocks in reading order, then `write`.
 
-    Every text given is shown as it is: no markup is read from it, so labels and file names are safe.
+    All text is shown as it is, never read as markup, so labels and file names are safe.
 
     Args:
         title: heading of the page and name of the browser's tab.
@@ -40,16 +39,16 @@ class Report:
         self._blocks: list[_Block] = []
 
     def section(self, title: str) -> None:
-        """Begin a section; all of them are linked at the top of the page."""
+        """Begin a section; all sections are linked at the top of the page."""
         turn = 1 + sum(block.kind == "section" for block in self._blocks)
         self._blocks.append(_Block("section", title, f"section-{turn}"))
 
     def text(self, text: str) -> None:
-        """Plain paragraphs, parted by empty lines."""
+        """Plain paragraphs, separated by empty lines."""
         self._blocks.append(_Block("text", _paragraphs(text)))
 
     def note(self, text: str) -> None:
-        """Paragraphs in a box: what must not be missed, such as clips left out or a difference in the noise."""
+        """Paragraphs in a box: what must not be missed, such as skipped clips or a difference within the noise."""
         self._blocks.append(_Block("note", _paragraphs(text)))
 
     def code(self, text: str, caption: str = "") -> None:
@@ -57,20 +56,20 @@ class Report:
         self._blocks.append(_Block("code", text.strip("\n"), caption))
 
     def facts(self, facts: Mapping[str, object], fold: str = "") -> None:
-        """Names with values: seeds, versions, settings. `fold`, where given, is the line they hide behind."""
+        """Names with values: seeds, versions, settings; folded behind the line `fold`, if given."""
         self._blocks.append(_Block("facts", {name: str(value) for name, value in facts.items()}, fold))
 
     def table(self, table: Table, fold: str = "") -> None:
-        """A table, such as `results_table` gives; `fold`, where given, is the line it hides behind."""
+        """A table, folded behind the line `fold`, if given."""
         self._blocks.append(_Block("table", table, fold))
 
     def figure(self, figure: "matplotlib.figure.Figure", caption: str, alt: str) -> None:
-        """A figure as vectors, its images as PNG. `alt` says what is to be seen to those who can't see it.
+        """A figure as vector graphics, drawn now; `alt` describes it for those who can't see it.
 
-        It is drawn now; raises ValueError without `alt`.
+        Raises ValueError without `alt`.
         """
         if not alt.strip():
-            raise ValueError(f"the figure {caption!r} needs a text that says what is to be seen (alt)")
+            raise ValueError(f"the figure {caption!r} needs a text that describes it (alt)")
         self._blocks.append(_Block("picture", svg(figure, f"f{len(self._blocks)}-", alt), caption))
 
     def html(self) -> str:
@@ -85,9 +84,9 @@ class Report:
         return template.render(title=self.title, summary=self.summary, blocks=self._blocks, sections=sections)
 
     def write(self, path: str | Path) -> Path:
-        """Write the page whole or not at all, in UTF-8; the folder is made where there is none.
+        """Write the page atomically, in UTF-8, and create its folder if needed.
 
-        Halves of surrogates, from file names that are not UTF-8, are written as `?`.
+        Lone surrogates, from file names that are not UTF-8, are written as `?`.
         """
         path = Path(path)
         content = self.html().encode("utf-8", errors="replace")

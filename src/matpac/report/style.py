@@ -1,10 +1,10 @@
-"""How the figures of a report look: one width, one size of type, colours that colour-blind readers tell apart."""
+"""The look of all figures: one width, one type size, colours that colour-blind readers can distinguish; SVG."""
 
 import io
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     import matplotlib.figure
 
 WIDTH = 10.0
-"""Of every figure, in inches of 72 points: 960 CSS pixels, the width of the page's column."""
+"""Inches of 72 points of every figure: 960 CSS pixels, the width of the page's column."""
 
 INK, PALE, GRID = "#1f2328", "#6b7280", "#e5e7eb"
-"""Dark text; lines of axes and secondary text (4.8 : 1 on white); grid lines."""
+"""Dark text; axes and secondary text (contrast 4.8 : 1 on white); grid lines."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette (Color Universal Design, 2008) but its yellow, which white swallows."""
+"""Okabe and Ito's palette (Color Universal Design, 2008) without its yellow, which is invisible on white."""
 
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
-"""Shapes that tell apart what shares a colour, once there are more names than colours."""
+"""Shapes for names that share a colour, once there are more names than colours."""
 
 LOOK = {
     "font.family": ["DejaVu Sans"],
@@ -53,10 +53,10 @@ LOOK = {
     "legend.frameon": False,
     "legend.fontsize": 9.0,
     "lines.linewidth": 1.6,
-    # text stays text: found by search, read aloud, and drawn in any script the reader's machine has
+    # text stays text: searchable, readable aloud, and drawn in any script that the reader's machine has
     "svg.fonttype": "none",
     "svg.hashsalt": "matpac",
-    # images keep their own pixels, and not those of the page they are drawn on
+    # images keep their own pixels instead of being resampled to the page's
     "image.composite_image": False,
     "image.interpolation": "none",
 }
@@ -64,7 +64,7 @@ LOOK = {
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Matplotlib's defaults with ours on top, whatever the user's `matplotlibrc` says; put back at the end."""
+    """Draw with matplotlib's defaults and `LOOK`, whatever the user's `matplotlibrc` says; restored at the end."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -73,18 +73,33 @@ def look() -> Iterator[None]:
         yield
 
 
-def panel_grid(count: int) -> tuple[int, int]:
-    """Rows and columns for so many panels: at most three side by side, no row much emptier than the others."""
-    rows = -(-count // 3)
-    return rows, -(-count // rows)
-
-
 def new_figure(height: float, width: float = WIDTH) -> "matplotlib.figure.Figure":
-    """An empty figure, sizes in inches, that leaves room for its labels by itself; no pyplot behind it."""
+    """An empty figure, in inches, that makes room for its labels by itself; without pyplot."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
+
+
+def panel_grid(count: int) -> tuple[int, int]:
+    """Rows and columns for a number of panels: at most three side by side, rows filled evenly."""
+    rows = -(-count // 3)
+    return rows, -(-count // rows)
+
+
+def panels(figure: "matplotlib.figure.Figure", count: int) -> list[Any]:
+    """That many axes on the grid of `panel_grid`."""
+    grid = figure.subplots(*panel_grid(count), squeeze=False).ravel()
+    for axes in grid[count:]:
+        axes.remove()
+    return list(grid[:count])
+
+
+def outer_legend(figure: Any, handles: Sequence[Any], names: Sequence[str], columns: int, **style: Any) -> None:
+    """A legend outside the axes, with names as they are: matplotlib itself drops those that begin with `_`."""
+    legend = figure.legend(handles, ["x" * len(name) for name in names], ncols=columns, **style)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name)
 
 
 @dataclass(frozen=True)
@@ -98,20 +113,19 @@ class Mark:
 def marks(names: Iterable[str]) -> dict[str, Mark]:
     """A mark for each distinct name, by order of first appearance: give the same names to every figure.
 
-    Seven colours; from the eighth name on they come again with another shape.
+    There are seven colours; from the eighth name on they repeat with another shape.
     """
-    distinct = dict.fromkeys(names)
     return {
         name: Mark(COLOURS[turn % len(COLOURS)], MARKERS[turn // len(COLOURS) % len(MARKERS)])
-        for turn, name in enumerate(distinct)
+        for turn, name in enumerate(dict.fromkeys(names))
     }
 
 
 def printable(text: str, most: int = 0) -> str:
-    """A label as one line that XML can hold, at most `most` characters long (0: any length).
+    """A label as one line of valid XML, at most `most` characters long (0: any length).
 
-    What comes from file names may hold control characters and halves of surrogates: they become �.
-    A label too long loses its middle.
+    Control characters and lone surrogates, as file names may hold them, become �. A label that is too long loses
+    its middle.
     """
     kept = "".join(
         " " if letter.isspace() else "�" if unicodedata.category(letter) in ("Cc", "Cs", "Co", "Cn") else letter
@@ -124,10 +138,10 @@ def printable(text: str, most: int = 0) -> str:
 
 
 def number(value: float, position: float | None = None) -> str:
-    """A tick's number, short and without an exponent where it can be; usable as a tick formatter."""
+    """A tick's number, short and where possible without an exponent; usable as a tick formatter."""
     if abs(value) >= 1000:
         return f"{value:,.0f}".replace("-", "−")
-    return f"{value + 0.0:.6g}".replace("-", "−")  # + 0.0: of a negative zero the sign goes
+    return f"{value + 0.0:.6g}".replace("-", "−")  # + 0.0 removes the sign of a negative zero
 
 
 _ID, _LINK = "id", "{http://www.w3.org/1999/xlink}href"
@@ -136,14 +150,18 @@ _DECIMALS = re.compile(r"(\.\d\d)\d+")
 
 
 def svg(figure: "matplotlib.figure.Figure", prefix: str, alt: str) -> str:
-    """The figure as an `<svg>` element to stand inside HTML; equal figures give equal text.
+    """The figure as an `<svg>` element for use inside HTML; equal figures give equal text.
 
-    `prefix` is put before the ids, which are common to a whole page, and ids that nothing refers to go, as do
-    sizes in points (the page's style sheet decides), dates, and decimals below a hundredth of a point.
-    `alt` says in words what is to be seen.
+    Ids that nothing refers to, sizes in points (the page's style sheet decides), dates, and decimals below a
+    hundredth of a point are removed.
+
+    Args:
+        figure: what is drawn.
+        prefix: put before every id, since ids are shared by a whole page.
+        alt: description for those who can't see the picture.
     """
     with look(), warnings.catch_warnings():
-        # DejaVu lacks most scripts; the text is written as text and the browser's fonts have them
+        # DejaVu lacks most scripts; the text stays text, and the browser's fonts have them
         warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -162,7 +180,7 @@ def svg(figure: "matplotlib.figure.Figure", prefix: str, alt: str) -> str:
 
 
 def _references(root: ElementTree.Element) -> Iterator[str]:
-    """Ids that something in the picture refers to."""
+    """Ids that an element of the picture refers to."""
     for element in root.iter():
         for key, value in element.attrib.items():
             if key == _LINK:
@@ -171,7 +189,7 @@ def _references(root: ElementTree.Element) -> Iterator[str]:
 
 
 def _attributes(attributes: dict[str, str], prefix: str, used: set[str]) -> dict[str, str]:
-    """Attributes of one element as HTML has them, with this page's ids."""
+    """Attributes of one element as HTML has them, with the page's ids."""
     kept: dict[str, str] = {}
     for key, value in attributes.items():
         if key == _ID:
@@ -184,10 +202,3 @@ def _attributes(attributes: dict[str, str], prefix: str, used: set[str]) -> dict
         else:
             kept[key.rpartition("}")[2]] = _REFERENCE.sub(rf"url(#{prefix}\1)", value)
     return kept
-
-
-def bare(axes: Any) -> None:
-    """Take ticks and grid away from axes whose numbers mean nothing."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(False)

@@ -1,25 +1,24 @@
-"""The corpus on disk: its clips and labels, written so that nothing half-done is used."""
+"""The corpus on disk: its clips and labels, complete or resumable."""
 
 import csv
 import io
 import json
-import os
 import shutil
 import wave
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32
 
+from matpac.atomic import write_text
 from matpac.audio import SAMPLE_RATE
+from matpac.console import track
 from matpac.errors import MatpacError
-from matpac.quickstart.synthetic.recording import record
+from matpac.machine import cores
 from matpac.quickstart.synthetic.scenes import (
     CONTOURS,
     PATTERNS,
@@ -31,16 +30,14 @@ from matpac.quickstart.synthetic.scenes import (
     rhythm,
     source_phrase,
 )
-from matpac.quickstart.synthetic.signals import seconds_to_samples
+from matpac.quickstart.synthetic.signals import record, seconds_to_samples
 from matpac.quickstart.synthetic.voices import VOICES
 
 FORMAT = 2
-"""Number of the way sounds are made; raised whenever a change makes other sounds of the same seed."""
+"""Version of the sounds; raised by every change that makes other sounds from the same seed."""
 
-FINISHED, STARTED = "corpus.json", "corpus.unfinished.json"
-"""Markers in a corpus's folder, each holding its configuration: written last and first."""
-
-SPLITS = ("train", "valid", "test")
+MARKER = "corpus.json"
+"""File with the configuration in a corpus's folder."""
 
 TASKS: dict[str, tuple[str, ...]] = {
     "source": SOURCES,
@@ -48,72 +45,71 @@ TASKS: dict[str, tuple[str, ...]] = {
     "melody": tuple(CONTOURS),
     "rhythm": tuple(PATTERNS),
 }
-"""Labelled tasks and their classes; `mixture` has several labels a clip, the others one."""
+"""Labelled tasks and their classes; clips of `mixture` have several labels, all others one."""
 
 BLOCK = 50
-"""Clips a worker makes at a time: half a second of work, so that progress moves and the pool idles little."""
-
-
-class CorpusError(MatpacError):
-    """The folder can't hold the corpus, or the configuration can't be made."""
+"""Clips that a worker gets at a time: half a second of work."""
 
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """What to make. Counts are ours: all of it takes about half a minute on two cores.
+    """What to generate; the defaults take about half a minute on two cores.
 
-    Clips of 3 s are what the `tiny` recipe looks at: long enough for a phrase, short enough for
-    many steps in a few minutes. Raises `CorpusError` for a split smaller than its classes.
+    Args:
+        pretrain_clips: clips without labels.
+        train_clips: labelled clips of each task to train its probe on.
+        valid_clips: labelled clips of each task to choose its learning rate on.
+        test_clips: labelled clips of each task to score it on.
+        seconds: length of a clip; the default is that of the `tiny` recipe's crops: long enough for a phrase,
+            short enough for many steps in a few minutes.
+        seed: of all random choices.
+
+    Raises:
+        MatpacError: a split smaller than its classes, clips too short for a melody, or a negative number.
     """
 
     pretrain_clips: int = 4000
     train_clips: int = 600
-    """Labelled clips of each task to train its probe on."""
     valid_clips: int = 200
     test_clips: int = 400
     seconds: float = 3.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        most = max(len(classes) for classes in TASKS.values())
-        for split, count in self.split_counts().items():
+        most = max(map(len, TASKS.values()))
+        for split, count in self.splits.items():
             if count < most:
-                raise CorpusError(
+                raise MatpacError(
                     f"{split}_clips: {count} clips can't hold all {most} classes; ask for {most} or more"
                 )
         if self.pretrain_clips < 0 or self.seed < 0:
-            raise CorpusError(f"pretrain_clips and seed can't be negative: {self.pretrain_clips}, {self.seed}")
+            raise MatpacError(f"pretrain_clips and seed can't be negative: {self.pretrain_clips}, {self.seed}")
         if self.seconds < 2:
-            raise CorpusError(f"seconds: {self.seconds} is too short for a melody or a rhythm; ask for 2 or more")
+            raise MatpacError(f"seconds: {self.seconds} is too short for a melody or a rhythm; ask for 2 or more")
 
-    def split_counts(self) -> dict[str, int]:
-        """Clips of each labelled split, of each task."""
-        return dict(zip(SPLITS, (self.train_clips, self.valid_clips, self.test_clips), strict=True))
-
-
-@dataclass(frozen=True)
-class CorpusTask:
-    """A labelled part: `table` is a CSV with columns path (from its folder), label or labels, split."""
-
-    name: str
-    table: Path
-    kind: Literal["single", "multi"]
-    classes: list[str]
-    """In `multi` tables the column is `labels`, joined by `;`; in `single` ones `label`."""
+    @property
+    def splits(self) -> dict[str, int]:
+        """Number of clips in each labelled split of each task."""
+        return {"train": self.train_clips, "valid": self.valid_clips, "test": self.test_clips}
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A finished corpus: the folder, its unlabelled clips to pre-train on, its labelled tasks."""
+    """A complete corpus.
 
-    folder: Path
+    Args:
+        pretrain: folder of the clips without labels.
+        tables: one CSV per task with the columns path (from the table's folder), label (or labels, joined by `;`)
+            and split.
+    """
+
     pretrain: Path
-    tasks: list[CorpusTask]
+    tables: list[Path]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip to make: the file, the numbers its randomness comes from, and what is to be heard."""
+    """A planned clip: its file, the seed of its random numbers, and what is to be heard."""
 
     path: str
     seed: tuple[int, ...]
@@ -122,61 +118,66 @@ class Clip:
     split: str
 
 
-def make_corpus(folder: Path, config: CorpusConfig, workers: int | None = None, progress: bool = True) -> Corpus:
-    """Make the corpus in `folder`, or finish it, or find it there already; the same bytes in any case.
+def make_corpus(folder: Path, config: CorpusConfig, workers: int | None = None) -> Corpus:
+    """Generate the corpus in `folder`, or complete it if it was interrupted; the same bytes in any case.
 
-    Layout: `pretrain/*.wav`, `TASK/*.wav` and `TASK.csv` for each of `TASKS`, `corpus.json`. Files are
-    written under another name and then renamed: one that is there is whole, and an interrupted corpus
-    goes on where it was. A corpus of another configuration is replaced. WAV, as a training epoch reads
-    it in a quarter of the time of FLAC, which would save a third of the disk. `workers` is the number
-    of processes (default: one a core; 1: none but this one) and doesn't change the result; a script
-    that uses several must guard its entry by `if __name__ == "__main__"`. Progress shows on terminals.
+    Layout: `pretrain/*.wav`, `TASK/*.wav` and `TASK.csv` for each of `TASKS`, `corpus.json`. A corpus of another
+    configuration is replaced. WAV takes a third more disk space than FLAC, but is read in a quarter of the time.
 
-    Raises `CorpusError` if the folder holds anything but a corpus of ours.
+    Args:
+        folder: empty, new, or of an earlier corpus.
+        config: what to generate.
+        workers: processes, one per core if None; a script that uses several must guard its entry by
+            `if __name__ == "__main__"`.
+
+    Raises:
+        MatpacError: the folder holds anything but a corpus.
     """
     _claim(folder, config)
     clips = plan(config)
     missing = [clip for clip in clips if not (folder / clip.path).exists()]
-    tables = {name: folder / f"{name}.csv" for name in TASKS}
-    if missing or not (folder / FINISHED).exists():
-        _mark(folder / STARTED, config)
-        (folder / FINISHED).unlink(missing_ok=True)
-        _render(folder, missing, config.seconds, workers or _cores(), progress)
-        for name, table in tables.items():
-            _write_whole(table, _table(name, [clip for clip in clips if clip.path.startswith(f"{name}/")]))
-        _mark(folder / FINISHED, config)
-    (folder / STARTED).unlink(missing_ok=True)
-    tasks = [CorpusTask(name, tables[name], task_kind(name), list(classes)) for name, classes in TASKS.items()]
-    return Corpus(folder, folder / "pretrain", tasks)
-
-
-def task_kind(name: str) -> Literal["single", "multi"]:
-    """Whether clips of a task have one label or several."""
-    return "multi" if name == "mixture" else "single"
+    write = partial(_write_clip, folder, config.seconds)
+    workers = min(workers or cores(), -(-len(missing) // BLOCK))
+    if workers <= 1:
+        for _ in track(map(write, missing), "generating clips", len(missing)):
+            pass
+    else:
+        # spawned, not forked: forking a process in which PyTorch runs threads can hang
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            for _ in track(pool.map(write, missing, chunksize=BLOCK), "generating clips", len(missing)):
+                pass
+    tables = [folder / f"{task}.csv" for task in TASKS]
+    for table in tables:
+        if not table.exists():
+            write_text(table, _rows(table.stem, clips))
+    return Corpus(folder / "pretrain", tables)
 
 
 def plan(config: CorpusConfig) -> list[Clip]:
-    """Every clip of a corpus, in order. Classes take turns, so that each split holds all of them.
+    """All clips of a corpus, in order. Classes take turns, so that each split holds all of them.
 
-    Each clip has random numbers of its own, from the seed, its part, split and number: no clip of
-    one part or split repeats in another, and it doesn't matter who makes it or when.
+    Each clip has its own random numbers, from the seed, its part, split and number: no clip repeats, and its sound
+    does not depend on when and by which process it is generated.
     """
     names = list(TASKS)
-    clips = []
-    for number in range(config.pretrain_clips):
-        task = names[number % len(names)]
-        clips.append(
-            _clip(f"pretrain/{number:05d}.wav", (config.seed, 0, 0, number), task, number // len(names), "")
+    clips = [
+        _clip(
+            f"pretrain/{number:05d}.wav",
+            (config.seed, 0, 0, number),
+            names[number % len(names)],
+            number // len(names),
         )
+        for number in range(config.pretrain_clips)
+    ]
     for part, task in enumerate(names, start=1):
-        for place, (split, count) in enumerate(config.split_counts().items()):
+        for place, (split, count) in enumerate(config.splits.items()):
             for number in range(count):
                 path = f"{task}/{split}_{number:05d}.wav"
                 clips.append(_clip(path, (config.seed, part, place, number), task, number, split))
     return clips
 
 
-def _clip(path: str, seed: tuple[int, ...], task: str, turn: int, split: str) -> Clip:
+def _clip(path: str, seed: tuple[int, ...], task: str, turn: int, split: str = "") -> Clip:
     label = TASKS[task][turn % len(TASKS[task])]
     labels = mixture_kinds(np.random.default_rng([*seed, 1]), label) if task == "mixture" else (label,)
     return Clip(path, seed, task, labels, split)
@@ -198,102 +199,50 @@ def render_clip(clip: Clip, seconds: float) -> Float32[np.ndarray, " samples"]:
     return record(rng, scene)
 
 
-def _render(folder: Path, clips: list[Clip], seconds: float, workers: int, progress: bool) -> None:
-    """Make the clips' files, in this process or in several."""
-    for name in ("pretrain", *TASKS):
-        (folder / name).mkdir(exist_ok=True)
-    blocks = [clips[start : start + BLOCK] for start in range(0, len(clips), BLOCK)]
-    with _progress(len(clips), progress) as advance:
-        if min(workers, len(blocks)) <= 1:
-            for block in blocks:
-                advance(_render_block(folder, block, seconds))
-            return
-        # Spawned, not forked: forking a process in which PyTorch runs threads can hang.
-        with ProcessPoolExecutor(min(workers, len(blocks)), mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(_render_block, folder, block, seconds) for block in blocks]
-            try:
-                for job in as_completed(jobs):
-                    advance(job.result())
-            except BaseException:
-                pool.shutdown(cancel_futures=True)  # else an interrupt would wait for all of them
-                raise
-
-
-def _render_block(folder: Path, clips: list[Clip], seconds: float) -> int:
-    for clip in clips:
-        _write_whole(folder / clip.path, _wav(render_clip(clip, seconds)))
-    return len(clips)
-
-
-def _wav(sound: Float32[np.ndarray, " samples"]) -> bytes:
-    content = io.BytesIO()
-    with wave.open(content, "wb") as file:
+def _write_clip(folder: Path, seconds: float, clip: Clip) -> None:
+    """Write a clip as 16-bit WAV, under another name until it is complete."""
+    sound = render_clip(clip, seconds)
+    path = folder / clip.path
+    draft = path.with_suffix(".part")
+    with wave.open(str(draft), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes(np.round(sound * 32767).astype("<i2").tobytes())
-    return content.getvalue()
+    draft.replace(path)
 
 
-@contextmanager
-def _progress(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error where that is a terminal; gives the function to advance it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bar:
-        task = bar.add_task("making clips", total=total)
-        yield lambda done: bar.advance(task, done)
-
-
-def _cores() -> int:
-    """Cores this process may use (containers and batch systems often give fewer than there are)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _table(task: str, clips: list[Clip]) -> bytes:
+def _rows(task: str, clips: list[Clip]) -> str:
+    """The table of a task as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "labels" if task_kind(task) == "multi" else "label", "split"])
-    writer.writerows([clip.path, ";".join(clip.labels), clip.split] for clip in clips)
-    return text.getvalue().encode()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
-
-
-def _mark(path: Path, config: CorpusConfig) -> None:
-    _write_whole(path, (json.dumps({"format": FORMAT, **asdict(config)}, indent=2) + "\n").encode())
+    writer.writerow(["path", "labels" if task == "mixture" else "label", "split"])
+    writer.writerows(
+        [clip.path, ";".join(clip.labels), clip.split] for clip in clips if clip.split and clip.task == task
+    )
+    return text.getvalue()
 
 
 def _claim(folder: Path, config: CorpusConfig) -> None:
-    """Make sure the folder is ours; take away a corpus of another configuration."""
+    """Check that the folder is free or holds this corpus; remove a corpus of another configuration."""
+    parts = [folder / name for name in ("pretrain", *TASKS)]
     folder.mkdir(parents=True, exist_ok=True)
-    markers = [folder / name for name in (FINISHED, STARTED) if (folder / name).exists()]
-    if not markers:
+    marker, wanted = folder / MARKER, {"format": FORMAT, **asdict(config)}
+    if not marker.exists():
         if any(folder.iterdir()):
-            raise CorpusError(f"{folder}: holds other files; name an empty or a new folder for the corpus")
-        _mark(folder / STARTED, config)
-        return
-    wanted = {"format": FORMAT, **asdict(config)}
-    if any(_marked(marker) != wanted for marker in markers):
-        for name in ("pretrain", *TASKS):
-            shutil.rmtree(folder / name, ignore_errors=True)
-            (folder / f"{name}.csv").unlink(missing_ok=True)
-        _mark(folder / STARTED, config)
-        (folder / FINISHED).unlink(missing_ok=True)
-
-
-def _marked(marker: Path) -> dict[str, object]:
-    try:
-        return dict(json.loads(marker.read_text()))
-    except (ValueError, TypeError) as error:
-        raise CorpusError(
-            f"{marker}: not a corpus's configuration ({error}); remove it or name another folder"
-        ) from error
+            raise MatpacError(f"{folder}: holds other files; name an empty or a new folder for the corpus")
+        found = None
+    else:
+        try:
+            found = json.loads(marker.read_text())
+        except ValueError as error:
+            raise MatpacError(
+                f"{marker}: not a corpus's configuration ({error}); remove it or name another folder"
+            ) from error
+    if found != wanted:
+        for part in parts:
+            shutil.rmtree(part, ignore_errors=True)
+            part.with_suffix(".csv").unlink(missing_ok=True)
+        write_text(marker, json.dumps(wanted, indent=2) + "\n")
+    for part in parts:
+        part.mkdir(exist_ok=True)

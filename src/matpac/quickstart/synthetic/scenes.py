@@ -1,6 +1,6 @@
 """What happens in a clip: phrases, melodies, rhythms and mixtures of the sources.
 
-A scene is dry and clean; `recording.record` then puts it into a room and through a microphone.
+A scene is dry and clean; `signals.record` then adds a room and a microphone.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from matpac.quickstart.synthetic.textures import TEXTURES, drum_stroke
 from matpac.quickstart.synthetic.voices import REGISTERS, VOICES
 
 SOURCES: tuple[str, ...] = (*VOICES, *TEXTURES)
-"""The kinds of sources: classes of the tasks `source` and `mixture`."""
+"""Kinds of sources: classes of the tasks `source` and `mixture`."""
 
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9), (0, 3, 5, 7, 10))
 """Semitones of major, minor and the two pentatonic scales."""
@@ -50,14 +50,14 @@ def source_phrase(rng: np.random.Generator, kind: str, samples: int) -> Float32[
 
 
 def mixture_kinds(rng: np.random.Generator, first: str) -> tuple[str, ...]:
-    """What a mixture is to hold: `first` and none to three other kinds, in the order of `SOURCES`."""
+    """Kinds in a mixture: `first` and up to three others, in the order of `SOURCES`."""
     others = [kind for kind in SOURCES if kind != first]
     chosen = {first, *(others[number] for number in rng.permutation(len(others))[: int(rng.integers(0, 4))])}
     return tuple(kind for kind in SOURCES if kind in chosen)
 
 
 def mixture(rng: np.random.Generator, kinds: tuple[str, ...], samples: int) -> Float32[np.ndarray, " samples"]:
-    """Several sources, each for a part of the clip at a level of 0 to -12 dB (RMS where it sounds)."""
+    """Several sources, each for a part of the clip, at 0 to -12 dB (RMS where it sounds)."""
     mix = np.zeros(samples, dtype=np.float32)
     for kind in kinds:
         length = int(samples * rng.uniform(0.6, 1.0))
@@ -96,15 +96,15 @@ CONTOURS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "zigzag": _zigzag,
     "repeated": _repeated,
 }
-"""Classes of the task `melody`: steps of the scale at each of a number of notes."""
+"""Classes of the task `melody`: the steps of the scale of that many notes."""
 
 
 def melody_pitches(rng: np.random.Generator, contour: str, kind: str) -> list[int]:
-    """MIDI numbers of 6 to 10 notes of a contour, in a random key and scale in the register of a kind."""
+    """MIDI numbers of 6 to 10 notes of a contour, in a random key and scale, in the register of a kind."""
     scale = _scale_pitches(rng, kind)
     notes = int(rng.integers(6, 11))
     places = CONTOURS[contour](rng, notes)
-    while np.ptp(places) >= len(scale):  # leaves the register: other steps, and in the end fewer notes
+    while np.ptp(places) >= len(scale):  # beyond the register: draw other steps, with fewer notes
         notes = max(5, notes - 1)
         places = CONTOURS[contour](rng, notes)
     lowest = int(rng.integers(0, len(scale) - np.ptp(places)))
@@ -112,7 +112,7 @@ def melody_pitches(rng: np.random.Generator, contour: str, kind: str) -> list[in
 
 
 def melody(rng: np.random.Generator, contour: str, kind: str, samples: int) -> Float32[np.ndarray, " samples"]:
-    """A melody of a contour on an instrument, in even or uneven notes that fill most of the clip."""
+    """A melody of a contour on an instrument; even or uneven notes that fill most of the clip."""
     pitches, voice = melody_pitches(rng, contour, kind), VOICES[kind](rng)
     lengths = rng.uniform(1, 1 + rng.choice([0.05, 0.6]), len(pitches))
     lengths *= samples * rng.uniform(0.75, 0.95) / lengths.sum()
@@ -127,7 +127,7 @@ def melody(rng: np.random.Generator, contour: str, kind: str, samples: int) -> F
 
 
 STRUCK = ("electric piano", "pluck", "mallet", "drums", "drums", "drums")
-"""What plays the rhythms, drums as often as all others: sounds with a clear onset."""
+"""Instruments of rhythms: sounds with a clear onset; drums as often as all others together."""
 
 PATTERNS: dict[str, tuple[float, ...]] = {
     "steady": (1,),
@@ -137,18 +137,18 @@ PATTERNS: dict[str, tuple[float, ...]] = {
     "accelerating": (),
     "decelerating": (),
 }
-"""Classes of the task `rhythm`: relative times between strokes, repeated; the last two change all along."""
+"""Classes of the task `rhythm`: relative times between strokes, repeated; the last two change continuously."""
 
 
 def rhythm_onsets(rng: np.random.Generator, pattern: str, seconds: float) -> np.ndarray:
-    """Onset times in seconds; the pulse (the shortest time between strokes) is 0.11 to 0.2 s in all patterns."""
+    """Onset times in seconds; the pulse, the shortest time between strokes, is 0.11 to 0.2 s in all patterns."""
     pulse = rng.uniform(0.11, 0.2)
     count = int(seconds / pulse)
     if PATTERNS[pattern]:
         cycle = np.array(PATTERNS[pattern], dtype=np.float64) / min(PATTERNS[pattern])
         gaps = np.resize(np.roll(cycle, int(rng.integers(3))), count) * pulse
     else:
-        # As many strokes as fit between the pulse and three to four times as long.
+        # as many strokes as fit, from the pulse to three to four times as long
         slowest = pulse * rng.uniform(3, 4)
         count = int(seconds / np.geomspace(pulse, slowest, 50).mean())
         gaps = np.geomspace(slowest, pulse, count)
@@ -159,7 +159,7 @@ def rhythm_onsets(rng: np.random.Generator, pattern: str, seconds: float) -> np.
 
 
 def rhythm(rng: np.random.Generator, pattern: str, kind: str, samples: int) -> Float32[np.ndarray, " samples"]:
-    """A rhythm in short strokes on one to three notes of an instrument, or on one drum (`kind` "drums")."""
+    """A rhythm of short strokes on one to three notes of an instrument, or on one drum (`kind` "drums")."""
     onsets = rhythm_onsets(rng, pattern, samples / SAMPLE_RATE)
     mix = np.zeros(samples, dtype=np.float32)
     if kind == "drums":

@@ -1,4 +1,4 @@
-"""The signal pieces every synthetic sound is built from: noises, filters, envelopes, wavetables.
+"""Building blocks of all synthetic sounds: noises, filters, envelopes, wavetables, and the recording of a scene.
 
 All signals are mono float32 at `SAMPLE_RATE`. Frequencies are in hertz, times in seconds.
 """
@@ -11,10 +11,13 @@ from jaxtyping import Float, Float32, Shaped
 from matpac.audio import SAMPLE_RATE
 
 TABLE_SIZE = 2048
-"""Samples of one wavetable period: with linear reading, 40 harmonics come out clean below -60 dB."""
+"""Samples of one wavetable period: read linearly, 40 harmonics have errors below -60 dB."""
 
 HIGHEST_HARMONIC = 7_600.0
-"""Hz. Harmonics above are left out: half the rate, less the room a vibrato needs."""
+"""Hz. Higher harmonics are omitted: half the rate, less what a vibrato needs."""
+
+ROOM_SECONDS = 0.6
+"""Length of a room's impulse response; the longest decay drawn has fallen by 45 dB there."""
 
 
 def seconds_to_samples(seconds: float) -> int:
@@ -33,7 +36,7 @@ def decibels(level: float) -> float:
 
 
 def rms(signal: Float[np.ndarray, " samples"]) -> float:
-    """Root mean square of a signal, never zero (so that it can be divided by)."""
+    """Root mean square of a signal; never zero, so that it can be a divisor."""
     return float(np.sqrt(np.dot(signal, signal) / signal.size + 1e-12))
 
 
@@ -54,7 +57,7 @@ def shaped_noise(
 
 def coloured_noise(rng: np.random.Generator, samples: int, slope: float) -> Float32[np.ndarray, " samples"]:
     """Noise of unit RMS with a spectral slope in dB per octave: 0 is white, -3 pink, -6 brown."""
-    # dB per octave to a power of frequency: 6.02 dB are one octave's doubling of amplitude.
+    # 6.02 dB per octave are one power of frequency
     return shaped_noise(rng, samples, lambda hz: np.maximum(hz, 30.0) ** (slope / 6.02))
 
 
@@ -73,6 +76,10 @@ def resonances(
     """Amplitude of a sum of resonances (1 at each centre), as of a body or a vocal tract."""
     distance = (hz[:, None] - centres[None, :]) / widths[None, :]
     return (1 / np.sqrt(1 + np.square(2 * distance))).sum(axis=1)
+
+
+def _ramp(samples: int) -> Float32[np.ndarray, " samples"]:
+    return np.square(np.sin(np.linspace(0, np.pi / 2, samples, endpoint=False, dtype=np.float32)))
 
 
 def envelope(samples: int, attack: float, decay: float, release: float) -> Float32[np.ndarray, " samples"]:
@@ -110,7 +117,7 @@ def cycles_of(hz: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " samples"
 def read_table(
     table: Float32[np.ndarray, "2048"], cycles: Float[np.ndarray, " samples"]
 ) -> Float32[np.ndarray, " samples"]:
-    """The wavetable read along a phase in cycles, linear between its points."""
+    """A wavetable read along a phase in cycles, linear between its points."""
     return blend_tables(table, table, cycles, None)
 
 
@@ -120,7 +127,7 @@ def blend_tables(
     cycles: Float[np.ndarray, " samples"],
     share: Float32[np.ndarray, " samples"] | None,
 ) -> Float32[np.ndarray, " samples"]:
-    """Two wavetables read along one phase; `share` is how much of the second is heard (None: none)."""
+    """Two wavetables read along one phase, mixed with a `share` of the second (None: no second)."""
     position = cycles * TABLE_SIZE
     whole = position.astype(np.int64)
     rest = (position - whole).astype(np.float32)
@@ -152,11 +159,43 @@ def quick_length(samples: int) -> int:
 
 
 def add_at(mix: Float32[np.ndarray, " samples"], part: Float32[np.ndarray, " part"], start: int) -> None:
-    """Add `part` into `mix` from sample `start` on, in place; what would pass the end is cut off."""
+    """Add `part` to `mix` from sample `start` on, in place; cut off at the end."""
     end = min(mix.size, start + part.size)
     if end > start:
         mix[start:end] += part[: end - start]
 
 
-def _ramp(samples: int) -> Float32[np.ndarray, " samples"]:
-    return np.square(np.sin(np.linspace(0, np.pi / 2, samples, endpoint=False, dtype=np.float32)))
+def record(rng: np.random.Generator, dry: Float32[np.ndarray, " samples"]) -> Float32[np.ndarray, " samples"]:
+    """A dry scene through a random recording chain: room, equaliser, background noise, gain.
+
+    As any two recordings do, clips differ in these, so that classes must be recognised by the structure of the
+    sound rather than by its mean spectrum. The peak is between -24 and -1 dB of full scale.
+    """
+    size = quick_length(dry.size + seconds_to_samples(ROOM_SECONDS))
+    bins = np.fft.rfftfreq(size, 1 / SAMPLE_RATE).astype(np.float32)
+    spectrum = np.fft.rfft(dry, size) * np.fft.rfft(room(rng), size) * equaliser(rng, bins)
+    wet = np.fft.irfft(spectrum, size)[: dry.size].astype(np.float32)
+    background = coloured_noise(rng, dry.size, rng.uniform(-6, 0))
+    recorded = wet / np.float32(rms(wet)) + background * np.float32(decibels(-rng.uniform(6, 35)))
+    peak = decibels(rng.uniform(-24, -1))
+    return fade_ends(recorded * np.float32(peak / np.abs(recorded).max()))
+
+
+def room(rng: np.random.Generator) -> Float32[np.ndarray, " taps"]:
+    """Impulse response: the direct sound, then noise that decays by 60 dB in 0.1 to 0.8 s."""
+    length = seconds_to_samples(ROOM_SECONDS)
+    decay = rng.uniform(0.1, 0.8)
+    tail = rng.standard_normal(length, dtype=np.float32) * np.exp(-6.9 / decay * clock(length))
+    tail *= np.float32(decibels(rng.uniform(-25, -6)) / np.sqrt(np.square(tail).sum()))
+    tail[0] = 1.0
+    return tail
+
+
+def equaliser(rng: np.random.Generator, hz: Float[np.ndarray, " bins"]) -> Float[np.ndarray, " bins"]:
+    """Amplitude at each frequency: a tilt within ±2 dB per octave, a random curve of ±5 dB, a low cut."""
+    octaves = np.log2(np.maximum(hz, 60.0) / 1000.0)
+    knots = np.linspace(octaves[0], octaves[-1], 7)
+    curve = np.interp(octaves, knots, rng.uniform(-5, 5, knots.size))
+    level = rng.uniform(-2, 2) * octaves + curve.astype(np.float32)
+    low_cut = np.square(hz) / (np.square(hz) + 40.0**2)  # no microphone records a constant pressure
+    return low_cut * np.exp(level * np.float32(np.log(10) / 20))

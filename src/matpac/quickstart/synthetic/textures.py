@@ -1,7 +1,7 @@
 """Sources without a melody: drums, speech, sirens, birdsong, engines, rain, crackle.
 
-Each draws itself and sounds for the whole length asked: `texture(rng, samples)` → float32
-[samples] at any level. Ranges of the parameters are ours, chosen by ear and by eye.
+`texture(rng, samples)` → float32 [samples] at any level, random in every parameter. Ranges of the parameters are
+defaults, chosen by listening and from spectrograms.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ CONSONANTS = ((4000.0, 7500.0, 0.12), (2200.0, 6000.0, 0.10), (1500.0, 4000.0, 0
 
 
 def drum_stroke(rng: np.random.Generator, kind: str) -> Float32[np.ndarray, " samples"]:
-    """One stroke of a `kick`, `snare`, `hat` or `tom`, another drum at each call."""
+    """One stroke of a `kick`, `snare`, `hat` or `tom`; each call draws another drum."""
     if kind == "hat":
         length = seconds_to_samples(rng.uniform(0.04, 0.2))
         noise = band_noise(rng, length, rng.uniform(4000, 6500), 9000.0)
@@ -64,7 +64,7 @@ def drum_stroke(rng: np.random.Generator, kind: str) -> Float32[np.ndarray, " sa
 
 
 def drums(rng: np.random.Generator, samples: int) -> Float32[np.ndarray, " samples"]:
-    """A kit playing a random pattern of sixteenths at 75 to 150 beats a minute."""
+    """A kit that plays a random pattern of sixteenths at 75 to 150 beats per minute."""
     step = 60 / rng.uniform(75, 150) / 4
     kit = {kind: drum_stroke(rng, kind) for kind in ("kick", "snare", "hat", "tom")}
     chance = {
@@ -131,7 +131,7 @@ def siren(rng: np.random.Generator, samples: int) -> Float32[np.ndarray, " sampl
     elif shape == 1:
         height = 1 - np.abs(2 * turn - 1)
     elif shape == 2:
-        height = np.minimum(turn / 0.9, (1 - turn) / 0.1)  # up, and back at once
+        height = np.minimum(turn / 0.9, (1 - turn) / 0.1)  # up, and quickly back
     else:
         height = 1 / (1 + np.exp(np.clip(60 * (np.abs(turn - 0.5) - 0.25), -50, 50)))  # high, low
     cycles = cycles_of(low * 2.0 ** (octaves * height))
@@ -140,7 +140,7 @@ def siren(rng: np.random.Generator, samples: int) -> Float32[np.ndarray, " sampl
 
 
 def birdsong(rng: np.random.Generator, samples: int) -> Float32[np.ndarray, " samples"]:
-    """Quick chirps between 1.8 and 6 kHz in groups, a few shapes repeated."""
+    """Quick chirps between 1.8 and 6 kHz in groups that repeat a few shapes."""
     centre = rng.uniform(2200, 4800)
     shapes = [
         (
@@ -177,7 +177,7 @@ def engine(rng: np.random.Generator, samples: int) -> Float32[np.ndarray, " samp
     harmonics = np.arange(1, 121, dtype=np.float64)
     pipes = 2.0 ** rng.uniform(np.log2(80), np.log2(1800), 4)
     spectrum = harmonics**-0.4 * (0.05 + resonances(harmonics * base, pipes, pipes * 0.6))
-    # Cylinders differ: every second firing of a table of two is another.
+    # cylinders differ: the table holds two firings, the second of another strength
     spectrum[::2] *= rng.uniform(0.2, 1.0)
     pulses = read_table(wavetable(spectrum, base), cycles)
     beat = np.square(0.5 + 0.5 * sine(cycles))
@@ -195,7 +195,7 @@ def rain(rng: np.random.Generator, samples: int) -> Float32[np.ndarray, " sample
 
 
 def crackle(rng: np.random.Generator, samples: int) -> Float32[np.ndarray, " samples"]:
-    """A fire: few sharp cracks of very different strength, coming in flurries, over a low roar."""
+    """A fire: few sharp cracks of very different strength, in flurries, over a low roar."""
     flurry = 1 + sine(cycles_of(np.full(samples, rng.uniform(0.3, 1.5))) + rng.uniform())
     cracks = _impacts(rng, samples, rate=rng.uniform(8, 45), spread=rng.uniform(1.0, 1.6), density=flurry)
     wood = 2.0 ** rng.uniform(np.log2(900), np.log2(4500), 3)
@@ -210,7 +210,7 @@ def _impacts(
     spread: float,
     density: Float[np.ndarray, " samples"] | None = None,
 ) -> Float32[np.ndarray, " samples"]:
-    """Single-sample impacts, `rate` a second on average, of log-normal strength, either sign."""
+    """Single-sample impacts, `rate` per second on average, of log-normal strength and either sign."""
     odds = np.full(samples, rate / SAMPLE_RATE) if density is None else rate / SAMPLE_RATE * density
     places = np.flatnonzero(rng.random(samples, dtype=np.float32) < odds)
     impacts = np.zeros(samples, dtype=np.float32)
@@ -221,7 +221,7 @@ def _impacts(
 def _ringing(
     impacts: Float32[np.ndarray, " samples"], centres: Float[np.ndarray, " peaks"], damping: float
 ) -> Float32[np.ndarray, " samples"]:
-    """Impacts through the decaying resonances of what they hit, of unit RMS."""
+    """Impacts through the decaying resonances of what they hit; unit RMS."""
     time = clock(seconds_to_samples(0.03))
     response = np.sin(2 * np.pi * centres[:, None] * time).sum(axis=0) * np.exp(-damping * time)
     size = quick_length(impacts.size + time.size)
@@ -239,4 +239,4 @@ TEXTURES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "rain": rain,
     "crackle": crackle,
 }
-"""The kinds without a melody by name."""
+"""Kinds without a melody by name."""

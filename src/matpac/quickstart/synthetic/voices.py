@@ -1,10 +1,9 @@
-"""Pitched sources: each draws an instrument of its kind, which then plays notes of any pitch.
+"""Pitched sources: each function draws an instrument of its kind, a `Voice` that plays notes of any pitch.
 
-A *voice* is what a draw returns: `voice(rng, hz, samples)` gives one note held for `samples`
-samples (and its ringing after). Two draws of one kind differ in spectrum, body, envelope and
-vibrato, as two instruments and players do. Registers overlap by far, so that the pitch alone doesn't
-tell the kinds apart. Ranges of the parameters are ours, chosen by ear and by eye after the
-classical synthesis of each kind (additive, Chowning's FM, Karplus-Strong, modal).
+Two draws of one kind differ in spectrum, body, envelope and vibrato, as two instruments and players do. Registers
+overlap widely, so that kinds can't be recognised by pitch alone. Ranges of the parameters are defaults, chosen by
+listening and from spectrograms, after the classical synthesis of each kind (additive, Chowning's FM,
+Karplus-Strong, modal).
 """
 
 from collections.abc import Callable
@@ -28,15 +27,30 @@ from matpac.quickstart.synthetic.signals import (
 )
 
 Voice = Callable[[np.random.Generator, float, int], np.ndarray]
-"""`voice(rng, hz, samples)` → float32 [samples + release]: one note at about unit level."""
+"""`voice(rng, hz, samples)` → float32 [samples + release]: one note of about unit level, held for `samples`."""
 
 HARMONICS = np.arange(1, 41, dtype=np.float64)
-"""Numbers of the harmonics of the additive voices: 40 fill the band for notes from 190 Hz on."""
+"""Harmonics of the additive voices: 40 fill the band for notes from 190 Hz up."""
 
 
 @dataclass(frozen=True)
 class HarmonicTimbre:
-    """An additive instrument: its spectrum when soft and when loud, its body, its way of sounding."""
+    """An additive instrument.
+
+    Args:
+        soft: amplitudes of the harmonics when played softly.
+        loud: the same when played loudly.
+        body_hz: centres of the body's resonances.
+        body_width: their widths in Hz.
+        attack: seconds of the rise.
+        decay: seconds to fall by 1/e while held.
+        release: seconds of the end.
+        vibrato_hz: rate of vibrato and tremolo.
+        vibrato_cents: depth of the vibrato.
+        tremolo: depth of the tremolo, as a share.
+        breath: level of the noise of breath or bow beside the tone.
+        breath_hz: band of that noise.
+    """
 
     soft: Float[np.ndarray, " harmonics"]
     loud: Float[np.ndarray, " harmonics"]
@@ -49,7 +63,6 @@ class HarmonicTimbre:
     vibrato_cents: float
     tremolo: float
     breath: float
-    """Level of the noise of breath or bow beside the tone."""
     breath_hz: tuple[float, float]
 
     def __call__(self, rng: np.random.Generator, hz: float, samples: int) -> np.ndarray:
@@ -90,7 +103,7 @@ def flute(rng: np.random.Generator) -> Voice:
 
 
 def clarinet(rng: np.random.Generator) -> Voice:
-    """Odd harmonics, as of a tube closed at one end; hardly a vibrato."""
+    """Odd harmonics, as of a tube closed at one end; hardly any vibrato."""
     spectrum = HARMONICS ** -rng.uniform(0.9, 1.5)
     spectrum[1::2] *= rng.uniform(0.01, 0.08)
     return HarmonicTimbre(
@@ -102,7 +115,7 @@ def clarinet(rng: np.random.Generator) -> Voice:
 
 
 def brass(rng: np.random.Generator) -> Voice:
-    """Harmonics that come in with loudness, higher ones later."""
+    """Harmonics that appear with loudness, higher ones later."""
     loud = HARMONICS ** -rng.uniform(0.4, 1.1)
     peak = rng.uniform(700, 1800)
     return HarmonicTimbre(
@@ -125,7 +138,7 @@ def strings(rng: np.random.Generator) -> Voice:
 
 
 def organ(rng: np.random.Generator) -> Voice:
-    """Drawbars: a few harmonics an octave or a fifth apart, held dead level."""
+    """Drawbars: a few harmonics an octave or a fifth apart, held at a constant level."""
     spectrum = np.zeros(HARMONICS.size)
     bars = np.array([1, 2, 3, 4, 5, 6, 8])
     spectrum[bars - 1] = rng.uniform(0, 1, bars.size) ** 2 + 0.02
@@ -160,14 +173,14 @@ def electric_piano(rng: np.random.Generator) -> Voice:
 
 
 def bell(rng: np.random.Generator) -> Voice:
-    """Chowning's bell: FM at a ratio that isn't whole, index and level falling together."""
+    """Chowning's bell: FM at a ratio that isn't an integer, index and level falling together."""
     ratio, index = float(rng.choice([1.4, 1.4142, 2.4, 2.76, 3.5])), rng.uniform(1.5, 5.0)
     decay, release = rng.uniform(0.5, 1.6), rng.uniform(0.2, 0.6)
 
     def note(rng: np.random.Generator, hz: float, samples: int) -> np.ndarray:
         length = samples + seconds_to_samples(release)
         cycles = cycles_of(np.full(length, hz)) + rng.uniform()
-        # The index is held under what the band has room for (Carson's rule), so nothing folds back.
+        # the index stays below what fits into the band (Carson's rule), so nothing aliases
         room = max(0.5, (HIGHEST_HARMONIC / hz - 1) / ratio - 1)
         fall = envelope(length, 0.001, decay * 0.7, 0.0) * np.float32(min(index, room) / (2 * np.pi))
         return sine(cycles + fall * sine(cycles * ratio)) * envelope(length, 0.002, decay, release)
@@ -176,7 +189,7 @@ def bell(rng: np.random.Generator) -> Voice:
 
 
 def pluck(rng: np.random.Generator) -> Voice:
-    """Karplus-Strong: a burst of noise going round a loop that dampens each harmonic every turn."""
+    """Karplus-Strong: a burst of noise in a loop that dampens each harmonic at every turn."""
     smoothing, loss = rng.uniform(0.1, 0.5), rng.uniform(0.985, 0.998)
     hardness, position = rng.uniform(0.0, 1.0), rng.uniform(0.08, 0.45)
     release = rng.uniform(0.05, 0.15)
@@ -184,12 +197,11 @@ def pluck(rng: np.random.Generator) -> Voice:
     def note(rng: np.random.Generator, hz: float, samples: int) -> np.ndarray:
         length = samples + seconds_to_samples(release)
         period = max(8, int(SAMPLE_RATE / hz))
-        speed = hz * period / SAMPLE_RATE  # resampling from the whole period to the true one
+        speed = hz * period / SAMPLE_RATE  # resampling from the integer period to the true one
         burst = rng.uniform(-1, 1, period)
         burst = hardness * burst + (1 - hardness) * (burst + np.roll(burst, 1) + np.roll(burst, 2)) / 3
-        burst -= np.roll(burst, max(1, int(position * period)))  # nodes of the place it is plucked at
-        # The loop's gain at each harmonic of its two-point mean, raised to the number of turns: all
-        # turns at once, where the recursion would go through them one by one.
+        burst -= np.roll(burst, max(1, int(position * period)))  # nodes at the place where it is plucked
+        # the gain of the loop's two-point mean at each harmonic, to the power of the turns: all turns at once
         turn_angle = 2 * np.pi * np.arange(period // 2 + 1) / period
         gain = loss * np.abs(1 - smoothing + smoothing * np.exp(-1j * turn_angle))
         turns = np.arange(int(length * speed) // period + 2)
@@ -202,7 +214,7 @@ def pluck(rng: np.random.Generator) -> Voice:
 
 
 def mallet(rng: np.random.Generator) -> Voice:
-    """A struck bar: three modes of a tuned bar, the higher the shorter, and the knock of the stick."""
+    """A struck bar: three modes of a tuned bar, higher ones shorter, and the knock of the stick."""
     ratios = np.array([1.0, rng.uniform(3.8, 4.1), rng.uniform(9.0, 10.2)])
     levels = np.array([1.0, rng.uniform(0.1, 0.6), rng.uniform(0.03, 0.3)])
     decay, knock = rng.uniform(0.12, 0.5), rng.uniform(0.05, 0.4)
@@ -232,7 +244,7 @@ VOICES: dict[str, Callable[[np.random.Generator], Voice]] = {
     "pluck": pluck,
     "mallet": mallet,
 }
-"""The pitched kinds by name."""
+"""Pitched kinds by name."""
 
 REGISTERS: dict[str, tuple[int, int]] = {
     "flute": (60, 91),
@@ -245,4 +257,4 @@ REGISTERS: dict[str, tuple[int, int]] = {
     "pluck": (40, 76),
     "mallet": (53, 88),
 }
-"""Lowest and highest MIDI note of each kind: the middle of what such instruments play."""
+"""Lowest and highest MIDI note of each kind: the middle of the range of such instruments."""

@@ -1,4 +1,4 @@
-"""The page: one file that loads nothing, shows what it was given and nothing of its own making."""
+"""The page: one self-contained file that shows text as it is, and can be read aloud."""
 
 import re
 from html.parser import HTMLParser
@@ -6,16 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from matpac.report import (
-    Report,
-    Result,
-    Table,
-    class_scores,
-    loss_curves,
-    mask_figure,
-    results_table,
-    score_intervals,
-)
+from matpac.report import Report, Result, Table, class_scores, confusion, results_table, score_intervals
 
 EVIL = "<script>alert('x')</script>&amp;{{ 7 * 7 }}"
 VOID = {"meta", "br", "link", "img"}
@@ -57,33 +48,18 @@ def outline(page: str) -> Outline:
     return found
 
 
-def results(encoder: str = "matpac++") -> list[Result]:
-    return [Result("esc50", encoder, "accuracy", 0.9, 0.01), Result("esc50", "untrained", "accuracy", 0.5, 0.01)]
-
-
 def whole(label: str = "matpac++") -> Report:
-    rng = np.random.default_rng(0)
+    results = [Result("esc50", name, "accuracy", mean, 0.01) for name, mean in ((label, 0.9), ("other", 0.5))]
     report = Report(f"Results of {label}", f"It was {label}.")
     report.section(f"Scores of {label}")
     report.text(f"First of {label}.\n\nSecond.")
-    report.note(f"3 clips of {label} left out")
-    report.table(results_table(results(label)))
+    report.note(f"3 clips of {label} skipped")
+    report.table(results_table(results))
     report.table(Table([label, "b"], [[label, 1]], caption=label), fold=f"More of {label}")
-    report.figure(score_intervals(results(label)), f"Intervals of {label}", f'"Alt" of {label}')
-    report.section("Training")
-    report.figure(
-        loss_curves([{"step": step, "loss": 1 / (1 + step)} for step in range(200)]), "Loss", "It falls."
-    )
-    report.figure(class_scores([label, "dog"], np.array([0.5, 0.7])), "Classes", "Bars.")
-    patches = rng.random((5, 38)) < 0.7
-    picture = mask_figure(
-        rng.normal(size=(80, 608)),
-        patches,
-        np.where(patches, 1.0, np.nan),
-        0.01 * np.arange(608.0),
-        np.linspace(50.0, 8000.0, 80),
-    )
-    report.figure(picture, "Masked", "Patches.")
+    report.figure(score_intervals(results), f"Intervals of {label}", f'"Alt" of {label}')
+    report.section("Classes")
+    report.figure(class_scores([label, "dog"], np.array([0.5, 0.7]), "mAP"), "Classes", "Bars.")
+    report.figure(confusion(np.eye(2, dtype=int), ["a", "b"]), "Confusion", "Two classes.")
     report.facts({f"seed of {label}": 42, "path": label})
     report.facts({"option": label}, fold=f"All of {label}")
     report.code(f"matpac embed {label}", f"Next, {label}:")
@@ -93,7 +69,6 @@ def whole(label: str = "matpac++") -> Report:
 def test_same_blocks_give_the_same_bytes(tmp_path):
     first = whole().write(tmp_path / "a.html").read_bytes()
     assert first == whole().write(str(tmp_path / "b.html")).read_bytes()
-    assert len(first) < 2_000_000
 
 
 def test_nothing_is_loaded_from_elsewhere():
@@ -116,7 +91,7 @@ def test_labels_are_escaped_everywhere():
     assert [tag for tag, _ in found.tags if tag not in ("use", "path", "g", "defs")] == [
         tag for tag, _ in plain.tags if tag not in ("use", "path", "g", "defs")
     ]
-    # every mention is there to read, but for those that a figure has to shorten and the alt text
+    # every mention can be read, except those that a figure shortens and the alternative text
     assert found.text.count(EVIL) >= plain.text.count("LABEL") - 3
     assert "49" not in found.text.replace("0.49", "")
     assert f'"Alt" of {EVIL}' in [attributes.get("aria-label") for attributes in found.all("svg")]
@@ -143,23 +118,23 @@ def test_it_can_be_read_aloud():
     assert "<strong>90.0 ± 1.0</strong>" in page
 
 
-def test_figure_needs_alt():
-    with pytest.raises(ValueError, match="'Loss' needs a text"):
-        Report("x").figure(class_scores(["a"], np.ones(1)), "Loss", " ")
+def test_a_figure_needs_an_alternative_text():
+    with pytest.raises(ValueError, match="Loss"):
+        Report("x").figure(class_scores(["a"], np.ones(1), "mAP"), "Loss", " ")
 
 
-def test_empty_report_is_a_page():
+def test_an_empty_report_is_a_page():
     found = outline(Report("Nothing yet").html())
     assert "Nothing yet" in found.text
     assert not found.all("nav")
     assert not found.all("p")
 
 
-def test_write_is_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_a_page_is_written_atomically_and_whatever_names_it_holds(tmp_path, monkeypatch):
     path = tmp_path / "deep" / "report.html"
-    report = Report("old")
-    assert report.write(path) == path
+    assert Report("x", "caf\udce9.wav").write(path) == path
     before = path.read_bytes()
+    assert b"caf?.wav" in before
 
     def full(self, target):
         raise OSError(28, "No space left on device")
@@ -169,8 +144,3 @@ def test_write_is_whole_or_not_at_all(tmp_path, monkeypatch):
         Report("new").write(path)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
-
-
-def test_names_that_are_not_utf8_can_be_written(tmp_path):
-    report = Report("x", "caf\udce9.wav")
-    assert "caf?.wav" in report.write(tmp_path / "r.html").read_text("utf-8")
