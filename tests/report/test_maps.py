@@ -64,7 +64,7 @@ def test_labels_are_shown_as_they_are():
 
 def test_panels_report_samples_and_rare_labels(monkeypatch):
     monkeypatch.setattr("matpac.report.maps.MOST_VECTORS", 25)
-    labels = [f"class {turn % 20}" for turn in range(400)]
+    labels = [f"class {turn % 40}" for turn in range(400)]
     vectors = RNG.normal(size=(400, 3))
     shown = texts({"one": vectors, "other": vectors[:, :2]}, labels)
     assert {"PCA, 25 of 400 vectors of 3", "PCA, 25 of 400 vectors of 2"} <= set(shown)
