@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -36,11 +37,8 @@ def test_killed_anywhere_and_resumed_is_the_same(
     for kill in kills:
         calls = iter(range(1000))
         with pytest.MonkeyPatch.context() as patch:
-            for module, name in [
-                (shard_files, "_add_member"),
-                (pack_module, "_write_table"),
-                (pack_module, "_note"),
-            ]:
+            functions = (shard_files, "_add_member"), (pack_module, "_write_table"), (pack_module, "_note")
+            for module, name in functions:
                 patch.setattr(module, name, _dying(getattr(module, name), calls, kill))
             try:
                 packed(source, output)
@@ -55,7 +53,7 @@ def test_killed_anywhere_and_resumed_is_the_same(
         assert (output / name).stat().st_mtime_ns == before[name]
 
 
-def _dying(function, calls, kill: int):
+def _dying(function: Callable, calls: Iterator[int], kill: int) -> Callable:
     def call(*arguments: object) -> object:
         if next(calls) == kill:
             raise Killed
@@ -67,22 +65,16 @@ def _dying(function, calls, kill: int):
 PROGRAM = "if __name__ == '__main__':\n    import sys; from matpac import cli; sys.exit(cli.main())\n"
 
 
-def start(source: Path, output: Path, guard: Path) -> "subprocess.Popen[str]":
-    guard.write_text(PROGRAM)
-    options = ["--output", str(output), "--format", "pcm16", "--shard_size", str(SIZE), "--workers", "2"]
-    return subprocess.Popen(
-        [sys.executable, str(guard), "pack", str(source), *options],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_program_takes_its_processes_with_it(
     number: signal.Signals, source: Path, whole: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "shards"
-    process = start(source, output, tmp_path / "program.py")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    options = ["--output", str(output), "--format", "pcm16", "--shard_size", str(SIZE), "--workers", "2"]
+    command = [sys.executable, str(tmp_path / "program.py"), "pack", str(source), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 60
     while not list(output.glob("*.tar")) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -152,9 +144,6 @@ def test_a_shard_that_comes_out_as_another_is_not_left_there(
     assert not (damaged / "000000.tar").exists()
     packed(source, damaged)
     assert files_of(damaged) == files_of(whole)
-
-
-def test_a_table_that_is_not_the_indexs(source: Path, damaged: Path) -> None:
     pq.write_table(pq.read_table(damaged / "clips.parquet"), damaged / "clips.parquet", compression="none")
     with pytest.raises(PackError, match=r"clips\.parquet: not the one that index\.json describes; remove"):
         packed(source, damaged)

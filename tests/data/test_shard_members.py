@@ -36,36 +36,24 @@ def _whole(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.usefixtures("_whole")
 def test_every_format_decodes_as_its_file_does(tmp_path: Path) -> None:
     files = make_mixed_folder(tmp_path / "mixed")
-    content = {name: files[name].read_bytes() for name in GOOD}
+    path = tmp_path / "mixed" / "a.mp3"  # without length header
+    soundfile.write(path, make_sound(44_100, 3.0), 44_100, bitrate_mode="CONSTANT", compression_level=0.5)
+    path.write_bytes(path.read_bytes().replace(b"Xing", b"none", 1).replace(b"Info", b"none", 1))
+    files["a.mp3"] = path
+    content = {name: files[name].read_bytes() for name in (*GOOD, "a.mp3")}
     for name, sound in tarred(tmp_path / "a.tar", content).items():
         assert audio.info(sound).frames == audio.info(files[name]).frames
-        np.testing.assert_array_equal(audio.read(sound), audio.read(files[name]))
-        for start in (0.0, 0.11, 0.26):
-            np.testing.assert_array_equal(
-                audio.read_crop(sound, start, 1600), audio.read_crop(files[name], start, 1600)
-            )
-
-
-@pytest.mark.usefixtures("_whole")
-def test_mp3_without_length_header(tmp_path: Path) -> None:
-    path = tmp_path / "a.mp3"
-    soundfile.write(path, make_sound(44_100, 3.0), 44_100, bitrate_mode="CONSTANT", compression_level=0.5)
-    content = bytearray(path.read_bytes())
-    for mark in (b"Xing", b"Info"):
-        place = content.find(mark, 0, 2048)
-        if place >= 0:
-            content[place : place + 4] = b"none"
-    path.write_bytes(content)
-    (sound,) = tarred(tmp_path / "a.tar", {"a.mp3": bytes(content)}).values()
-    np.testing.assert_array_equal(audio.read(sound), audio.read(path))
-    np.testing.assert_array_equal(audio.read(HeldSound("x", bytes(content))), audio.read(path))
+        whole = audio.read(files[name])
+        np.testing.assert_array_equal(audio.read(sound), whole)
+        np.testing.assert_array_equal(audio.read(HeldSound("x", content[name])), whole)
+        for start in (0.0, 0.26):
+            crop = audio.read_crop(files[name], start, 1600)
+            np.testing.assert_array_equal(audio.read_crop(sound, start, 1600), crop)
 
 
 def test_bad_members_are_audio_errors_with_their_names(tmp_path: Path) -> None:
-    sounds = tarred(
-        tmp_path / "a.tar",
-        {"empty.wav": b"", "text.wav": b"words" * 99, "cut.flac": sound_bytes(2.0)[:9000]},
-    )
+    bad = {"empty.wav": b"", "text.wav": b"words" * 99, "cut.flac": sound_bytes(2.0)[:9000]}
+    sounds = tarred(tmp_path / "a.tar", bad)
     for name, message in (("empty.wav", "empty"), ("text.wav", "not a sound"), ("cut.flac", "cut short")):
         with pytest.raises(AudioError, match=message) as error:
             audio.read(sounds[name])
@@ -79,14 +67,9 @@ def test_a_tar_that_changed_is_seen(tmp_path: Path) -> None:
     sound = tarred(shard, content)["b.flac"]
     assert len(audio.read(sound)) == 8000
     whole = shard.read_bytes()
-    others = {
-        "another member": tar_bytes([("c.flac", whole[: sound.offset - 1024]), ("d.flac", b"1")]),
-        "another name": whole.replace(b"b.flac", b"c.flac"),
-        "nothing": b"",
-        "half": whole[: sound.offset + 600],
-    }
-    for other in others.values():
-        shard.write_bytes(other)
+    other = tar_bytes([("c.flac", whole[: sound.offset - 1024]), ("d.flac", b"1")])
+    for changed in (other, whole.replace(b"b.flac", b"c.flac"), b"", whole[: sound.offset + 600]):
+        shard.write_bytes(changed)
         with pytest.raises(AudioError, match=r"another member at byte|cut short"):
             audio.read(sound)
     shard.unlink()
@@ -95,14 +78,13 @@ def test_a_tar_that_changed_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-@pytest.mark.parametrize("name", ["./a.flac", "long/" * 30 + "a.flac", "Ümläut/ж.flac"])
+@pytest.mark.parametrize("name", ["./a.flac", "long/" * 18 + "a.flac", "long/" * 30 + "a.flac", "Ümläut/ж.flac"])
 def test_names_of_all_kinds(kind: int, name: str, tmp_path: Path) -> None:
     if kind == tarfile.USTAR_FORMAT and len(name) > 100:
-        name = "long/" * 18 + "a.flac"
+        return  # it has no such names
     content = sound_bytes(0.5)
     (sound,) = tarred(tmp_path / "a.tar", {name: content}, kind).values()
-    place = clip_of(tmp_path / "a.tar", name.removeprefix("./"), sound.offset, sound.size)
-    with place.open() as file:
+    with clip_of(tmp_path / "a.tar", name.removeprefix("./"), sound.offset, sound.size).open() as file:
         assert file.read() == content
 
 
@@ -126,28 +108,11 @@ def test_identity_depends_on_the_content_and_not_on_the_place() -> None:
     assert Clip("/a/k.flac", 1.0).identity == Clip("/a/k.flac", 1.0).source == "/a/k.flac"
 
 
-def test_one_long_name_among_many_takes_its_own_room() -> None:
-    names = [*(f"{number}.flac" for number in range(2000)), "a" * 60_000 + ".flac"]
-    clips = [ShardClip(f"/x.tar/{name}", 1.0, "/x.tar", 512, 10) for name in names]
+def test_a_table_gives_what_it_got_in_little_memory() -> None:
+    names = [*(f"{number}ж.flac" for number in range(2000)), "a" * 60_000 + ".flac"]  # one takes its own room
+    clips = [ShardClip(f"/{n % 2}.tar/{name}", n / 8, f"/{n % 2}.tar", 512 * n, n) for n, name in enumerate(names)]
     table, files = MemberTable(clips), FileSounds(clips)
-    assert [table.clip(number).name for number in range(2001)] == names
+    assert [table.sound(5, number, replaces=False) for number in range(2001)] == clips
     assert [files.sound(0, number, replaces=False) for number in range(2001)] == [clip.path for clip in clips]
+    assert len(table) == 2001
     assert len(pickle.dumps((table, files))) < 400_000
-
-
-def test_table_gives_what_it_got(tmp_path: Path) -> None:
-    shards = [tmp_path / "ä.tar", tmp_path / "b.tar"]
-    clips = []
-    for number, shard in enumerate(shards):
-        sounds = tarred(
-            shard, {f"{n}ж.flac": sound_bytes(0.3, 9 * number + n) for n in range(3)}, tarfile.GNU_FORMAT
-        )
-        clips += sounds.values()
-    table = MemberTable(clips)
-    assert len(table) == 6
-    for index, clip in enumerate(clips):
-        assert table.sound(5, index, replaces=False) == clip == clip.source
-    np.testing.assert_allclose(
-        audio.read(table.sound(0, 4, replaces=True)), make_sound(16_000, 0.3, seed=10)[:, 0], atol=2**-15
-    )
-    assert soundfile.info(clips[0].source.open()).frames == 4800

@@ -17,7 +17,7 @@ from jaxtyping import Int
 
 from matpac.atomic import write_text
 from matpac.data.crops import StepBatches, Steps
-from matpac.data.files import Clip, DataError, Sounds
+from matpac.data.files import Clip, Sounds
 from matpac.data.shards.addresses import is_url, open_address
 from matpac.data.shards.members import HeldSound, MemberTable, ShardClip
 from matpac.data.shards.tar import Member, ShardError, TarReader
@@ -65,17 +65,9 @@ class StreamOrder:
         reads: clips of a step.
         lanes: into which an epoch is cut.
         seed: not negative.
-
-    Raises:
-        DataError: fewer clips than a step takes, or rows that don't split its batch.
     """
 
     def __init__(self, table: MemberTable, reads: int, lanes: Lanes, seed: int) -> None:
-        if reads < 1 or reads % lanes.rows or len(table) < reads:
-            raise DataError(
-                f"a batch of {reads} clips can't be taken from {len(table)} clips in {lanes.rows} parts; "
-                "lower the batch size or add clips"
-            )
         self.table, self.reads, self.lanes, self.seed = table, reads, lanes, seed
         self.reach = max(1, int(REACH_BYTES / table.sizes.mean()))
         self._epoch, self._found = -1, None
