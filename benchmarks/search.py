@@ -21,8 +21,8 @@ from lancedb import index
 from rates import machine
 
 from matpac.quickstart.synthetic.corpus import CorpusConfig, plan, render_clip
-from matpac.search.database import INDEX, DatabaseSettings, SoundDatabase
-from matpac.search.encoder import open_embedder
+from matpac.search.database import INDEX, DatabaseSettings, SoundDatabase, row_schema
+from matpac.search.encoder import SearchEncoder
 from matpac.search.writer import DatabaseWriter, writing
 
 SOUNDS, QUERIES, NEAREST = 200, 40, 10
@@ -33,7 +33,7 @@ OTHERS = ("IvfSq", "IvfPq", "HnswSq")
 
 def scenes(encoder: str) -> np.ndarray:
     """[240, width]: of synthetic sounds of 3 s."""
-    embedder = open_embedder(encoder)
+    embedder = SearchEncoder.open(encoder).embedder
     clips = plan(CorpusConfig())[: SOUNDS + QUERIES]
     waveforms = [render_clip(clip, 3.0) for clip in clips]
     return embedder.scene(waveforms, embedder.sample_rate).numpy()
@@ -62,11 +62,12 @@ def rows(first: int, vectors: np.ndarray) -> pa.Table:
             "start": np.zeros(count),
             "end": np.full(count, 3.0),
             "duration": np.full(count, 3.0),
-            "size": pa.array(np.full(count, 96_044), pa.int64()),
-            "modified": pa.array(np.full(count, 1), pa.int64()),
-            "tags": pa.array([[]] * count, pa.list_(pa.string())),
+            "size": np.full(count, 96_044),
+            "modified": np.full(count, 1),
+            "tags": [[]] * count,
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), width),
-        }
+        },
+        schema=row_schema(width),
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from helpers.sound_files import write_sound
-from matpac.search.database import DatabaseSettings, SoundDatabase
+from matpac.search.database import DatabaseSettings, SoundDatabase, row_schema
 from matpac.search.writer import DatabaseWriter, writing
 
 
@@ -24,25 +24,18 @@ def clusters(rows: int, width: int, seed: int = 0) -> np.ndarray:
     return (centres[rng.integers(20, size=rows)] + 0.3 * rng.standard_normal((rows, width))).astype(np.float32)
 
 
-def rows_of(names: Sequence[str], vectors: np.ndarray, duration: float = 1.0) -> pa.Table:
-    """A row a name."""
+def rows_of(names: Sequence[str], vectors: np.ndarray, start: float | np.ndarray = 0.0) -> pa.Table:
+    """One row per name, of 1 s."""
     count, width = vectors.shape
-    return pa.table(
-        {
-            "path": list(names),
-            "start": np.zeros(count),
-            "end": np.full(count, duration),
-            "duration": np.full(count, duration),
-            "size": pa.array([1] * count, pa.int64()),
-            "modified": pa.array([2] * count, pa.int64()),
-            "tags": pa.array([[]] * count, pa.list_(pa.string())),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), width),
-        }
-    )
+    places = np.zeros(count) + start
+    columns = [list(names), places, places + 1.0, np.ones(count), [1] * count, [2] * count, [[]] * count]
+    columns.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), width))
+    schema = row_schema(width)
+    return pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)
 
 
 def fill(writer: DatabaseWriter, vectors: np.ndarray, first: int = 0) -> None:
-    """Sounds named by their numbers; the table is made where it is not there."""
+    """Sounds named by their numbers, in a table that is made if need be."""
     if writer.found is None:
         writer.create(DatabaseSettings("none", "0", vectors.shape[1]))
     writer.replace(rows_of([f"/sounds/{first + number}.wav" for number in range(len(vectors))], vectors))

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from helpers.stored_sounds import clusters, fill, rows_of, stored
 from matpac.search.database import DatabaseSettings, SearchError, SoundDatabase
-from matpac.search.files import TaggedFile
 from matpac.search.writer import writing
+from matpac.vectors.states import FileState
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 
@@ -33,22 +33,25 @@ def test_any_name_is_written_replaced_and_removed(shared: Path, names: set[str])
         if writer.found is None:
             writer.create(DatabaseSettings("none", "0", 2))
         writer.replace(rows_of(list(names), np.ones((len(names), 2), np.float32)))
-        assert writer.database.files() == dict.fromkeys(names, TaggedFile(1, 2))
+        assert writer.database.files() == dict.fromkeys(names, FileState(1, 2))
         writer.replace(rows_of([first], np.full((1, 2), 5, np.float32)))
-        writer.retag({first: ["it's", '"new"']})
+        tags = pa.array([["it's", '"new"']], pa.list_(pa.string()))
+        writer.retag(pa.table({"path": [first], "start": [0.0], "tags": tags}))
+        assert writer.database.tags() == {**dict.fromkeys(names, ()), first: ("it's", '"new"')}
         assert writer.database.count() == len(names)
-        [batch] = writer.database.vectors([first])
-        assert batch["vector"].to_pylist() == [[5, 5]]
+        found = [row for batch in writer.database.rows(["path", "vector"]) for row in batch.to_pylist()]
+        assert {row["path"]: row["vector"] for row in found} == {
+            name: [5, 5] if name == first else [1, 1] for name in names
+        }
         writer.remove([first])
-        assert writer.database.files() == dict.fromkeys(others, TaggedFile(1, 2))
+        assert writer.database.files() == dict.fromkeys(others, FileState(1, 2))
         writer.remove(others)
         assert writer.database.count() == 0
 
 
 def test_a_file_with_fewer_windows_than_before_loses_the_others(tmp_path: Path) -> None:
     def windows(path: str, count: int, value: float) -> pa.Table:
-        rows = rows_of([path] * count, np.full((count, 2), value, np.float32))
-        return rows.set_column(1, "start", pa.array(np.arange(count) * 0.5))
+        return rows_of([path] * count, np.full((count, 2), value, np.float32), np.arange(count) * 0.5)
 
     with writing(tmp_path / "db", none_waited) as writer:
         writer.create(DatabaseSettings("none", "0", 2, 1.0, 0.5))
@@ -64,6 +67,7 @@ def test_a_file_with_fewer_windows_than_before_loses_the_others(tmp_path: Path) 
 def test_settings_stay_with_the_table(tmp_path: Path) -> None:
     with writing(tmp_path / "db", none_waited) as writer:
         writer.create(DatabaseSettings("matpac++", "abc", 8, 6.0, 3.0))
+        fill(writer, clusters(1, 8))
     found = SoundDatabase.open(tmp_path / "db")
     assert found.settings == DatabaseSettings("matpac++", "abc", 8, 6.0, 3.0)
     with writing(tmp_path / "db", none_waited) as writer:

@@ -20,8 +20,10 @@ from matpac.files.save import save
 from matpac.search import index as module
 from matpac.search.database import SearchError, SoundDatabase
 from matpac.search.index import Indexed, IndexOptions, index_sounds
+from matpac.search.query import Searcher
 from matpac.search.writer import RowBuffer
 from matpac.vectors.road import Road, Row
+from matpac.vectors.states import path_text, text_path
 
 ENCODER = tiny(name="mine")
 
@@ -65,6 +67,7 @@ def test_only_what_differs_is_embedded(tmp_path, monkeypatch):
 
     class Noted(Road):
         def rows(self, clips: Iterable[Any]) -> Generator[Row, None, None]:
+            clips = list(clips)
             embedded.extend(clips)
             return super().rows(clips)
 
@@ -215,6 +218,22 @@ def test_the_encoder_is_remembered_and_another_one_refused(tmp_path):
     other.rename(file)
     with pytest.raises(SearchError, match=r"now .*encoder\.safetensors is"):
         index_sounds([tmp_path / "sounds"], tmp_path / "db")
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    name = "b\udcffd\\udcff.wav"
+    sounds = []
+    for folder in ("a", "\udcfe"):
+        (tmp_path / "sounds" / folder).mkdir(parents=True)
+        sounds.append(write_sound(tmp_path / "1.wav", 16_000, 0.5).rename(tmp_path / "sounds" / folder / name))
+    assert counts(index(tmp_path / "sounds", tmp_path / "db", tags="folder")) == (2, 0, 0, 0)
+    tags = SoundDatabase.open(tmp_path / "db").tags()
+    assert tags == {path_text(sounds[0]): ("a",), path_text(sounds[1]): ("\\udcfe",)}
+    assert counts(index(tmp_path / "sounds", tmp_path / "db")) == (0, 0, 0, 2)
+    sounds[0].unlink()
+    assert counts(index(tmp_path / "sounds", tmp_path / "db")) == (0, 0, 1, 1)
+    [match] = Searcher(tmp_path / "db", ENCODER).similar(sounds[1])
+    assert text_path(match.path) == str(sounds[1])
 
 
 def test_an_onnx_file_is_an_encoder_of_its_own(tmp_path):

@@ -26,8 +26,8 @@ def index(tmp_path, tags, encoder: Embedder | str | None = ENCODER, **options):
 
 
 def tags_of(tmp_path) -> dict[str, tuple[str, ...]]:
-    files = SoundDatabase.open(tmp_path / "db").files()
-    return {path.removeprefix(f"{tmp_path}/sounds/"): state.tags for path, state in files.items()}
+    tags = SoundDatabase.open(tmp_path / "db").tags()
+    return {path.removeprefix(f"{tmp_path}/sounds/"): names for path, names in tags.items()}
 
 
 def test_folders(tmp_path):

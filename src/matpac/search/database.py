@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from matpac.errors import MatpacError, one_line
-from matpac.search.files import TaggedFile
+from matpac.vectors.states import FileState
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,9 +35,6 @@ INDEX = "vector_idx"
 CELLS, REFINE = 20, 10
 """Cells of an approximate search, LanceDB's own number, and candidates compared by their vectors for every match:
 recall@10 is 1.000 for 100,000 vectors (benchmarks/search.py, docs/search.md)."""
-
-PATHS_AT_ONCE = 1_000
-"""Names in one condition; default; tens of kilobytes of SQL."""
 
 
 class SearchError(MatpacError):
@@ -84,7 +81,7 @@ class SoundDatabase:
         """An existing database.
 
         Raises:
-            SearchError: there is none, or not one that `matpac index` made.
+            SearchError: there is none, one without rows, or not one that `matpac index` made.
         """
         path = Path(path).expanduser()
         found = cls.find(path)
@@ -96,7 +93,7 @@ class SoundDatabase:
 
     @classmethod
     def find(cls, path: Path) -> "SoundDatabase | None":
-        """As `open`; None if there is none."""
+        """As `open`; None if there is none, or one without rows."""
         require_database(path)
         if not (path / f"{TABLE}.lance").is_dir():
             return None
@@ -108,45 +105,42 @@ class SoundDatabase:
                 if "was not found" not in str(error):
                     raise
                 return None
-            return cls(path, table, _read_settings(path, table.schema))
+            try:
+                settings = DatabaseSettings(**json.loads((table.schema.metadata or {})[METADATA]))
+            except (KeyError, TypeError, json.JSONDecodeError) as error:
+                raise SearchError(
+                    f"{path}: a LanceDB table that matpac index did not make; name another"
+                ) from error
+            return cls(path, table, settings) if table.count_rows() else None
 
     def count(self, where: str | None = None) -> int:
         """Number of rows, or of those that meet a condition in SQL."""
         return self.table.count_rows(where)
 
-    def files(self) -> dict[str, TaggedFile]:
-        """All files by their paths."""
-        with named_errors(self.path):  # every file has one row that starts at 0
-            rows = self.table.search().where("start = 0").select(["path", "size", "modified", "tags"]).limit(None)
-            return {
-                row["path"]: TaggedFile(row["size"], row["modified"], tuple(row["tags"]))
-                for batch in rows.to_batches()
-                for row in batch.to_pylist()
-            }
-
-    def mixed(self) -> set[str]:
-        """Files whose windows differ in their tags."""
-        if self.settings.windows is None:
-            return set()
-        first: dict[str, list[str]] = {}
+    def rows(
+        self, columns: Sequence[str], where: str | None = None, batch_rows: int = 8_192
+    ) -> "Iterator[pa.RecordBatch]":
+        """Batches of some columns, of all rows or of those that meet a condition in SQL."""
         with named_errors(self.path):
-            batches = self.table.search().select(["path", "tags"]).limit(None).to_batches()
-            rows = (row for batch in batches for row in batch.to_pylist())
-            return {row["path"] for row in rows if first.setdefault(row["path"], row["tags"]) != row["tags"]}
+            query = self.table.search().select([*columns]).limit(None)
+            yield from (query if where is None else query.where(where)).to_batches(batch_rows)
 
-    def vectors(self, paths: Sequence[str] | None = None, batch_rows: int = 8_192) -> "Iterator[pa.RecordBatch]":
-        """Batches of path, start, tags, vector and _rowid, of all rows or of those of some files."""
-        with named_errors(self.path):
-            for where in [None] if paths is None else conditions(paths):
-                rows = (
-                    self.table.search().select(["path", "start", "tags", "vector"]).with_row_id(True).limit(None)
-                )
-                yield from (rows if where is None else rows.where(where)).to_batches(batch_rows)
+    def files(self) -> dict[str, FileState]:
+        """All files, by their paths as text (`matpac.vectors.states.path_text`)."""
+        return {row["path"]: FileState(row["size"], row["modified"]) for row in self._files("size", "modified")}
+
+    def tags(self) -> dict[str, tuple[str, ...]]:
+        """The tags of all files; where windows differ, those of the first."""
+        return {row["path"]: tuple(row["tags"]) for row in self._files("tags")}
+
+    def _files(self, *columns: str) -> Iterator[dict[str, Any]]:
+        for batch in self.rows(["path", *columns], "start = 0"):  # every file has one such row
+            yield from batch.to_pylist()
 
     def take(self, places: Sequence[int]) -> "pa.Table":
-        """Rows by their place in the table, with _rowid."""
+        """Rows by their place in the table."""
         with named_errors(self.path):
-            return self.table.take_offsets(list(places)).with_row_id().to_arrow()
+            return self.table.take_offsets(list(places)).to_arrow()
 
     def nearest(self, vector: Float32[np.ndarray, " width"], top: int, approximate: bool) -> Any:
         """LanceDB's query for the nearest rows by cosine distance, exact or with the index of vectors."""
@@ -154,11 +148,6 @@ class SoundDatabase:
         if not approximate:
             return query.bypass_vector_index()
         return query.minimum_nprobes(CELLS).maximum_nprobes(0).refine_factor(REFINE)  # 0: until there are `top`
-
-    def fragments(self) -> int:
-        """Number of small files that the table consists of."""
-        with named_errors(self.path):
-            return self.table.stats()["fragment_stats"]["num_small_fragments"]
 
     def unindexed(self) -> int:
         """Number of rows outside the index of vectors; all of them if there is none."""
@@ -193,24 +182,13 @@ def require_database(path: Path) -> None:
             raise SearchError(f"{path}: no database of sounds, but a folder with {others[0]!r}; name another")
 
 
-def _read_settings(path: Path, schema: "pa.Schema") -> DatabaseSettings:
-    try:
-        return DatabaseSettings(**json.loads((schema.metadata or {})[METADATA]))
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise SearchError(f"{path}: a LanceDB table that matpac index did not make; name another") from error
+def row_schema(width: int) -> "pa.Schema":
+    """Columns of a table of vectors of this width."""
+    import pyarrow as pa
 
-
-def conditions(paths: Sequence[str]) -> Iterator[str]:
-    """Conditions as `condition`, for any number of files."""
-    for begin in range(0, len(paths), PATHS_AT_ONCE):
-        yield condition(paths[begin : begin + PATHS_AT_ONCE])
-
-
-def condition(paths: Sequence[str]) -> str:
-    """SQL for the rows of these files, whatever is in their names."""
-    from lancedb.expr import col
-
-    return col("path").isin(paths).to_sql()
+    number, whole = pa.float64(), pa.int64()
+    types = [pa.string(), number, number, number, whole, whole, pa.list_(pa.string())]
+    return pa.schema([*zip(COLUMNS, types, strict=True), ("vector", pa.list_(pa.float32(), width))])
 
 
 @contextmanager
@@ -233,11 +211,11 @@ def first_line(error: Exception) -> str:
     return text.removeprefix("Invalid input, ").removeprefix("lance error: ").rstrip(". ")
 
 
-def column(rows: "pa.RecordBatch | pa.Table", name: str) -> Float32[np.ndarray, "row width"]:
-    """A column of vectors as one array."""
+def vectors_of(rows: "pa.RecordBatch | pa.Table") -> Float32[np.ndarray, "row width"]:
+    """The vectors of rows as one array."""
     import pyarrow as pa
 
-    vectors = rows[name]
-    if isinstance(vectors, pa.ChunkedArray):
-        vectors = vectors.combine_chunks()
-    return vectors.flatten().to_numpy().reshape(len(vectors), -1)
+    column = rows["vector"]
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    return column.flatten().to_numpy().reshape(-1, column.type.list_size)

@@ -1,10 +1,11 @@
 """`matpac index`: a database of sounds made, and brought up to date."""
 
 import math
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,12 +17,11 @@ from matpac.errors import Skipped
 from matpac.model.embedder import Embedder
 from matpac.model.gather import Mean
 from matpac.search.database import DatabaseSettings, SearchError, SoundDatabase
-from matpac.search.encoder import encoder_name, open_embedder, reopen_embedder, require_same
-from matpac.search.files import Differences, Listing, TaggedFile, compare, list_sounds
-from matpac.search.tags import HEAD, HeadTags, PathTags, open_tags
+from matpac.search.encoder import SearchEncoder
+from matpac.search.tags import HEAD, RowTags, open_tags, path_tags, update_tags
 from matpac.search.writer import ROWS, DatabaseWriter, RowBuffer, writing
 from matpac.vectors.road import Road
-from matpac.vectors.states import FileState
+from matpac.vectors.states import FileState, Listing, compare, list_sounds, text_path
 from matpac.vectors.windows import Grid, WindowMeans
 
 
@@ -55,9 +55,9 @@ class IndexOptions:
             raise SearchError(f"a batch of {self.batch_size} chunks computes nothing; it takes at least 1")
 
     @property
-    def step(self) -> float | None:
-        """The hop; half a window by default."""
-        return self.hop if self.hop is not None or self.window is None else self.window / 2
+    def windows(self) -> tuple[float, float] | None:
+        """Window and hop, in seconds."""
+        return None if self.window is None else (self.window, self.window / 2 if self.hop is None else self.hop)
 
 
 @dataclass
@@ -78,29 +78,15 @@ class Indexed:
     """
 
     settings: DatabaseSettings
-    skipped: list[Skipped] = field(default_factory=list)
-    added: int = 0
-    changed: int = 0
-    unchanged: int = 0
-    removed: int = 0
-    retagged: int = 0
-    rows: int = 0
-    files: int = 0
+    skipped: list[Skipped]
+    added: int
+    changed: int
+    unchanged: int
+    removed: int
+    retagged: int
+    rows: int
+    files: int
     seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Given:
-    """The encoder of a call; its weights are hashed once."""
-
-    name: str
-    embedder: Embedder
-    key: str
-
-    @classmethod
-    def open(cls, encoder: str | Embedder, device: str) -> "_Given":
-        embedder = open_embedder(encoder, device)
-        return cls(encoder_name(encoder), embedder, embedder.key)
 
 
 def index_sounds(
@@ -131,109 +117,121 @@ def index_sounds(
         EncoderError, CheckpointError, DownloadError, TableError: the encoder or the table of tags can't be read.
     """
     began, options, path = time.monotonic(), options or IndexOptions(), Path(database).expanduser()
-    listing = list_sounds(sources)
-    before = _settings_with_rows(SoundDatabase.find(path))
-    if before is None:
+    listing = list_sounds([os.path.abspath(source) for source in sources])  # noqa: PTH100 (links stay)
+    found = SoundDatabase.find(path)
+    if found is None:
         _require_files(listing, 0)
-    given = None if encoder is None else _Given.open(encoder, options.device)
-    _settings(path, before, given, options)
+    given = None if encoder is None else SearchEncoder.open(encoder, options.device)
+    _settings(path, found, given, options)  # what makes no database makes no folder
     with writing(path, lambda: say(f"{path}: waiting for another process that is indexing into it")) as writer:
-        settings = _settings(path, _settings_with_rows(writer.found), given, options)  # perhaps made meanwhile
-        result = _update(writer, settings, listing, given, options, say)
-    result.seconds = time.monotonic() - began
-    return result
+        settings = _settings(path, writer.found, given, options)  # perhaps made meanwhile
+        done = _update(writer, settings, listing, given, options, say)
+    done.seconds = time.monotonic() - began
+    return done
 
 
-def _settings_with_rows(database: SoundDatabase | None) -> DatabaseSettings | None:
-    """Settings of a database that has rows; None otherwise."""
-    return None if database is None or not database.count() else database.settings
+def _require_files(listing: Listing, below: int) -> None:
+    if not listing.files:
+        kept = f"; their {below} files in the database are kept" if below else ""
+        raise SearchError(
+            f"{', '.join(listing.sources)}: no sound files there{kept} "
+            f"(looked for {', '.join(sorted(AUDIO_SUFFIXES))})"
+        )
 
 
 def _settings(
-    path: Path, known: DatabaseSettings | None, given: _Given | None, options: IndexOptions
+    path: Path, found: SoundDatabase | None, given: SearchEncoder | None, options: IndexOptions
 ) -> DatabaseSettings:
     """Settings of the existing database, if they are those asked for, or of a new one."""
-    if known is not None:
+    if found is not None:
+        known = found.settings
         if given is not None:
-            require_same(path, known, given.name, given.key)
-        if options.window is not None and (options.window, options.step) != (known.window, known.hop):
+            given.require_same(path, known)
+        if options.windows not in (None, known.windows):
+            window, hop = options.windows
             raise SearchError(
-                f"{path}: its rows are {known.rows}, not windows of {options.window:g} s every {options.step:g} s;"
-                " omit --window, or index into another database"
+                f"{path}: its rows are {known.rows}, not windows of {window:g} s every {hop:g} s; omit --window, "
+                "or index into another database"
             )
         return known
     if given is None:
         raise SearchError(f"{path}: a new database needs an encoder; name one with --encoder")
-    if options.window is not None and options.step is not None:
-        Grid.of(given.embedder, options.window, options.step)  # raises if that makes no windows
-    return DatabaseSettings(given.name, given.key, given.embedder.width, options.window, options.step)
+    window, hop = options.windows or (None, None)
+    if window is not None and hop is not None:
+        Grid.of(given.embedder, window, hop)  # raises if that makes no windows
+    return DatabaseSettings(given.name, given.key, given.embedder.width, window, hop)
 
 
 def _update(
     writer: DatabaseWriter,
     settings: DatabaseSettings,
     listing: Listing,
-    given: _Given | None,
+    given: SearchEncoder | None,
     options: IndexOptions,
     say: Callable[[str], object],
 ) -> Indexed:
     """The work of `index_sounds`, while no other process writes."""
-    new = _settings_with_rows(writer.found) is None
-    known = {} if new else writer.database.files()
+    found = writer.found
+    known = {} if found is None else found.files()
     differences = compare(listing, known)
     _require_files(listing, differences.below)
-    embedder = given and given.embedder
-    if embedder is None and (differences.todo or options.tags == HEAD):
-        embedder = reopen_embedder(writer.path, settings, None, options.device)
-    tags = _kept_tags(known) if options.tags is None else open_tags(options.tags, listing, embedder, say)
-    if new:
-        writer.create(settings)
-    result = Indexed(settings, [*listing.skipped, *_unexpectedly_empty(differences)])
-    writer.remove(differences.gone)
-    written: set[str] = set()
-    if embedder is not None and differences.todo:
-        written, skipped = _embed(writer, differences.todo, listing.files, (embedder, tags), options)
-        result.skipped += [_with_old_vectors(item) if item.path in known else item for item in skipped]
-    unusable = [path for path in differences.todo if path in known and path not in written]
-    writer.remove(unusable)
+    if given is None and (differences.todo or options.tags == HEAD):
+        given = SearchEncoder.reopen(writer.path, settings, None, options.device)
+    embedder = None if given is None else given.embedder
     if options.tags is not None:
-        result.retagged = tags.update(writer, {path: known[path] for path in differences.unchanged})
-    result.added = len(written - known.keys())
-    result.changed = len(written) - result.added
-    result.unchanged, result.removed = len(differences.unchanged), len(differences.gone)
-    result.rows = writer.database.count()
-    result.files = len(known) + result.added - len(differences.gone) - len(unusable)
-    if not result.rows:
-        first = result.skipped[0]
-        raise SearchError(
-            f"not one of {len(result.skipped)} files can be used; the first: {first.path}: {first.reason}"
-        )
+        tags = open_tags(options.tags, listing, embedder, say)
+    else:
+        kept = found.tags() if found is not None and differences.changed else {}
+        tags = path_tags(lambda path: kept.get(path, ()))
+    if found is None:
+        writer.create(settings)
+    writer.remove(differences.gone)
+    todo = {path: listing.files[path] for path in differences.todo}
+    failed = _embed(writer, embedder, todo, tags, options.batch_size) if embedder is not None and todo else {}
+    writer.remove([path for path in failed if path in known])
+    skipped = [
+        Skipped(source, f"no sound files there; its {count:,} files in the database are kept")
+        for source, count in differences.emptied.items()
+    ]
+    for path, reason in failed.items():
+        skipped.append(Skipped(path, reason + "; its old vectors were removed" * (path in known)))
+    rows = writer.database.count()
+    if not rows:
+        first = skipped[0]
+        raise SearchError(f"not one of {len(skipped)} files can be used; the first: {first.path}: {first.reason}")
+    retagged = 0
+    if options.tags is not None:
+        retagged = update_tags(writer, tags, {*differences.unchanged}, by_vectors=options.tags == HEAD)
     writer.keep_index(options.approximate_above, say)
-    return result
-
-
-def _kept_tags(known: dict[str, TaggedFile]) -> PathTags:
-    """The tags that files had; none for new ones."""
-    return PathTags(lambda path: known[path].tags if path in known else ())
+    return Indexed(
+        settings,
+        skipped,
+        added=sum(path not in failed for path in differences.new),
+        changed=sum(path not in failed for path in differences.changed),
+        unchanged=len(differences.unchanged),
+        removed=len(differences.gone),
+        retagged=retagged,
+        rows=rows,
+        files=writer.database.count("start = 0"),
+    )
 
 
 def _embed(
     writer: DatabaseWriter,
-    paths: Sequence[str],
-    states: dict[str, FileState],
-    how: tuple[Embedder, PathTags | HeadTags],
-    options: IndexOptions,
-) -> tuple[set[str], list[Skipped]]:
-    """Write the rows of files; the paths of those that have some, and those that can't be used."""
-    embedder, tags = how
+    embedder: Embedder,
+    files: Mapping[str, FileState],
+    tags: RowTags,
+    batch_size: int | None,
+) -> dict[str, str]:
+    """Write the rows of files; those that can't be used, with reasons."""
     windows = writer.database.settings.windows
     grid = None if windows is None else Grid.of(embedder, *windows)
-    road = Road(embedder, Mean if grid is None else partial(WindowMeans, grid), batch_size=options.batch_size)
-    written, skipped = set(), []
-    with RowBuffer(writer) as buffer, closing(road.rows(paths)) as rows:
-        for row in track(rows, "Embedding", len(paths)):
+    road = Road(embedder, Mean if grid is None else partial(WindowMeans, grid), batch_size=batch_size)
+    failed = {}
+    with RowBuffer(writer) as buffer, closing(road.rows(map(text_path, files))) as rows:
+        for path, row in zip(files, track(rows, "Embedding", len(files)), strict=True):
             if row.vectors is None:
-                skipped.append(Skipped(row.path, row.error))
+                failed[path] = row.error
                 continue
             if grid is None:
                 vectors, starts, ends = row.vectors.numpy(), np.zeros(1), np.array([row.duration])
@@ -243,26 +241,5 @@ def _embed(
                 vectors, starts = row.vectors[0, :count].contiguous().numpy(), grid.starts(count)
                 ends = grid.ends(count, samples)
             spans = starts, ends, row.duration
-            buffer.add(row.path, states[row.path], spans, vectors, tags.of(row.path, vectors))
-            written.add(row.path)
-    return written, skipped
-
-
-def _unexpectedly_empty(differences: Differences) -> list[Skipped]:
-    return [
-        Skipped(source, f"no sound files there; its {count:,} files in the database are kept")
-        for source, count in differences.emptied.items()
-    ]
-
-
-def _require_files(listing: Listing, below: int) -> None:
-    if not listing.files and not listing.skipped:
-        kept = f"; their {below} files in the database are kept" if below else ""
-        raise SearchError(
-            f"{', '.join(listing.sources)}: no sound files there{kept} "
-            f"(looked for {', '.join(sorted(AUDIO_SUFFIXES))})"
-        )
-
-
-def _with_old_vectors(item: Skipped) -> Skipped:
-    return Skipped(item.path, f"{item.reason}; its old vectors were removed")
+            buffer.add(path, files[path], spans, vectors, tags([path] * len(vectors), vectors))
+    return failed

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,14 @@ from matpac.audio import AudioError, blocks
 from matpac.errors import reason_of
 from matpac.model.embedder import Embedder
 from matpac.search.database import COLUMNS, SearchError, SoundDatabase, first_line, named_errors
-from matpac.search.encoder import reopen_embedder
+from matpac.search.encoder import SearchEncoder
 from matpac.search.writer import ROWS
 
 TOP = 10
 """Matches; default; a screen of them."""
+
+SHOWN = ("path", "start", "end", "duration", "tags")
+"""Columns that a match shows."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Match:
 
     Args:
         similarity: cosine of their vectors; 1 is the same direction.
-        path: of the file.
+        path: of the file, as text (`matpac.vectors.states.text_path` undoes it where a name is not UTF-8).
         start, end: of the window, in seconds; 0 and the duration in a database of whole sounds.
         duration: of the file, in seconds.
         tags: of the row.
@@ -57,20 +61,13 @@ class Searcher:
 
     def __init__(self, database: str | Path, encoder: str | Embedder | None = None, device: str = "cpu"):
         self.database = SoundDatabase.open(database)
-        if not self.database.count():
-            raise SearchError(
-                f"{self.database.path}: no sounds in it yet; add some with matpac index FOLDER --database …"
-            )
         self._encoder, self._device = encoder, device
-        self._embedder: Embedder | None = None
 
-    @property
+    @cached_property
     def embedder(self) -> Embedder:
         """The encoder. Raises SearchError if it is not the database's, or not available."""
-        if self._embedder is None:
-            path, settings = self.database.path, self.database.settings
-            self._embedder = reopen_embedder(path, settings, self._encoder, self._device)
-        return self._embedder
+        database = self.database
+        return SearchEncoder.reopen(database.path, database.settings, self._encoder, self._device).embedder
 
     def similar(
         self,
@@ -92,7 +89,18 @@ class Searcher:
             SearchError: an invalid condition, a `top` below 1, or as `embedder`.
             AudioError: a sound that can't be read, or is shorter than one window of the log-mel.
         """
-        return self.nearest(self._vector(sound, sample_rate), top, where)
+        embedder = self.embedder
+        if isinstance(sound, (str, Path)):
+            clips: Iterable[Iterable[np.ndarray]] = [blocks(sound, sample_rate=embedder.sample_rate)]
+            try:
+                return self.nearest(next(embedder.scenes(clips)), top, where)
+            except AudioError as error:
+                raise AudioError(f"{sound}: {reason_of(error, str(sound))}") from error
+        if sample_rate is None:
+            raise SearchError("a waveform needs its sample_rate; give it in Hz")
+        if sound.ndim != 1:
+            raise SearchError(f"a query of shape {list(sound.shape)}: one mono waveform [samples] is needed")
+        return self.nearest(embedder.scene(sound, sample_rate)[0], top, where)
 
     def nearest(
         self,
@@ -115,22 +123,11 @@ class Searcher:
         if where is not None:
             query = query.where(where)
         with named_errors(path):
-            rows = query.select([*COLUMNS, "_distance"]).to_list()
-        return [_match(row) for row in rows]
-
-    def _vector(self, sound: str | Path | np.ndarray | Tensor, sample_rate: int | None) -> Tensor:
-        embedder = self.embedder
-        if isinstance(sound, (str, Path)):
-            clips: Iterable[Iterable[np.ndarray]] = [blocks(sound, sample_rate=embedder.sample_rate)]
-            try:
-                return next(embedder.scenes(clips))
-            except AudioError as error:
-                raise AudioError(f"{sound}: {reason_of(error, str(sound))}") from error
-        if sample_rate is None:
-            raise SearchError("a waveform needs its sample_rate; give it in Hz")
-        if sound.ndim != 1:
-            raise SearchError(f"a query of shape {list(sound.shape)}: one mono waveform [samples] is needed")
-        return embedder.scene(sound, sample_rate)[0]
+            rows = query.select([*SHOWN, "_distance"]).to_list()
+        return [
+            Match(1.0 - row["_distance"], **{name: row[name] for name in SHOWN[:-1]}, tags=tuple(row["tags"]))
+            for row in rows
+        ]
 
     def _count(self, where: str) -> int:
         """Number of rows that meet a condition. Raises SearchError if it is invalid."""
@@ -141,8 +138,3 @@ class Searcher:
         except (ValueError, RuntimeError) as error:
             reason = first_line(error).split(" Valid fields are")[0].rstrip(".")
             raise SearchError(f"where {where!r}: {reason}; columns are {', '.join(COLUMNS)}") from error
-
-
-def _match(row: dict) -> Match:
-    places = {name: row[name] for name in ("path", "start", "end", "duration")}
-    return Match(1.0 - row["_distance"], **places, tags=tuple(row["tags"]))

@@ -1,6 +1,6 @@
 """Tags of sounds: the folders that a file lies in, a table, or the classes of the encoder's head."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,9 @@ from jaxtyping import Float32
 from matpac.data.tables import is_label, read_table
 from matpac.model.embedder import Embedder
 from matpac.model.heads import NO_HEAD, class_names, most_probable
-from matpac.search.database import SearchError, column
-from matpac.search.files import Listing, TaggedFile
+from matpac.search.database import SearchError, vectors_of
 from matpac.search.writer import DatabaseWriter
+from matpac.vectors.states import Listing, path_text, text_path
 
 FOLDER, HEAD = "folder", "head"
 """Values of `--tags` beside a table; a table of that name is given as "./folder"."""
@@ -22,66 +22,11 @@ TOP, THRESHOLD = 3, 0.1
 
 Tags = tuple[str, ...]
 
-
-class PathTags:
-    """Tags that depend on the path of a file.
-
-    Args:
-        of_path: the tags of a file.
-    """
-
-    def __init__(self, of_path: Callable[[str], Tags]):
-        self.of_path = of_path
-
-    def of(self, path: str, vectors: Float32[np.ndarray, "row width"]) -> list[Tags]:
-        """Tags of every row of a file."""
-        return [self.of_path(path)] * len(vectors)
-
-    def update(self, writer: DatabaseWriter, unchanged: Mapping[str, TaggedFile]) -> int:
-        """Correct the tags of files in the database; returns how many files had others."""
-        tags, mixed = {path: self.of_path(path) for path in unchanged}, writer.database.mixed()
-        other = {path: names for path, names in tags.items() if names != unchanged[path].tags or path in mixed}
-        writer.retag(other)
-        return len(other)
+RowTags = Callable[[Sequence[str], Float32[np.ndarray, "row width"]], list[Tags]]
+"""The tags of rows, by the paths of their files and their vectors."""
 
 
-class HeadTags:
-    """The most probable classes of every vector: of a window, what sounds in it.
-
-    Raises:
-        SearchError: the encoder has no head.
-    """
-
-    def __init__(self, embedder: Embedder):
-        if embedder.head is None:
-            raise SearchError(f"--tags {HEAD}: {embedder.card.name} has no head {NO_HEAD}")
-        self.embedder = embedder
-
-    def of(self, path: str, vectors: Float32[np.ndarray, "row width"]) -> list[Tags]:
-        """See `PathTags`."""
-        probabilities = self.embedder.scene_probabilities(torch.tensor(vectors))
-        names = class_names(self.embedder.card.labels, probabilities.shape[-1])
-        return [tuple(tag.label for tag in most_probable(row, names, TOP, THRESHOLD)) for row in probabilities]
-
-    def update(self, writer: DatabaseWriter, unchanged: Mapping[str, TaggedFile]) -> int:
-        """See `PathTags`; by the stored vectors, and only rows that had others are written."""
-        import pyarrow as pa
-
-        schema = pa.schema({"path": pa.string(), "start": pa.float64(), "tags": pa.list_(pa.string())})
-        retagged: set[str] = set()
-        for batch in writer.database.vectors(list(unchanged)):
-            rows = batch.select(schema.names).to_pylist()
-            made = zip(rows, self.of("", column(batch, "vector")), strict=True)
-            other = [{**row, "tags": list(names)} for row, names in made if row["tags"] != list(names)]
-            if other:
-                writer.retag_rows(pa.Table.from_pylist(other, schema))
-                retagged.update(row["path"] for row in other)
-        return len(retagged)
-
-
-def open_tags(
-    spec: str, listing: Listing, embedder: Embedder | None, say: Callable[[str], object]
-) -> PathTags | HeadTags:
+def open_tags(spec: str, listing: Listing, embedder: Embedder | None, say: Callable[[str], object]) -> RowTags:
     """Tags by `folder`, `head`, or a table of `path` and labels.
 
     Raises:
@@ -89,25 +34,39 @@ def open_tags(
         SearchError: it has no column of labels or matches no file, or the encoder has no head.
     """
     if spec == FOLDER:
-        return _folder_tags(listing)
+        return path_tags(lambda path: _folders(path, listing.sources))
     if spec == HEAD:
         assert embedder is not None
-        return HeadTags(embedder)
+        return _head_tags(embedder)
     return _table_tags(Path(spec), listing, say)
 
 
-def _folder_tags(listing: Listing) -> PathTags:
+def path_tags(of_path: Callable[[str], Tags]) -> RowTags:
+    """Tags that depend on the path of a file alone."""
+    return lambda paths, vectors: [of_path(path) for path in paths]
+
+
+def _folders(path: str, sources: Sequence[str]) -> Tags:
     """The names of the folders between a source and the file, outermost first."""
-    roots = [source for source in listing.sources if Path(source).is_dir()]
-
-    def of_path(path: str) -> Tags:
-        root = next((root for root in roots if Path(path).is_relative_to(root)), None)
-        return () if root is None else Path(path).parent.relative_to(root).parts
-
-    return PathTags(of_path)
+    file = Path(text_path(path))
+    root = next((source for source in sources if Path(source) in file.parents), None)
+    return () if root is None else tuple(map(path_text, file.parent.relative_to(root).parts))
 
 
-def _table_tags(table: Path, listing: Listing, say: Callable[[str], object]) -> PathTags:
+def _head_tags(embedder: Embedder) -> RowTags:
+    """The most probable classes of every vector: of a window, what sounds in it."""
+    if embedder.head is None:
+        raise SearchError(f"--tags {HEAD}: {embedder.card.name} has no head {NO_HEAD}")
+
+    def of_rows(paths: Sequence[str], vectors: np.ndarray) -> list[Tags]:
+        probabilities = embedder.scene_probabilities(torch.tensor(vectors))
+        names = class_names(embedder.card.labels, probabilities.shape[-1])
+        return [tuple(tag.label for tag in most_probable(row, names, TOP, THRESHOLD)) for row in probabilities]
+
+    return of_rows
+
+
+def _table_tags(table: Path, listing: Listing, say: Callable[[str], object]) -> RowTags:
     """The labels of a table; `say` is called if some of its rows match no file."""
     found = read_table(table, also=is_label)
     if len(found.columns) == 1:
@@ -124,4 +83,33 @@ def _table_tags(table: Path, listing: Listing, say: Callable[[str], object]) -> 
         if len(unmatched) == len(tags):
             raise SearchError(f"{line}. Paths count from the table's folder; correct them")
         say(line)
-    return PathTags(lambda path: tags.get(path, ()))
+    return path_tags(lambda path: tags.get(path, ()))
+
+
+def update_tags(writer: DatabaseWriter, tags: RowTags, paths: Set[str], by_vectors: bool) -> int:
+    """Correct the tags of files in the database, row by row.
+
+    Args:
+        writer: of the database.
+        tags: what they should be.
+        paths: files to correct.
+        by_vectors: whether `tags` depend on vectors, which are read only then.
+
+    Returns:
+        How many files had other tags.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema({"path": pa.string(), "start": pa.float64(), "tags": pa.list_(pa.string())})
+    corrected, retagged = [schema.empty_table()], set()
+    for batch in writer.database.rows([*schema.names, *["vector"] * by_vectors]):
+        batch = batch.filter(pa.array([path in paths for path in batch["path"].to_pylist()], pa.bool_()))
+        vectors = vectors_of(batch) if by_vectors else np.empty((len(batch), 0), np.float32)
+        rows = batch.select(schema.names).to_pylist()
+        found = zip(rows, tags([row["path"] for row in rows], vectors), strict=True)
+        other = [{**row, "tags": list(names)} for row, names in found if row["tags"] != list(names)]
+        corrected.append(pa.Table.from_pylist(other, schema))
+        retagged.update(row["path"] for row in other)
+    if retagged:
+        writer.retag(pa.concat_tables(corrected))
+    return len(retagged)

@@ -6,12 +6,12 @@ process that is killed leaves whole files behind.
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -25,16 +25,18 @@ from matpac.search.database import (
     DatabaseSettings,
     SearchError,
     SoundDatabase,
-    condition,
-    conditions,
     import_lancedb,
     named_errors,
     require_database,
+    row_schema,
 )
 from matpac.vectors.states import FileState
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+PATHS_AT_ONCE = 1_000
+"""Files removed at once; default; tens of kilobytes of SQL."""
 
 KEPT = timedelta(hours=1)
 """How long old versions of the table stay on disk; default; far longer than any search that still reads one."""
@@ -99,55 +101,30 @@ class DatabaseWriter:
 
     def create(self, settings: DatabaseSettings) -> None:
         """Make the empty table, in place of an existing one."""
-        import pyarrow as pa
-
-        columns = [
-            pa.field("path", pa.string()),
-            pa.field("start", pa.float64()),
-            pa.field("end", pa.float64()),
-            pa.field("duration", pa.float64()),
-            pa.field("size", pa.int64()),
-            pa.field("modified", pa.int64()),
-            pa.field("tags", pa.list_(pa.string())),
-            pa.field("vector", pa.list_(pa.float32(), settings.width)),
-        ]
-        schema = pa.schema(columns, metadata={METADATA: json.dumps(asdict(settings))})
+        schema = row_schema(settings.width).with_metadata({METADATA: json.dumps(asdict(settings))})
         with named_errors(self.path):
             connection = import_lancedb().connect(self.path, read_consistency_interval=timedelta(0))
-            mode = "create" if self.found is None else "overwrite"  # which warns without a table
+            mode = "overwrite" if (self.path / f"{TABLE}.lance").is_dir() else "create"
             table = connection.create_table(TABLE, schema=schema, mode=mode)
         self.found = SoundDatabase(self.path, table, settings)
 
     def replace(self, rows: "pa.Table") -> None:
         """Replace the rows of some files, all at once."""
-        paths = rows["path"].unique().to_pylist()
         merge = self.database.table.merge_insert(["path", "start"])
         merge = merge.when_matched_update_all().when_not_matched_insert_all()
         with named_errors(self.path):
-            merge.when_not_matched_by_source_delete(condition(paths)).execute(rows)
+            merge.when_not_matched_by_source_delete(_among(rows["path"].unique().to_pylist())).execute(rows)
 
-    def remove(self, paths: Iterable[str]) -> None:
+    def remove(self, paths: Sequence[str]) -> None:
         """Remove the rows of files."""
         with named_errors(self.path):
-            for where in conditions(list(paths)):
-                self.database.table.delete(where)
+            for begin in range(0, len(paths), PATHS_AT_ONCE):
+                self.database.table.delete(_among(paths[begin : begin + PATHS_AT_ONCE]))
 
-    def retag(self, tags: Mapping[str, Sequence[str]]) -> None:
-        """Give files other tags, the same for all of their rows."""
-        import pyarrow as pa
-
-        if tags:
-            kinds = pa.list_(pa.string())
-            columns = {"path": list(tags), "tags": pa.array([list(names) for names in tags.values()], kinds)}
-            self._update("path", pa.table(columns))
-
-    def retag_rows(self, rows: "pa.Table") -> None:
-        """Give rows (path, start) other tags."""
-        self._update(["path", "start"], rows)
-
-    def _update(self, key: str | list[str], rows: "pa.Table") -> None:
+    def retag(self, rows: "pa.Table") -> None:
+        """Give rows (path, start) other tags, all at once."""
         with named_errors(self.path):
-            self.database.table.merge_insert(key).when_matched_update_all().execute(rows)
+            self.database.table.merge_insert(["path", "start"]).when_matched_update_all().execute(rows)
 
     def keep_index(self, above: int, say: Callable[[str], object] = lambda text: None) -> None:
         """After rows were written: merge small files, and make, extend, train again or drop the index of vectors.
@@ -164,7 +141,8 @@ class DatabaseWriter:
         database = self.database
         rows, trained = database.count(), database.trained()
         with named_errors(self.path):
-            if database.fragments() >= FRAGMENTS or (trained and database.unindexed() > UNINDEXED * rows):
+            fragments = database.table.stats()["fragment_stats"]["num_small_fragments"]
+            if fragments >= FRAGMENTS or (trained and database.unindexed() > UNINDEXED * rows):
                 database.table.optimize(cleanup_older_than=KEPT)
             if rows < max(above, 1) and trained:
                 database.table.drop_index(INDEX)
@@ -179,6 +157,13 @@ class DatabaseWriter:
     def _note(self, trained: int) -> None:
         text = json.dumps({"approximate": {"trained": trained}} if trained else {})
         self.database.table.update_field_metadata({"path": "vector", "metadata": {METADATA.decode(): text}})
+
+
+def _among(paths: Sequence[str]) -> str:
+    """SQL for the rows of these files, whatever is in their names."""
+    from lancedb.expr import col
+
+    return col("path").isin(paths).to_sql()
 
 
 class RowBuffer:
@@ -207,18 +192,19 @@ class RowBuffer:
         """The rows of a file: their starts and ends and its duration in seconds, their vectors and tags."""
         import pyarrow as pa
 
-        count, (starts, ends, duration) = len(vectors), spans
-        columns: dict[str, Any] = {
-            "path": pa.array([path] * count, pa.string()),
-            "start": pa.array(starts),
-            "end": pa.array(ends),
-            "duration": pa.array(np.full(count, duration)),
-            "size": pa.array([state.size] * count, pa.int64()),
-            "modified": pa.array([state.modified] * count, pa.int64()),
-            "tags": pa.array([list(names) for names in tags], pa.list_(pa.string())),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
+        count, width = vectors.shape
+        starts, ends, duration = spans
+        columns = {
+            "path": [path] * count,
+            "start": starts,
+            "end": ends,
+            "duration": [duration] * count,
+            "size": [state.size] * count,
+            "modified": [state.modified] * count,
+            "tags": tags,
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), width),
         }
-        self._tables.append(pa.table(columns))
+        self._tables.append(pa.table(columns, schema=row_schema(width)))
         self._bytes += vectors.nbytes
         if self._bytes >= self._flush_bytes or time.monotonic() - self._written >= FLUSH_SECONDS:
             self._flush()

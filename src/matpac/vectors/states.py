@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from matpac.audio import find_audio, may_be_read
-from matpac.errors import Skipped
 
 
 @dataclass(frozen=True)
@@ -72,12 +71,10 @@ class Listing:
     Args:
         sources: files and folders.
         files: by their paths as text, in order.
-        skipped: those that can't be listed.
     """
 
     sources: list[str]
     files: dict[str, FileState] = field(default_factory=dict)
-    skipped: list[Skipped] = field(default_factory=list)
 
 
 def list_sounds(sources: Sequence[str | os.PathLike[str]]) -> Listing:
