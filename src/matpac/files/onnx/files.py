@@ -6,7 +6,7 @@ writes too.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -103,25 +103,23 @@ def read_model(path: Path, largest: int = LARGEST) -> OnnxFile:
         MatpacError: the packages are missing.
         OSError: it can't be read.
     """
-    onnx, file = library("onnx"), str(path)
+    onnx = library("onnx")
     if (size := path.stat().st_size) > largest:
-        raise CheckpointError(f"{file}: {size} bytes, and an ONNX file has at most {largest}")
+        raise CheckpointError(f"{path}: {size} bytes, and an ONNX file has at most {largest}")
     content = path.read_bytes()
     try:
         model = onnx.load_model_from_string(content)
         _check_texts(model)
     except Exception as error:  # protobuf's errors depend on which of its implementations is installed
         raise CheckpointError(
-            f"{file}: damaged, cut short or no ONNX file; export or download it again"
+            f"{path}: damaged, cut short or no ONNX file; export or download it again"
         ) from error
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    description = _read_description(metadata, model.producer_name, file)
-    precision = metadata.get(PRECISION_KEY)
-    if precision not in get_args(Precision):
-        raise CheckpointError(f"{file}: precision {precision!r:.80} is none of {', '.join(get_args(Precision))}")
+    description, precision = _read_description(model, metadata.get(KEY), str(path)), metadata.get(PRECISION_KEY)
+    if problem := next(_problems(model, precision, description), None):
+        raise CheckpointError(f"{path}: {problem}")
+    head = None if description.head is None else _read_head(model.graph, str(path))
     description = replace(description, card=replace(description.card, source=f"onnx {precision}"))
-    _check_graph(model, file)
-    head = _check_tensors(model.graph, description, file)
     return OnnxFile(sha256(content).digest(), description, cast(Precision, precision), head)
 
 
@@ -136,78 +134,77 @@ def _check_texts(message: Any) -> None:
                 raise UnicodeError(field.name)
 
 
-def _read_description(metadata: dict[str, str], producer: str, file: str) -> Description:
-    if KEY not in metadata:
-        made = producer or "another program"
+def _read_description(model: Any, text: str | None, file: str) -> Description:
+    if text is None:
+        made = model.producer_name or "another program"
         raise CheckpointError(
             f"{file}: an ONNX file of {made:.40}, without matpac's description; use matpac export"
         )
     data = None
     with suppress(ValueError, RecursionError):
-        data = json.loads(metadata[KEY])
+        data = json.loads(text)
     if not isinstance(data, dict):
         raise CheckpointError(f"{file}: the description in its metadata is no JSON object")
-    description = read_description(data, file)
+    return read_description(data, file)
+
+
+def _problems(model: Any, precision: str | None, description: Description) -> Iterator[str]:
+    """What is wrong with a file; each check relies on those before it.
+
+    It has to be one plain graph that is in the file as a whole, with the inputs, outputs and sizes that its
+    description says, so that nothing larger is allocated.
+    """
+    onnx, graph = library("onnx"), model.graph
+    config, head, mels = description.encoder, description.head, description.logmel.mels
     if description.kind != "encoder":
-        raise CheckpointError(f"{file}: describes a {description.kind}, not an encoder")
-    mels, expected = description.logmel.mels, description.encoder.mels
-    if mels != expected:
-        raise CheckpointError(f"{file}: {mels} mel bands for an encoder of {expected}")
-    return description
+        yield f"describes a {description.kind}, not an encoder"
+    if mels != config.mels:
+        yield f"{mels} mel bands for an encoder of {config.mels}"
+    if precision not in get_args(Precision):
+        yield f"precision {precision!r:.80} is none of {', '.join(get_args(Precision))}"
 
-
-def _check_graph(model: Any, file: str) -> None:
-    """Check that it is one plain graph, and that all of it is in the file."""
-    graph = model.graph
     foreign = sorted({node.domain for node in graph.node if node.domain not in ("", "ai.onnx")})
     if foreign or model.functions:
         named = ", ".join(foreign) or "functions of its own"
-        raise CheckpointError(f"{file}: needs operators that are not ONNX's own ({named:.80}); it was not opened")
+        yield f"needs operators that are not ONNX's own ({named:.80}); it was not opened"
     tensors = list(graph.initializer)
     for node in graph.node:
         for attribute in node.attribute:
-            # whatever type the attribute claims
-            if nested := [NESTED[field.name] for field, _ in attribute.ListFields() if field.name in NESTED]:
-                raise CheckpointError(
-                    f"{file}: no encoder has a {nested[0]} inside its graph ({node.op_type:.40})"
-                )
+            for field, _ in attribute.ListFields():  # whatever type the attribute claims
+                if field.name in NESTED:
+                    yield f"no encoder has a {NESTED[field.name]} inside its graph ({node.op_type:.40})"
             tensors += [attribute.t, *attribute.tensors]
-    uses_external_data = library("onnx").external_data_helper.uses_external_data
-    outside = [tensor.name for tensor in tensors if uses_external_data(tensor)]
+    outside = [tensor.name for tensor in tensors if onnx.external_data_helper.uses_external_data(tensor)]
     if outside or graph.sparse_initializer:
-        raise CheckpointError(
-            f"{file}: {len(outside)} tensors lie in other files or are sparse ({', '.join(outside[:3]):.80}); a "
-            "file by matpac export holds all of its weights"
+        yield (
+            f"{len(outside)} tensors lie in other files or are sparse ({', '.join(outside[:3]):.80}); a file by "
+            "matpac export holds all of its weights"
         )
 
-
-def _check_tensors(graph: Any, description: Description, file: str) -> SceneProbe | None:
-    """Check inputs, outputs and the tensors that decide sizes, so that nobody allocates more; returns the head."""
-    config, size, onnx = description.encoder, description.head, library("onnx")
-    outputs = [SCENE, FRAMES] + [LOGITS] * (size is not None)
+    outputs = [SCENE, FRAMES] + [LOGITS] * (head is not None)
     for what, values, wanted in (("inputs", graph.input, [WAVEFORM, LENGTHS]), ("outputs", graph.output, outputs)):
-        names = [value.name for value in values]
-        if names != wanted:
-            raise CheckpointError(f"{file}: {what} {', '.join(names):.80} instead of {', '.join(wanted)}")
-    found = {tensor.name: tensor for tensor in graph.initializer}
+        if (names := [value.name for value in values]) != wanted:
+            yield f"{what} {', '.join(names):.80} instead of {', '.join(wanted)}"
     scene = config.bands * config.width
     shapes = {POSITIONS: [config.bands, config.steps, config.width]}
-    if size is not None:
-        shapes |= {HEAD_WEIGHT: [scene, size.classes], HEAD_BIAS: [size.classes]}
-    if isinstance(size, SceneProbeSize) and size.scene != scene:
-        raise CheckpointError(f"{file}: a head on scenes of {size.scene} numbers, and its encoder's have {scene}")
+    if head is not None:
+        shapes |= {HEAD_WEIGHT: [scene, head.classes], HEAD_BIAS: [head.classes]}
+    if isinstance(head, SceneProbeSize) and head.scene != scene:
+        yield f"a head on scenes of {head.scene} numbers, and its encoder's have {scene}"
+    found = {tensor.name: tensor for tensor in graph.initializer}
     for name, shape in shapes.items():
         real = list(found[name].dims) if name in found else None
         if real != shape or found[name].data_type != onnx.TensorProto.FLOAT:
-            raise CheckpointError(f"{file}: {name} has the shape {real}, and its description says {shape}")
-    if size is None:
-        return None
+            yield f"{name} has the shape {real}, and its description says {shape}"
+
+
+def _read_head(graph: Any, file: str) -> SceneProbe:
+    found, array = {tensor.name: tensor for tensor in graph.initializer}, library("onnx").numpy_helper.to_array
     try:
-        weight, bias = (np.array(onnx.numpy_helper.to_array(found[name])) for name in (HEAD_WEIGHT, HEAD_BIAS))
+        weight, bias = (torch.from_numpy(np.array(array(found[name]))) for name in (HEAD_WEIGHT, HEAD_BIAS))
     except ValueError as error:
         raise CheckpointError(f"{file}: its head is damaged ({error})") from error
     with torch.device("meta"):
         head = SceneProbe(*weight.shape)
-    state = {"linear.weight": torch.from_numpy(weight).T.contiguous(), "linear.bias": torch.from_numpy(bias)}
-    head.load_state_dict(state, assign=True)
+    head.load_state_dict({"linear.weight": weight.T.contiguous(), "linear.bias": bias}, assign=True)
     return head

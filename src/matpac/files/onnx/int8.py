@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,7 @@ from torch import Tensor, nn
 from matpac.errors import MatpacError
 from matpac.files.onnx.files import INSTALL, library
 from matpac.model.embedder import Embedder
-from matpac.model.linear import Linear
-from matpac.model.vit import Block, Encoder
+from matpac.model.vit import Block
 
 STRENGTH = 0.5
 """Share of the difficulty that goes to the weights (SmoothQuant's α; its authors' default, 0.7 does no better)."""
@@ -45,34 +43,27 @@ def smoothed(embedder: Embedder, sounds: Sequence[Float[np.ndarray, " _"]]) -> E
     Raises:
         AudioError: a sound is too short for a frame.
     """
-    copy = deepcopy(embedder)
-    pairs = list(_pairs(copy.encoder))
-    largest = [torch.zeros(norm.weight.shape) for norm, _ in pairs]
+    copy = deepcopy(embedder).to("cpu")
+    pairs: list[tuple[nn.LayerNorm, nn.Linear]] = []  # every norm with the one matrix that takes its output
+    for block in copy.encoder.transformer.blocks:
+        assert isinstance(block, Block)
+        pairs += [(block.norm1, block.attn.qkv), (block.norm2, block.mlp.fc1)]
+    largest: dict[nn.Module, Tensor] = {norm: torch.zeros(norm.weight.shape) for norm, _ in pairs}
 
-    def measure(most: Tensor, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        torch.maximum(most, output.abs().flatten(0, -2).amax(0), out=most)
+    def measure(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        torch.maximum(largest[norm], output.abs().flatten(0, -2).amax(0), out=largest[norm])
 
-    handles = [
-        norm.register_forward_hook(partial(measure, most)) for (norm, _), most in zip(pairs, largest, strict=True)
-    ]
-    copy.to("cpu").scene(list(sounds), copy.sample_rate)
+    handles = [norm.register_forward_hook(measure) for norm in largest]
+    copy.scene(list(sounds), copy.sample_rate)
     for handle in handles:
         handle.remove()
-    for (norm, linear), loud in zip(pairs, largest, strict=True):
+    for norm, linear in pairs:
         weight = linear.weight.abs().amax(0).clamp(min=SMALLEST)
-        scale = loud.clamp(min=SMALLEST) ** STRENGTH / weight ** (1 - STRENGTH)
+        scale = largest[norm].clamp(min=SMALLEST) ** STRENGTH / weight ** (1 - STRENGTH)
         norm.weight.div_(scale)
         norm.bias.div_(scale)
         linear.weight.mul_(scale)
     return copy
-
-
-def _pairs(encoder: Encoder) -> Iterator[tuple[nn.LayerNorm, Linear]]:
-    """Every norm with the one matrix that takes its output."""
-    for block in encoder.transformer.blocks:
-        assert isinstance(block, Block)
-        yield block.norm1, block.attn.qkv
-        yield block.norm2, block.mlp.fc1
 
 
 def linear_layers(model: Any) -> tuple[str, ...]:

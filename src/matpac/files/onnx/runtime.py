@@ -35,19 +35,18 @@ class OnnxNetwork:
 
     def __init__(self, file: OnnxFile, session: Any, name: str):
         self.config: EncoderConfig = file.description.encoder
-        self.precision, self.name = file.precision, name
-        self._file_digest, self._session = file.digest, session
+        self.file, self.name, self._session = file, name, session
 
     def digest(self) -> bytes:
         """SHA-256 that depends on every byte of the file."""
-        return weights_digest({"digest": torch.frombuffer(bytearray(self._file_digest), dtype=torch.uint8)})
+        return weights_digest({"digest": torch.frombuffer(bytearray(self.file.digest), dtype=torch.uint8)})
 
     def chunk_frames(
         self, chunks: list[Chunk], which: list[int], sums: bool = False
     ) -> Float[Tensor, "chunk layer *step width"]:
         """See `matpac.model.network.Network`."""
         # a batch shares the ranges of its 8-bit activations: only alone is a chunk independent of the others
-        groups = [chunks] if self.precision == "float32" else [[chunk] for chunk in chunks]
+        groups = [chunks] if self.file.precision == "float32" else [[chunk] for chunk in chunks]
         return torch.cat([self._run(group, sums) for group in groups])[:, None]
 
     def _run(self, chunks: list[Chunk], sums: bool) -> Float[Tensor, "chunk *step width"]:
