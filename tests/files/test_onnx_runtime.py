@@ -7,13 +7,19 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 import matpac
+from helpers.sound_files import write_sound
 from helpers.tiny_encoder import tiny
+from matpac import read
 from matpac.files.onnx.export import export_onnx
-from matpac.files.onnx.runtime import OnnxNetwork
 from matpac.files.save import save
 from matpac.model.embedder import Embedder
+from matpac.model.gather import Frames, Mean
+from matpac.probe.encoders import open_encoder
+from matpac.vectors.embed import EmbedOptions, embed_files
+from matpac.vectors.road import Road
 
 LABELS = ("cat", "dog", "rain")
 
@@ -49,7 +55,7 @@ def test_the_same_interface(pair) -> None:
     clips = [sound(9_000), sound(12_000, 1)]
     for name in ("sample_rate", "width", "hop", "config"):
         assert getattr(onnx_encoder, name) == getattr(torch_encoder, name)
-    for call in ("logits", "probabilities", "frame_probabilities"):
+    for call in ("logits", "frame_probabilities"):
         close(getattr(onnx_encoder, call)(clips, 16_000), getattr(torch_encoder, call)(clips, 16_000))
     tags, expected = (encoder.tags(clips, 16_000, top=2) for encoder in pair)
     assert [[tag.label for tag in row] for row in tags] == [[tag.label for tag in row] for row in expected]
@@ -57,6 +63,7 @@ def test_the_same_interface(pair) -> None:
     with matpac.stream(onnx_encoder, 16_000) as stream:
         first = stream.push(sound(9_000)).frames
     close(torch.cat([first, stream.finish().frames]), torch_encoder.frames(sound(9_000), 16_000)[0][0])
+    assert onnx_encoder.network._session.get_session_options().intra_op_num_threads == torch.get_num_threads()
     card = onnx_encoder.card
     assert (card.labels, card.exclusive, card.step, card.source) == (LABELS, True, 5, "onnx float32")
     assert card.name.endswith("x.onnx")
@@ -78,6 +85,25 @@ def test_it_has_no_weights(pair, tmp_path: Path) -> None:
             call()
 
 
+def test_through_the_road_and_by_name(pair, tmp_path: Path) -> None:
+    torch_encoder, onnx_encoder = pair
+    path = write_sound(tmp_path / "a.wav", 16_000, 1.3)
+    bad = tmp_path / "bad.wav"
+    bad.touch()
+    for reduction in (Mean, Frames):
+        found, expected = (list(Road(encoder, reduction).rows([path, bad])) for encoder in pair)
+        assert [row.error for row in found] == [row.error for row in expected]
+        close(found[0].vectors, expected[0].vectors)
+    embed_files([str(path)], onnx_encoder, EmbedOptions(str(tmp_path / "v.parquet"), frames=True))
+    frames, times = torch_encoder.frames(read(path), 16_000)
+    table = parquet.read_table(tmp_path / "v.parquet")
+    np.testing.assert_allclose(table["vector"].to_pylist(), frames[0], atol=1e-5)
+    assert table["time"].to_pylist() == pytest.approx(times.tolist())
+    named = open_encoder(onnx_encoder.card.name)
+    assert (named.key, named.layers) == (onnx_encoder.key, 0)
+    close(named.embed([read(path)]), torch_encoder.scene(read(path), 16_000))
+
+
 def test_keys_tell_files_apart(pair, tmp_path: Path) -> None:
     export_onnx(pair[0], tmp_path / "8.onnx", int8=True)
     eight, again = (matpac.load(tmp_path / "8.onnx") for _ in range(2))
@@ -89,9 +115,3 @@ def test_a_device_that_onnx_runtime_does_not_have(pair) -> None:
     with pytest.warns(UserWarning, match=r"x\.onnx: runs on the CPU"):
         encoder = matpac.load(pair[1].card.name, device="cuda")
     close(encoder.logits(sound(9_000), 16_000), pair[0].logits(sound(9_000), 16_000))
-
-
-def test_it_computes_on_as_many_threads_as_pytorch(pair) -> None:
-    network = pair[1].network
-    assert isinstance(network, OnnxNetwork)
-    assert network._session.get_session_options().intra_op_num_threads == torch.get_num_threads()

@@ -58,14 +58,6 @@ def test_memory_and_waiting_are_bounded(seed: int, common: int, rare: float) -> 
     assert not waiting
 
 
-def test_one_odd_clip_does_not_hold_up_the_rest() -> None:
-    """The first clip's only chunk finds no companion, and the results of all later clips wait for it."""
-    count = 2000
-    clips = (chunk(number, 3 if number == 0 else FULL) for number in range(count))
-    when = next(n for n, group in enumerate(batches(clips, FULL, BATCH, WAITING)) if group[0].clip == 0)
-    assert when <= WAITING * PASSED + 1
-
-
 @settings(deadline=None, max_examples=60)
 @given(samples=st.integers(0, 20_000), sizes=st.lists(st.integers(0, 7_000), min_size=1).filter(any))
 def test_blocks_of_any_size_are_cut_into_the_same_chunks_which_own_their_samples(

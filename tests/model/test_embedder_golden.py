@@ -87,14 +87,6 @@ def test_vectors_do_not_depend_on_other_clips(encoder, lengths, batch_size, seed
         assert (scene - part.mean(0)).abs().max() <= 1e-5
 
 
-def test_a_batch_and_a_list_give_the_same(encoder):
-    batch = noise(60_000).reshape(3, -1)
-    close(encoder.scene(batch, RATE), encoder.scene(list(batch), RATE).numpy(), 1e-5)
-    frames, times = encoder.frames(batch, RATE)
-    assert frames.shape == (3, 8, 640)
-    assert times.shape == (8,)
-
-
 def test_kinds_of_waveform(encoder):
     samples = (3000 * np.random.default_rng(0).standard_normal(20_000)).astype(np.int16)
     floats = (samples / 32768).astype(np.float32)
@@ -112,27 +104,31 @@ def test_kinds_of_waveform(encoder):
         found = encoder.scene(same, RATE)
         assert (found - expected).abs().max() <= 1e-6
         assert not found.requires_grad
+    batch = np.stack([floats, noise(20_000)])
+    close(encoder.scene(batch, RATE), encoder.scene(list(batch), RATE).numpy(), 1e-5)
+    frames, times = encoder.frames(batch, RATE)
+    assert (frames.shape, times.shape) == ((2, 8, 640), (8,))
+    assert encoder.scene([], RATE).shape == (0, 640)
+    assert encoder.scene([], RATE, layers="all").shape == (0, 3, 640)
+    for layers in ([3], [-4]):
+        with pytest.raises(ValueError, match="layers"):
+            encoder.scene(floats, RATE, layers=layers)
 
 
-@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("rate", [8_000, 44_100])
 def test_other_rates_are_resampled(encoder, rate):
     waveform = noise(rate * 2)
     expected = encoder.scene(soxr.resample(waveform, rate, RATE), RATE)
     assert (encoder.scene(waveform, rate) - expected).abs().max() <= 1e-5
-    assert (encoder.scene([waveform], rate) - expected).abs().max() <= 1e-5
 
 
 @pytest.mark.parametrize(
     ("waveform", "named"),
     [
         (np.zeros(399, np.float32), "clip 0"),
-        (np.zeros(0, np.float32), "clip 0"),
-        ([np.zeros(8000, np.float32), np.zeros(20, np.float32)], "clip 1"),
+        ([np.zeros(8000, np.float32), np.zeros(0, np.float32)], "clip 1"),
         (np.zeros((2, 2, 8000), np.float32), r"clip 0: .*\(2, 2, 8000\)"),
-        ([np.zeros((2, 8000), np.float32)], r"clip 0: .*\(2, 8000\)"),
         (np.append(np.zeros(7999), 1e300), "clip 0: .*1e\\+300.*sample 7999"),
-        ([np.zeros(8000, np.float32), np.full(8000, np.inf, np.float32)], "clip 1"),
-        (np.zeros(8000, bool), "clip 0: bool"),
         (np.zeros(8000, np.uint8), "clip 0: uint8"),
     ],
 )
@@ -142,19 +138,7 @@ def test_unusable_clips_are_named(encoder, waveform, named):
             call(waveform, RATE)
 
 
-def test_no_clips(encoder):
-    assert encoder.scene([], RATE).shape == (0, 640)
-    assert encoder.scene([], RATE, layers="all").shape == (0, 3, 640)
-
-
-@pytest.mark.parametrize("layers", [[3], [-4]])
-def test_layers_that_are_not_there(encoder, layers):
-    with pytest.raises(ValueError, match="layers"):
-        encoder.scene(np.zeros(8000, np.float32), RATE, layers=layers)
-
-
-@pytest.mark.parametrize("clips", [1, 3, 4, 8])
-@pytest.mark.parametrize("chunks", [1, 2])
+@pytest.mark.parametrize(("clips", "chunks"), [(1, 1), (4, 1), (2, 2)])
 def test_clips_that_end_with_a_full_chunk(encoder, clips, chunks):
     """Where a clip's last chunk fills the last batch, its end is known only after that batch was given out."""
     samples = encoder.logmel.config.samples(chunks * encoder.config.frames)

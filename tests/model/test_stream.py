@@ -1,7 +1,7 @@
 """A stream of blocks gives what the whole waveform gives, at the same times, whatever the blocks are."""
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import numpy as np
 import pytest
@@ -29,11 +29,11 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
 
 def cut(waveform: np.ndarray, sizes: list[int]) -> Iterator[np.ndarray]:
     """Blocks of these sizes, over and over."""
-    place = turn = 0
+    place, turns = 0, cycle(sizes)
     while place < len(waveform):
-        size = sizes[turn % len(sizes)]
+        size = next(turns)
         yield waveform[place : place + size]
-        place, turn = place + size, turn + 1
+        place += size
 
 
 @settings(deadline=None, max_examples=40)
@@ -65,22 +65,13 @@ def test_frames_come_as_soon_as_their_chunk_is_complete_and_not_before() -> None
     assert (papers.latency, papers.period) == (6.095, 6.08)
 
 
-@pytest.mark.parametrize("rate", [RATE, 44_100])
-def test_kinds_of_blocks(rate: int) -> None:
-    samples = (3000 * np.random.default_rng(0).standard_normal(2 * rate)).astype(np.int16)
+def test_kinds_of_blocks() -> None:
+    samples = (3000 * np.random.default_rng(0).standard_normal(44_100)).astype(np.int16)
     floats = (samples / 32768).astype(np.float32)
-
-    def frames(blocks) -> torch.Tensor:
-        return torch.cat([part.frames for part in matpac.stream(ENCODER, rate, blocks)])
-
-    expected = frames(cut(floats, [999]))
-    for same in (
-        cut(samples, [5000]),
-        cut(samples.astype(np.int32) * 65536, [5000]),
-        cut(floats.astype(np.float64), [5000]),
-        torch.from_numpy(floats).split(7000),
-    ):
-        torch.testing.assert_close(frames(same), expected, atol=1e-5, rtol=0)
+    expected = ENCODER.frames(floats, 44_100)[0][0]
+    for same in (samples, samples.astype(np.int32) * 65536, floats.astype(np.float64), torch.from_numpy(floats)):
+        parts = matpac.stream(ENCODER, 44_100, (same[place : place + 7000] for place in range(0, 44_100, 7000)))
+        torch.testing.assert_close(torch.cat([part.frames for part in parts]), expected, atol=1e-5, rtol=0)
 
 
 def test_as_a_context_the_last_frames_are_kept() -> None:
@@ -107,9 +98,7 @@ def test_empty_blocks_are_nothing() -> None:
     assert stream.finish().frames.shape == (2, 1, ENCODER.width)
 
 
-@pytest.mark.parametrize(
-    ("rate", "samples", "length"), [(RATE, 399, "24.9"), (48_000, 0, "0.0"), (8_000, 100, "12.5")]
-)
+@pytest.mark.parametrize(("rate", "samples", "length"), [(RATE, 399, "24.9"), (48_000, 0, "0.0")])
 def test_too_little_sound_is_an_error_as_for_a_clip(rate: int, samples: int, length: str) -> None:
     stream = matpac.stream(ENCODER, rate)
     stream.push(noise(samples))
@@ -117,9 +106,7 @@ def test_too_little_sound_is_an_error_as_for_a_clip(rate: int, samples: int, len
         stream.finish()
 
 
-@pytest.mark.parametrize(
-    "block", [np.full(10, np.nan, np.float32), np.zeros((2, 10), np.float32), np.zeros(10, np.uint8)]
-)
+@pytest.mark.parametrize("block", [np.full(10, np.nan, np.float32), np.zeros((2, 10), np.float32)])
 def test_a_bad_block_is_named_and_the_stream_continues(block: np.ndarray) -> None:
     waveform = noise(9_000)
     stream = matpac.stream(ENCODER, RATE)
