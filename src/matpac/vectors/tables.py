@@ -96,9 +96,10 @@ def parquet_writer(path: Path, metadata: Mapping[str, str], group_bytes: int = G
 
     waiting: list[pa.Table] = []
     writer: parquet.ParquetWriter | None = None
+    size = 0
 
     def flush() -> None:
-        nonlocal writer
+        nonlocal writer, size
         if waiting:
             table = pa.concat_tables(waiting).replace_schema_metadata(dict(metadata))
             if writer is None:
@@ -106,10 +107,13 @@ def parquet_writer(path: Path, metadata: Mapping[str, str], group_bytes: int = G
                 writer = parquet.ParquetWriter(path, table.schema, use_dictionary=False, compression="zstd")
             writer.write_table(table)
             waiting.clear()
+            size = 0
 
     def write(table: "pa.Table") -> None:
+        nonlocal size
         waiting.append(table)
-        if sum(table.nbytes for table in waiting) >= group_bytes:
+        size += table.nbytes
+        if size >= group_bytes:
             flush()
 
     try:
