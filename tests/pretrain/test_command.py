@@ -53,67 +53,62 @@ def test_a_file_of_options_names_the_recipe_too(tmp_path: Path) -> None:
     assert options == PretrainOptions(data="here", output="runs/y")
 
 
-@pytest.mark.parametrize("name", ["matpac++", "tiny-fine"])
-def test_what_print_config_prints_gives_the_same_run(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = ["--recipe", name, *WHERE, "--epochs", "0.25", "--objective.predictor.hypotheses", "2", "--seed", "5"]
-    with pytest.raises(SystemExit) as ended:
+def test_what_print_config_prints_gives_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--recipe", "tiny-fine", *WHERE, "--epochs", "0.25", "--objective.predictor.hypotheses", "2"]
+    with pytest.raises(SystemExit):
         parse([*given, "--print_config"])
-    assert ended.value.code == 0
     file = tmp_path / "printed.yaml"
     file.write_text(capsys.readouterr().out)
     assert parse(["--config", str(file)]) == parse(given)
 
 
+def refused(given: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that the command prints."""
+    assert main(["pretrain", *given]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("matpac pretrain: ")
+    assert line.count("\n") == 1
+    return line
+
+
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("given", "named"),
     [
         (["--recipe", "huge", *WHERE], "--recipe huge: unknown; choose from matpac, matpac++"),
-        ([*WHERE, "--epoch_count", "3"], "unrecognized arguments: --epoch_count 3"),
+        ([*WHERE, "--epoch_count", "3"], "--epoch_count 3"),
         ([*WHERE, "--epochs", "many"], "epochs"),
-        ([*WHERE, "--short", "maybe"], "short"),
         ([*WHERE, "--objective.alpha", "3"], "alpha must be between 0 and 1, not 3.0"),
-        ([*WHERE, "--objective.mask_ratio", "1"], "mask_ratio 1"),
-        ([*WHERE, "--keep", "0"], "keep must be at least 1, not 0"),
-        ([*WHERE, "--objective.head.classes", "0"], "head.classes must be at least 1, not 0"),
-        ([*WHERE, "--logmel.low", "9000"], "logmel.low 9000"),
         ([*WHERE, "--device", "abacus"], "--device: Expected one of ['auto', 'cpu'"),
         ([*WHERE, "--device", "mps"], "--device mps --devices auto: not available here"),
-        ([*WHERE, "--recipe"], "argument --recipe: expected one argument"),
-        ([*WHERE, "--epochs"], "expected one argument"),
+        ([*WHERE, "--recipe"], "--recipe"),
         (["--data", "x"], "output"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
         (["--resume", "--output", "nowhere"], "nowhere: no run to resume"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(
-    given: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["pretrain", *given]) == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert said.startswith("matpac pretrain: ")
-    assert said.count("\n") == 1
+def test_what_is_wrong_is_one_line(given: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert named in refused(given, capsys)
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "just words", "a: [", "epochs: many", "nonsense: 3"])
-def test_a_file_of_options_that_is_none(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_without_options(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "options.yaml"
     file.write_text(content)
-    assert main(["pretrain", *WHERE, "--config", str(file)]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    refused([*WHERE, "--config", str(file)], capsys)
 
 
-def test_help_tells_recipe_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_recipe_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["pretrain", "--recipe", "tiny", "--help"])
     assert ended.value.code == 0
-    said = capsys.readouterr().out
-    assert "\n  matpac pretrain --recipe tiny --data FOLDER --output runs/x\n" in said
-    assert "Exit code: 0 when" in said
-    assert "tiny: MATPAC++ small enough" in said
-    assert "--objective.head.classes" in said
+    output = capsys.readouterr().out
+    for part in (
+        "\n  matpac pretrain --recipe tiny",
+        "Exit code: 0",
+        "tiny: MATPAC++",
+        "--objective.head.classes",
+    ):
+        assert part in output
 
 
 # --- resumed -----------------------------------------------------------------------------------------------
@@ -130,26 +125,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_resumed_run_keeps_its_settings(folder: Path) -> None:
+def test_a_resumed_run_keeps_its_settings_and_may_run_elsewhere(folder: Path, tmp_path: Path) -> None:
     name, recipe, options = parse(["--resume", "--output", str(folder)])
     assert (name, recipe) == ("tiny", replace(RECIPES["tiny"](), epochs=4.0))
     assert options == PretrainOptions(data="d", output=str(folder), resume=True, seed=2)
-
-
-def test_a_resumed_run_may_run_elsewhere(folder: Path) -> None:
     given = ["--log_every", "9", "--devices", "2", "--workers", "3", "--keep", "5", "--checkpoint_every", "7"]
-    _, _, options = parse(["--resume", f"--output={folder}", "--data", "/copy", *given])
-    assert options == PretrainOptions(
-        data="/copy",
-        output=str(folder),
-        resume=True,
-        seed=2,
-        log_every=9,
-        devices=2,
-        workers=3,
-        keep=5,
-        checkpoint_every=7,
-    )
+    _, _, elsewhere = parse(["--resume", f"--output={folder}", "--data", "/copy", *given])
+    changes = {"log_every": 9, "devices": 2, "workers": 3, "keep": 5, "checkpoint_every": 7}
+    assert elsewhere == replace(options, data="/copy", **changes)
+    file = tmp_path / "options.yaml"
+    file.write_text(f"resume: true\noutput: {folder}\n")
+    assert parse(["--config", str(file)]) == (name, recipe, options)
 
 
 def rewrite(folder: Path, changes: dict, *missing: str) -> None:
@@ -162,12 +148,9 @@ def rewrite(folder: Path, changes: dict, *missing: str) -> None:
 def test_a_run_from_before_an_option_existed_is_resumed_and_may_use_it(folder: Path) -> None:
     rewrite(folder, {}, "compile", "activation_checkpointing", "encoder")
     _, recipe, options = parse(["--resume", "--output", str(folder)])
-    assert options == PretrainOptions(data="d", output=str(folder), resume=True, seed=2)
     check_unchanged(read_config(folder), recipe, options)
-    more = parse(["--resume", "--output", str(folder), "--compile", "true", "--activation_checkpointing", "true"])
-    assert more[2] == replace(options, compile=True, activation_checkpointing=True)
-    with pytest.raises(MatpacError, match=r"objective\.teacher_starts_as_copy False → True"):
-        parse(["--resume", "--output", str(folder), "--objective.teacher_starts_as_copy", "true"])
+    more = parse(["--resume", "--output", str(folder), "--compile", "true"])
+    assert more[2] == replace(options, compile=True)
 
 
 @pytest.mark.parametrize(("accelerator", "device"), [("cpu", "cpu"), ("auto", "auto"), ("gpu", "auto")])
@@ -181,41 +164,29 @@ def test_a_run_with_earlier_names_of_options_is_resumed(accelerator: str, device
         parse(["--resume", "--output", str(folder)])
 
 
-@pytest.mark.parametrize(
-    "change", [{"momentum": 3}, {"optimizer": {"momentum": 3}}, {"optimizer": 3}, {"epochs": "many"}], ids=str
-)
-def test_a_run_of_another_matpac_is_refused_in_one_line(
+@pytest.mark.parametrize("change", [{"momentum": 3}, {"optimizer": {"momentum": 3}}, {"epochs": "many"}], ids=str)
+def test_a_run_of_another_matpac_is_refused(
     change: dict, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = folder / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"recipe": config["recipe"] | change}))
-    assert main(["pretrain", "--resume", "--output", str(folder)]) == 2
-    said = capsys.readouterr().err
-    assert f"{folder}: its config.json does not fit this matpac" in said
-    assert said.count("\n") == 1
-
-
-def test_a_file_of_options_can_ask_to_resume(folder: Path, tmp_path: Path) -> None:
-    file = tmp_path / "options.yaml"
-    file.write_text(f"resume: true\noutput: {folder}\n")
-    assert parse(["--config", str(file)]) == parse(["--resume", "--output", str(folder)])
+    line = refused(["--resume", "--output", str(folder)], capsys)
+    assert f"{folder}: its config.json does not fit this matpac" in line
 
 
 @pytest.mark.parametrize(
     ("given", "changed"),
     [
         (["--seed", "3"], "seed 2 → 3"),
-        (["--epochs", "5"], "epochs 4.0 → 5.0"),
-        (["--objective.head.classes", "8"], "objective.head.classes 256 → 8"),
+        (["--objective.teacher_starts_as_copy", "true"], "objective.teacher_starts_as_copy False → True"),
         (["--accumulate", "2"], "accumulate 1 → 2"),
         (["--recipe", "matpac"], "recipe tiny → matpac"),
     ],
 )
 def test_a_resumed_run_refuses_other_settings(given: list[str], changed: str, folder: Path) -> None:
-    with pytest.raises(MatpacError, match="a resumed run keeps its settings") as error:
+    with pytest.raises(MatpacError, match=changed) as error:
         parse(["--resume", "--output", str(folder), *given])
-    assert changed in str(error.value)
     assert str(folder) in str(error.value)
 
 
