@@ -1,14 +1,15 @@
-"""What does each part of the method bring? Pre-trainings that differ in one thing, probed on the rendered corpus.
+"""What does each part of the method contribute? Pre-trainings that differ in one part, on the rendered corpus.
 
     python benchmarks/corpus.py --output rendered
     python benchmarks/ablations.py --corpus rendered --output runs/ablations [--steps 600] [--seeds 0 1 2]
         [--variants matpac++ matpac …] [--tasks words noises …] [--picture curves.svg]
 
-The recipe tiny with one change each, the same steps and seeds for all. For every seed a network is pre-trained on
-rendered/pretrain, and linear probes are trained on its frozen vectors (their own three seeds averaged). The table
-has mean ± 95 % interval over the seeds of pre-training (Student's t) and, below it, the paired test of every
-variant against matpac++ over these seeds. Untrained networks are treated alike; log-mel statistics have no
-pre-training, so their interval is over seeds of the probe. What is there already is not run again.
+Each variant is the recipe tiny with one change, with the same steps and seeds. For every seed a network is pre-
+trained on rendered/pretrain, and linear probes are trained on its frozen vectors (the average of three seeds of
+the probe). The table has mean ± 95 % interval over the seeds of pre-training (Student's t) and, below it, the
+paired test of every variant against matpac++ over these seeds. Untrained networks are treated in the same way;
+log-mel statistics have no pre-training, so their interval is over seeds of the probe. Finished runs are not
+repeated.
 """
 
 import argparse
@@ -36,7 +37,7 @@ UNTRAINED = "untrained"
 
 
 def hypotheses(count: int) -> Callable[[Recipe], Recipe]:
-    """Another number of guesses."""
+    """Another number of hypotheses."""
     return lambda recipe: replace(
         recipe,
         objective=replace(recipe.objective, predictor=replace(recipe.objective.predictor, hypotheses=count)),
@@ -44,18 +45,18 @@ def hypotheses(count: int) -> Callable[[Recipe], Recipe]:
 
 
 def mask_ratio(ratio: float) -> Callable[[Recipe], Recipe]:
-    """Another share that the student does not see."""
+    """Another share of masked patches."""
     return lambda recipe: replace(recipe, objective=replace(recipe.objective, mask_ratio=ratio))
 
 
 def no_classification(recipe: Recipe) -> Recipe:
-    """MATPAC's ablation: one hypothesis, prediction alone."""
+    """MATPAC's ablation: one hypothesis, and prediction only."""
     recipe = hypotheses(1)(recipe)
     return replace(recipe, objective=replace(recipe.objective, alpha=1.0))
 
 
 def center_on_logits(recipe: Recipe) -> Recipe:
-    """The centre as DINO has it, instead of the published code's mean of probabilities."""
+    """DINO's centre, instead of the published code's mean of probabilities."""
     return replace(
         recipe, objective=replace(recipe.objective, head=replace(recipe.objective.head, center_on="logits"))
     )
@@ -77,20 +78,20 @@ VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
     "2 hypotheses": hypotheses(2),
     "10 hypotheses": hypotheses(10),
 }
-"""Name and what it changes; matpac++ has 5 hypotheses and a mask ratio of 0.7."""
+"""Changes by name; matpac++ has 5 hypotheses and a mask ratio of 0.7."""
 
 
 def run_folder(output: Path, variant: str, seed: int) -> Path:
-    """Of one pre-training."""
+    """Run folder of one pre-training."""
     return output / f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}"
 
 
 def trained(variant: str, seed: int, corpus: Path, output: Path, steps: int) -> Path:
-    """The run folder, complete."""
+    """Pre-train a variant, if it is not finished; returns its run folder."""
     folder = run_folder(output, variant, seed)
     clips = len(list((corpus / PRETRAIN).iterdir()))
     recipe = VARIANTS[variant](tiny())
-    # a hair more than the steps, so that rounding does not lose the last one
+    # slightly more than the steps, so that rounding does not lose the last one
     recipe = replace(recipe, epochs=(steps + 1e-3) * recipe.batch_size / clips)
     options = PretrainOptions(data=str(corpus / PRETRAIN), output=str(folder), seed=seed, log_every=10, keep=1)
     pretrain_to_end(recipe, options, "tiny")
@@ -98,16 +99,16 @@ def trained(variant: str, seed: int, corpus: Path, output: Path, steps: int) -> 
 
 
 def read_log(run: Path) -> list[dict[str, float]]:
-    """A run's log lines."""
+    """Log lines of a run."""
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def draw_curves(output: Path, variants: Sequence[str], seeds: Sequence[int], picture: Path) -> None:
-    """Monitors of every variant against the step, means over seeds."""
+    """Draw monitors of every variant by step, means over seeds."""
     panels = {
         "prediction loss": "loss/prediction",
         "classification loss": "loss/classification",
-        "deviation of the targets": "targets/deviation",
+        "standard deviation of targets": "targets/deviation",
         "pseudo-classes in use": "classes/perplexity",
     }
     colours = marks(variants)
@@ -136,7 +137,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="TASK")
-    parser.add_argument("--picture", type=Path, help="where the learning curves are drawn")
+    parser.add_argument("--picture", type=Path, help="file for the learning curves")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     kept = options.output / "scores.json"

@@ -1,12 +1,12 @@
-"""Hours of labelled sound for evidence, rendered by programs that every Debian has.
+"""Hours of labelled sound for measurements, rendered by programs of Debian.
 
     apt-get install fluidsynth fluid-soundfont-gm espeak-ng sox
     python benchmarks/corpus.py --output FOLDER [--scale 4] [--only words] [--clips 100] [--seed 0] [--workers 2]
 
 FOLDER/<task>.csv (columns path, label or labels, split, group) lists the clips in FOLDER/<task>/, 16 kHz FLAC, for
 `matpac probe --task table --root FOLDER/<task>.csv`. FOLDER/pretrain/ and FOLDER/pretrain_more/ hold unlabelled
-clips whose programs, voices and words no test part uses. Every clip goes through a random room, equaliser, noise
-and level. The plan is the seed's alone; started again, it makes what is not there yet. At scale 1: about 9 hours.
+clips whose programs, voices and words no test split uses. Every clip goes through a random room, equaliser, noise
+and level. The plan depends on the seed only; run the command again to resume. At scale 1: about 9 hours.
 """
 
 import argparse
@@ -16,9 +16,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -26,6 +26,9 @@ import numpy as np
 from rendered import music, noises, speech
 from rendered.clips import Clip, Content, Over, blocks
 from rendered.render import SOUNDFONT, RenderError, missing_programs, render_block
+
+from matpac.atomic import write_text
+from matpac.console import track
 
 TASKS: dict[str, tuple[int, Callable[[int, int], list[Clip]]]] = {
     "notes_family": (1152, music.family_clips),
@@ -37,22 +40,22 @@ TASKS: dict[str, tuple[int, Callable[[int, int], list[Clip]]]] = {
     "words": (1200, speech.word_clips),
     "noises": (700, noises.noise_clips),
 }
-"""Clips at scale 1, and the function that plans them from seed and number."""
+"""Number of clips at scale 1, and the function that plans them from seed and number."""
 
 UNLABELLED = (PRETRAIN, MORE) = ("pretrain", "pretrain_more")
 """Pieces, speech and noises; notes one by one, words one by one, and speech over music or noises."""
 
 PRETRAIN_CLIPS, PRETRAIN_SECONDS = 900, 6.0
-"""Of each of the two."""
+"""Clips at scale 1, and their length, of each unlabelled part."""
 
 SEVERAL = ("pieces_instruments", "noises")
-"""Tasks with several labels a clip."""
+"""Tasks with several labels per clip."""
 
 BLOCK = 40
-"""Clips a worker makes at a time: one fluidsynth, a few seconds of work."""
+"""Clips that a worker renders at a time: one fluidsynth, a few seconds of work."""
 
 FORMAT = 1
-"""Raised with every change that makes other sounds of the same seed."""
+"""Version of the sounds; raised by every change that makes other sounds from the same seed."""
 
 
 def plan(task: str, seed: int, scale: float = 1.0, clips: int | None = None) -> list[Clip]:
@@ -88,7 +91,7 @@ def _more(seed: int, clips: int) -> list[Clip]:
 def _unlabelled(
     name: str, key: tuple[int, ...], clips: int, draw: Callable[[np.random.Generator, int], Content]
 ) -> list[Clip]:
-    """Three kinds in turn, each clip with random numbers of its own."""
+    """Three kinds in turn; each clip has its own random numbers."""
     planned = []
     for number in range(clips):
         seed, path = (*key, number), f"{name}/{number:05d}.flac"
@@ -107,46 +110,22 @@ def table(task: str, clips: Sequence[Clip]) -> str:
 
 
 def make(folder: Path, task: str, clips: Sequence[Clip], soundfont: Path, workers: int) -> int:
-    """Render what is not there yet, then write the table; returns how many clips were made."""
+    """Render missing clips, then write the table; returns the number of clips rendered."""
     (folder / task).mkdir(parents=True, exist_ok=True)
     todo = {clip.path for clip in clips if not (folder / clip.path).exists()}
     jobs = [block for block in blocks(clips, BLOCK) if any(clip.path in todo for clip in block)]
     if jobs:
-        with (
-            _progress(task, len(todo)) as advance,
-            ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool,
-        ):
-            running = [pool.submit(render_block, folder, job, soundfont) for job in jobs]
-            try:
-                for job in as_completed(running):
-                    advance(job.result())
-            except BaseException:
-                pool.shutdown(cancel_futures=True)  # else an interrupt would wait for all of them
-                raise
+        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+            rendered = pool.map(partial(render_block, folder, soundfont=soundfont), jobs)
+            for _ in track(rendered, task, len(jobs)):
+                pass
     if task not in UNLABELLED:
-        _write_text(folder / f"{task}.csv", table(task, clips))
+        write_text(folder / f"{task}.csv", table(task, clips))
     return len(todo)
 
 
-@contextmanager
-def _progress(task: str, total: int) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        line = bar.add_task(task, total=total)
-        yield lambda done: bar.advance(line, done)
-
-
-def _write_text(path: Path, text: str) -> None:
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
-
-
 def claim(folder: Path, made_of: dict[str, object]) -> None:
-    """Mark the folder with what its sounds depend on; raise RenderError where it holds something else."""
+    """Record in the folder what its sounds depend on; raise RenderError if it holds something else."""
     marker = folder / "corpus.json"
     if marker.exists():
         found = json.loads(marker.read_text(encoding="utf-8"))
@@ -158,21 +137,23 @@ def claim(folder: Path, made_of: dict[str, object]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise RenderError(f"{folder} holds other files; name an empty or a new folder")
-    _write_text(marker, json.dumps(made_of, indent=2) + "\n")
+    write_text(marker, json.dumps(made_of, indent=2) + "\n")
 
 
 def main() -> None:
     """Render the corpus, task by task."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--scale", type=float, default=1.0, help="of every part's number of clips")
-    parser.add_argument("--clips", type=int, help="of each part, instead of --scale; rounded to whole rounds")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of every part's number of clips")
+    parser.add_argument(
+        "--clips", type=int, help="clips of each part, instead of --scale; rounded to a multiple of its classes"
+    )
     parser.add_argument(
         "--only", choices=[*TASKS, *UNLABELLED], action="append", help="may be given several times"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--soundfont", type=Path, default=SOUNDFONT, help="of General MIDI")
+    parser.add_argument("--soundfont", type=Path, default=SOUNDFONT, help="soundfont of General MIDI")
     options = parser.parse_args()
     try:
         if lines := missing_programs(options.soundfont):
@@ -187,7 +168,7 @@ def main() -> None:
             made = make(options.output, task, clips, options.soundfont, options.workers)
             hours = sum(clip.seconds for clip in clips) / 3600
             seconds = time.perf_counter() - started
-            print(f"{task:20} {len(clips):5} clips {hours:5.2f} h, {made} made in {seconds:.0f} s", flush=True)
+            print(f"{task:20} {len(clips):5} clips {hours:5.2f} h, {made} rendered in {seconds:.0f} s", flush=True)
     except RenderError as error:
         sys.exit(f"corpus.py: {error}")
 

@@ -2,8 +2,8 @@
 
     python benchmarks/embed.py [--rounds 5]
 
-10 s clips in batches of 1, 4 and 16, and 400 clips of 0.5 to 12 s at once; no decoding. Random weights: speed
-does not depend on them.
+10 s clips in batches of 1, 4 and 16, and 400 clips of 0.5 to 12 s at once; without decoding. The weights are
+random, since speed does not depend on them.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from matpac.model.vit import PATCH, Encoder
 
 
 def operations(embedder: Embedder, clips: list[np.ndarray]) -> float:
-    """Of the chunks that the clips are cut into."""
+    """Operations of the chunks that the clips are cut into."""
     config = embedder.encoder.config
     total = 0.0
     for clip in clips:
@@ -30,7 +30,7 @@ def main() -> None:
     """Measure all cases and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--clips", type=int, default=400, help="of the mixed case")
+    parser.add_argument("--clips", type=int, default=400, help="clips in the mixed case")
     options = parser.parse_args()
     embedder = Embedder(Encoder())
     rng = np.random.default_rng(0)

@@ -3,10 +3,10 @@
     python benchmarks/finetune.py --encoder RUN --root TASK.csv --output FOLDER [--epochs 40] [--every 4]
 
 For each task (tables as `matpac finetune --task table` takes them) and each of three seeds: fine-tuning of the
-encoder by the recipe `small`, the same from a random start of the same network, and the linear probe of the frozen
-encoder. Prints test scores, mean ± 95 % interval over seeds (Student's t), and paired tests over them. The test
-part is scored once a run; nothing was tuned on it. Runs that are there already are read, not repeated. With
---every 4 one of four training clips of each class is used (tables with one label a clip): fewer labels.
+encoder with the recipe `small`, the same from a random start of the same network, and the linear probe of the
+frozen encoder. Prints test scores, mean ± 95 % interval over seeds (Student's t), and paired tests over them. The
+test split is scored once per run; nothing was tuned on it. Finished runs are read, not repeated. With --every 4
+only one of four training clips of each class is used (for tables with one label per clip).
 """
 
 import argparse
@@ -30,11 +30,11 @@ from matpac.probe.trainer import ProbeConfig
 from matpac.tasks import read_task
 
 SEEDS = (43, 44, 45)
-"""As M2D's fine-tuning has them."""
+"""Seeds of M2D's fine-tuning."""
 
 
 def fewer(table: Path, every: int) -> Path:
-    """The table with every so many-th training clip of each class, beside it, since paths are relative to it."""
+    """Write the table with every n-th training clip of each class beside it, since paths are relative to it."""
     with table.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         rows, columns = list(reader), reader.fieldnames or []
@@ -55,7 +55,7 @@ def fewer(table: Path, every: int) -> Path:
 
 
 def from_scratch(encoder: str, folder: Path, seed: int) -> Path:
-    """A file with the encoder's network as it is before training."""
+    """Write a file with the encoder's network before training."""
     trained = matpac.load(encoder)
     path = folder / f"scratch-{seed}.safetensors"
     save(untrained(trained.encoder.config, trained.logmel.config, seed), path)
@@ -63,7 +63,7 @@ def from_scratch(encoder: str, folder: Path, seed: int) -> Path:
 
 
 def tuned(encoder: str, root: Path, output: Path, seed: int, recipe: FinetuneRecipe) -> float:
-    """Test score of one run, a share."""
+    """Test score of one run, between 0 and 1."""
     kept = output / "score.json"
     if kept.exists():
         return json.loads(kept.read_text())
@@ -78,13 +78,13 @@ def tuned(encoder: str, root: Path, output: Path, seed: int, recipe: FinetuneRec
 
 
 def main() -> None:
-    """Run, print the table."""
+    """Run everything and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", required=True)
     parser.add_argument("--root", type=Path, action="append", required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--epochs", type=float, default=40)
-    parser.add_argument("--every", type=int, default=1, help="of each class's training clips, this many-th")
+    parser.add_argument("--every", type=int, default=1, help="use every n-th training clip of each class")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     recipe = replace(small(), epochs=options.epochs)

@@ -2,12 +2,12 @@
 
     python benchmarks/folder.py [--files 400] [--rounds 3] [--size base] [--folder DIR]
 
-A folder of clips of 0.5 to 12 s in mixed formats, rates and channel counts. The plain loop is what one would
-write: read a file with soundfile, mean of the channels, resample with soxr, one clip at a time through the same
-network, its linear layers PyTorch's own, one row a file, one Parquet file at the end. Against it the same loop
-with matpac's linear layers, `matpac.vectors.embed`, and that with the encoder exported to ONNX with 8-bit
-matrices. All ways in turn in every round; the vectors are compared. The last table says where the time of
-`embed_files` goes: each part of the work alone, one after the other, on the same files.
+The folder has clips of 0.5 to 12 s in mixed formats, rates and channel counts. The plain loop is the obvious code:
+read a file with soundfile, average the channels, resample with soxr, send one clip at a time through the same
+network with PyTorch's own linear layers, and write one Parquet file with one row per file at the end. It is
+compared with the same loop with matpac's linear layers, `embed_files`, and `embed_files` with the encoder exported
+to ONNX with 8-bit matrices. Every round runs all of them in turn; the vectors are compared. The last table shows
+the time of each part of `embed_files` alone, on the same files.
 """
 
 import argparse
@@ -40,11 +40,11 @@ KINDS = [
     ("wav", 16_000, 1), ("wav", 44_100, 2), ("flac", 48_000, 2), ("flac", 16_000, 1),
     ("mp3", 44_100, 2), ("ogg", 22_050, 1), ("ogg", 48_000, 2), ("wav", 8_000, 1),
 ]  # fmt: skip
-"""Suffix, rate in Hz, channels; files take them in turn."""
+"""Suffix, rate in Hz and channels of the files, in turn."""
 
 
 def make_folder(folder: Path, count: int) -> float:
-    """The files; returns their seconds."""
+    """Write the files; returns their total seconds."""
     rng, total = np.random.default_rng(0), 0.0
     for number in range(count):
         suffix, rate, channels = KINDS[number % len(KINDS)]
@@ -60,14 +60,14 @@ def make_folder(folder: Path, count: int) -> float:
 
 
 def read_plainly(path: Path) -> np.ndarray:
-    """Mono at 16 kHz."""
+    """Read a file as mono at 16 kHz."""
     sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
     sound = sound.mean(axis=1)
     return sound if rate == RATE else soxr.resample(sound, rate, RATE)
 
 
 def loop(folder: Path, encoder: Embedder, output: Path) -> None:
-    """One clip at a time."""
+    """Embed one clip at a time."""
     paths = sorted(folder.iterdir())
     rows = [encoder.scene(read_plainly(path), RATE)[0].numpy() for path in paths]
     vectors = pa.array(list(rows), pa.list_(pa.float32()))
@@ -76,7 +76,7 @@ def loop(folder: Path, encoder: Embedder, output: Path) -> None:
 
 @contextmanager
 def torch_linear() -> Iterator[None]:
-    """Linear layers are PyTorch's own while it is open."""
+    """Use PyTorch's own linear layers inside the block."""
     own, own_gelu = linear.Linear.forward, linear.Linear.with_gelu
     linear.Linear.forward = lambda self, input: F.linear(input, self.weight, self.bias)
     linear.Linear.with_gelu = lambda self, input: F.gelu(F.linear(input, self.weight, self.bias))
@@ -87,31 +87,31 @@ def torch_linear() -> Iterator[None]:
 
 
 def plain_loop(folder: Path, encoder: Embedder, output: Path) -> None:
-    """`loop` as one would write it."""
+    """Run `loop` with PyTorch's own linear layers."""
     with torch_linear():
         loop(folder, encoder, output)
 
 
 def whole_way(folder: Path, encoder: Embedder, output: Path) -> None:
-    """What `matpac embed` does."""
+    """Embed as `matpac embed` does."""
     embed_files([str(folder)], encoder, EmbedOptions(str(output)))
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Seconds."""
+    """Seconds that a call takes."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def cosines(of: Path, to: Path) -> np.ndarray:
-    """Between the vectors of two files, row by row."""
+    """Cosines between the vectors of two files, row by row."""
     one, two = (np.stack(pq.read_table(path)["vector"].to_numpy()) for path in (of, to))
     return (one * two).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(two, axis=1)
 
 
 def parts(folder: Path, encoder: Embedder, whole: float) -> None:
-    """Each part of the work alone."""
+    """Time each part of the work alone."""
     paths = find_audio([str(folder)])
     sounds: list[np.ndarray] = []
     decoding = timed(lambda: sounds.extend(read(path, RATE) for path in paths))
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", choices=sorted(SIZES), default="base")
-    parser.add_argument("--folder", help="where the files are made; default: where temporary files go")
+    parser.add_argument("--folder", help="where the files are written (default: the system's temporary folder)")
     options = parser.parse_args()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:

@@ -1,11 +1,11 @@
-"""How much memory does a long file take, and does it grow with the file? ViT-B, by every way there is.
+"""How much memory does a long file take, and does it grow with the file? ViT-B, in every way to embed it.
 
     python benchmarks/memory.py [--minutes 60 | --hours 10] [--size base] [--cases load,embed,…]
 
-Each case runs in a process of its own: its peak resident size comes from the operating system, its growth from a
-line through the resident sizes after every batch of the second half (Linux only). The sound is one 16 kHz FLAC of
-noise; the weights are random, in a file that `matpac.load` reads, as in real use. The last two cases are given the
-whole waveform in memory, and the last one gives all frames back.
+Each case runs in its own process: its peak resident size comes from the operating system, its growth from a line
+through the resident sizes after every batch of the second half (Linux only). The sound is one 16 kHz FLAC of
+noise; the weights are random, in a file that `matpac.load` reads, as in real use. The last two cases get the whole
+waveform in memory, and the last one returns all frames.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 
 PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Of ru_maxrss: bytes on macOS, KiB on Linux."""
+"""Unit of ru_maxrss: bytes on macOS, KiB on Linux."""
 
 PAGES = Path("/proc/self/statm")
 
 
 def write_noise(path: Path, minutes: float) -> None:
-    """Noise, minute by minute."""
+    """Write noise, minute by minute."""
     import soundfile
 
     rng = np.random.default_rng(0)
@@ -38,14 +38,14 @@ def write_noise(path: Path, minutes: float) -> None:
 
 
 def load(weights: Path, sound: Path) -> None:
-    """The price of PyTorch and of the weights."""
+    """Load PyTorch and the weights only."""
     import matpac
 
     matpac.load(weights).scene(np.zeros(16_000, np.float32), 16_000)
 
 
 def embed(weights: Path, sound: Path, frames: bool = False) -> None:
-    """The command: scenes, or frames, to a Parquet file."""
+    """Embed as the command does: scenes, or frames, to a Parquet file."""
     from matpac import load
     from matpac.vectors.embed import EmbedOptions, embed_files
 
@@ -53,12 +53,12 @@ def embed(weights: Path, sound: Path, frames: bool = False) -> None:
 
 
 def embed_frames(weights: Path, sound: Path) -> None:
-    """The command with --frames."""
+    """Embed as the command does with --frames."""
     embed(weights, sound, frames=True)
 
 
 def stream(weights: Path, sound: Path) -> None:
-    """Blocks pushed into a stream, frames used and dropped."""
+    """Push blocks into a stream, and drop the frames."""
     import matpac
     from matpac.audio import blocks
 
@@ -67,14 +67,14 @@ def stream(weights: Path, sound: Path) -> None:
 
 
 def scene(weights: Path, sound: Path) -> None:
-    """A scene of the whole waveform."""
+    """Compute a scene of the whole waveform."""
     import matpac
 
     matpac.load(weights).scene(matpac.read(sound), 16_000)
 
 
 def frames(weights: Path, sound: Path) -> None:
-    """All frames of the whole waveform."""
+    """Compute all frames of the whole waveform."""
     import matpac
 
     matpac.load(weights).frames(matpac.read(sound), 16_000)
@@ -91,7 +91,7 @@ CASES: dict[str, Callable[[Path, Path], None]] = {
 
 
 def watched() -> list[tuple[float, float]]:
-    """A list that will hold the minutes of sound embedded and the resident size (MiB) after every batch."""
+    """A list that receives the minutes of sound embedded and the resident size (MiB) after every batch."""
     from matpac.model.chunks import Chunk
     from matpac.model.network import VitNetwork
 
@@ -114,7 +114,7 @@ def watched() -> list[tuple[float, float]]:
 
 
 def run_case(case: str, weights: Path, sound: Path) -> None:
-    """Do one case in this process; print its peak (MiB) and growth (MiB a minute of sound) as JSON."""
+    """Run one case in this process; print its peak (MiB) and growth (MiB per minute of sound) as JSON."""
     sizes = watched()
     CASES[case](weights, sound)
     half = np.array(sizes[len(sizes) // 2 :])
@@ -137,7 +137,7 @@ def main() -> None:
     if options.case:
         run_case(options.case, options.folder / "weights.safetensors", options.folder / "noise.flac")
         return
-    from matpac.files.save import save
+    from matpac import Embedder, save
     from matpac.model.vit import SIZES, Encoder
 
     with tempfile.TemporaryDirectory() as folder:
@@ -149,7 +149,7 @@ def main() -> None:
             began = time.monotonic()
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             found = json.loads(done.stdout)
-            growth = "" if found["growth"] is None else f"{found['growth']:8.3f} MiB a minute of sound"
+            growth = "" if found["growth"] is None else f"{found['growth']:8.3f} MiB per minute of sound"
             seconds = time.monotonic() - began
             print(f"{case:14} {found['peak']:8.0f} MiB peak resident {growth} ({seconds:.0f} s)", flush=True)
 

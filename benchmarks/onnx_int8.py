@@ -5,7 +5,7 @@
 
 Speed: 8 clips of 10 s and clips of 0.5 to 12 s in memory, random weights (speed does not depend on them), all
 variants in turn in every round. Cost: cosine of scenes and frames to PyTorch's float32, on sounds that were not
-calibrated with; also after taking off the mean vector, which all scenes share and which hides differences.
+used for calibration; also after subtracting the mean vector, which all scenes share and which hides differences.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import SIZES, Encoder
 
 CALIBRATION = 48
-"""Sounds that variants are calibrated with; the rest is compared on."""
+"""Sounds used for calibration; the others are used for comparison."""
 
 
 def variants(encoder: Embedder, sounds: list[np.ndarray], folder: Path) -> dict[str, tuple[Embedder, float]]:
-    """Every way to run it, with the megabytes of its file."""
+    """All variants of the encoder, with the size of their files in MB."""
     ways: dict[str, dict] = {
         "ONNX float32": {},
         "int8, synthetic sounds": {"int8": True},
@@ -47,7 +47,7 @@ def variants(encoder: Embedder, sounds: list[np.ndarray], folder: Path) -> dict[
 
 
 def measure_speed(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every run, all of them once a round, after one that does not count."""
+    """Seconds of every run in each round, after a round that does not count."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
@@ -59,7 +59,7 @@ def measure_speed(runs: dict[str, Callable[[], object]], rounds: int) -> dict[st
 
 
 def speed(size: str, rounds: int) -> None:
-    """The table of speeds."""
+    """Print the table of speeds."""
     torch.manual_seed(0)
     encoder = Embedder(Encoder(SIZES[size]), LogMelConfig())
     rng = np.random.default_rng(0)
@@ -81,7 +81,7 @@ def speed(size: str, rounds: int) -> None:
 
 
 def cost(encoder: Embedder, source: str) -> None:
-    """The table of cosines."""
+    """Print the table of cosines."""
     samples = encoder.logmel.config.samples(encoder.config.frames)
     clips = list_clips(source).clips
     drawn = [clips[number] for number in np.random.default_rng(0).permutation(len(clips))[: 4 * CALIBRATION]]
@@ -105,7 +105,7 @@ def cost(encoder: Embedder, source: str) -> None:
 
 
 def vectors(encoder: Embedder, sounds: list[np.ndarray]) -> torch.Tensor:
-    """Scenes."""
+    """Scene vectors of sounds."""
     return encoder.scene(sounds, encoder.sample_rate)
 
 
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--size", default="base", choices=list(SIZES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--encoder", help="a trained one, to measure what 8 bits cost instead of speed")
+    parser.add_argument("--encoder", help="a trained encoder, to measure the cost of 8 bits instead of speed")
     parser.add_argument("--sounds", help="a folder or table of sounds like those it was trained on")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

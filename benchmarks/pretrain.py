@@ -4,9 +4,9 @@
         [--recipes matpac matpac++] [--precision auto] [--compile] [--activation-checkpointing] [--data SHARDS]
 
 The step is the training loop's own (`Pretraining.step`): masks, log-mel, forward, backward, clipping, AdamW,
-teacher and centre, on sounds that lie on the device. On a GPU the limit is the product in the step's own
-precision; the peak of memory is printed, and where a step waits for the device. Beneath each row stands where the
-step goes, part by part, unless it is compiled into one. With `--data` the step is also fed by the loader of a run.
+teacher and centre, on sounds that are on the device already. On a GPU the limit is the product in the precision of
+the step; peak memory and the places where a step waits for the device are printed. Below each row is the time of
+each part of the step, unless it is compiled. With `--data` the step is also measured with the loader of a run.
 """
 
 import argparse
@@ -38,7 +38,7 @@ PAPER = Plan(RECIPES["matpac++"](), PAPER_CLIPS)
 
 
 class Steps:
-    """Steps of a run on one batch that lies on the device."""
+    """Steps of a run on one batch that stays on the device."""
 
     def __init__(self, recipe: Recipe, options: PretrainOptions):
         training = Training(recipe, options)
@@ -52,17 +52,17 @@ class Steps:
         self.resident = CropBatch(waveforms.to(self.device), [], [])
 
     def __call__(self, batches: list[CropBatch] | None = None) -> None:
-        """Give the device one step to do."""
+        """Start one step on the device."""
         self.job.step([self.resident] if batches is None else batches)
 
     def finish(self, count: int) -> None:
-        """Do so many."""
+        """Run that many steps, and wait for the device."""
         for _ in range(count):
             self()
         synchronize(self.device)
 
     def waits(self) -> str:
-        """Where a step waits for a GPU, as PyTorch sees it."""
+        """Places where a step waits for a GPU, as PyTorch reports them."""
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
@@ -74,7 +74,7 @@ class Steps:
         return f"waits {len(places)} times: {', '.join(sorted(set(places)))}" if places else "never waits"
 
     def peak(self) -> float:
-        """GiB of a GPU's memory that a step has in use at most."""
+        """Peak GiB of a GPU's memory in a step."""
         torch.cuda.reset_peak_memory_stats(self.device)
         self.finish(1)
         return torch.cuda.max_memory_allocated(self.device) / 2**30
@@ -82,7 +82,7 @@ class Steps:
 
 @contextmanager
 def prepared(recipe: Recipe, given: argparse.Namespace) -> Iterator[Steps]:
-    """A run of the recipe in a folder that goes away; of --data, or of a corpus that nobody reads."""
+    """A run of the recipe in a temporary folder, on --data or on a corpus that is never read."""
     with tempfile.TemporaryDirectory() as place:
         options = PretrainOptions(
             data=given.data or "none",
@@ -97,7 +97,7 @@ def prepared(recipe: Recipe, given: argparse.Namespace) -> Iterator[Steps]:
 
 
 def measure_steps(name: str, steps: Steps, given: argparse.Namespace) -> None:
-    """Print the row of a recipe and a batch, and its parts."""
+    """Print the row of a recipe and a batch size, and its parts."""
     device, batch = steps.device, steps.batch
     dtype = DTYPES.get(steps.fabric.strategy.precision.precision, torch.float32)
     count = 1 if device.type == "cpu" else 10
@@ -118,7 +118,7 @@ def measure_steps(name: str, steps: Steps, given: argparse.Namespace) -> None:
 
 
 def measure_feeding(steps: Steps, given: argparse.Namespace) -> None:
-    """Print the time of a step fed by the loader against that of one whose sounds lie on the device, in turn."""
+    """Print the time of a step fed by the loader, and of one whose sounds are on the device, measured in turn."""
     job, count = steps.job, 5 if steps.device.type == "cpu" else 50
     workers = count_workers(job.options, steps.device)
     endless = replace(job.recipe, epochs=1e6)
@@ -127,7 +127,7 @@ def measure_feeding(steps: Steps, given: argparse.Namespace) -> None:
     fed, resident, ratios = [], [], []
     with closing(loader):
         for _ in range(given.rounds):
-            for _ in range(workers * PREFETCHED):  # what the readers had time to prepare
+            for _ in range(workers * PREFETCHED):  # batches that the readers had time to prepare
                 steps(next(loader))
             synchronize(steps.device)
             began = time.perf_counter()
@@ -140,13 +140,13 @@ def measure_feeding(steps: Steps, given: argparse.Namespace) -> None:
             resident.append((time.perf_counter() - began) / count)
             ratios.append(fed[-1] / resident[-1])
     print(
-        f"  fed by {workers} readers {statistics.median(fed):.3f} s a step, from the device "
+        f"  fed by {workers} readers {statistics.median(fed):.3f} s per step, from the device "
         f"{statistics.median(resident):.3f} s, ratio {statistics.median(ratios):.3f}"
     )
 
 
 def sized(recipe: Recipe, size: str) -> Recipe:
-    """The recipe as it is, or its tasks with the networks of `tiny`."""
+    """The recipe unchanged, or its objective with the networks of `tiny`."""
     if size == "base":
         return recipe
     small, own = RECIPES["tiny"]().objective, recipe.objective
@@ -155,17 +155,17 @@ def sized(recipe: Recipe, size: str) -> Recipe:
 
 
 def main() -> None:
-    """Measure every recipe with every batch."""
+    """Measure every recipe with every batch size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--size", choices=["base", "tiny"], default="base")
-    parser.add_argument("--batch", type=int, nargs="+", default=[8], help="one or several")
+    parser.add_argument("--batch", type=int, nargs="+", default=[8], help="one or more batch sizes")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--recipes", nargs="+", choices=sorted(RECIPES), default=["matpac", "matpac++"])
     parser.add_argument("--precision", choices=["auto", "32-true", "bf16-mixed", "16-mixed"], default="auto")
     parser.add_argument("--compile", action="store_true", help="torch.compile, in one graph")
     parser.add_argument("--activation-checkpointing", action="store_true")
-    parser.add_argument("--data", help="a corpus, as matpac pretrain has: feed the step from it, too")
+    parser.add_argument("--data", help="also feed the step from this corpus, as matpac pretrain takes it")
     given = parser.parse_args()
     for number, name in enumerate(given.recipes):
         for batch in given.batch:

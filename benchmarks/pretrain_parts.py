@@ -1,4 +1,4 @@
-"""Where a pre-training step goes: each of its parts alone, on tensors of the step, with their backward."""
+"""The time of a pre-training step by its parts, each measured alone on tensors of the step, with its backward."""
 
 import statistics
 import time
@@ -21,18 +21,18 @@ from matpac.pretrain.setup import step_splits
 
 
 def learning(*modules: nn.Module) -> list[Tensor]:
-    """Parameters that have gradients."""
+    """Parameters that need gradients."""
     return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
 
 
 class Parts:
-    """The parts of a step, in its order, each ready to be called by itself.
+    """The parts of a step, in order, each callable by itself.
 
-    Its tensors are made once by the step's own forward. A backward starts from random gradients and keeps none.
+    Their tensors come from one forward pass of the step. Backward passes start from ones and keep no gradients.
 
     Args:
-        job: of the run.
-        waveforms: of a batch, on the device.
+        job: the run.
+        waveforms: a batch, on the device.
     """
 
     def __init__(self, job: Pretraining, waveforms: Tensor):
@@ -74,7 +74,7 @@ class Parts:
         torch.autograd.grad(output, inputs, torch.ones_like(output))
 
     def patches(self) -> None:
-        """Embedding and what each side sees of it; a gradient comes through the student's part alone."""
+        """Patch embedding and the tokens of each side; only the student's side has a backward."""
         student = self.objective.student
         with self.fabric.autocast():
             tokens = student.patch_tokens(self.logmel)
@@ -84,26 +84,26 @@ class Parts:
         self._back(seen, [student.patch_embed.weight, student.patch_embed.bias, student.cls_token])
 
     def student(self) -> None:
-        """Its blocks, forward and backward."""
+        """The student's blocks, forward and backward."""
         seen, transformer = self.seen.requires_grad_(), self.objective.student.transformer
         with self.fabric.autocast():
             encoded = transformer(seen)
         self._back(encoded, [seen, *learning(transformer)])
 
     def teacher(self) -> None:
-        """Its blocks, forward."""
+        """The teacher's blocks, forward."""
         with torch.no_grad(), self.fabric.autocast():
             self.objective.teacher.transformer(self.masked)
 
     def predictor(self) -> None:
-        """Embedding, blocks and hypotheses, forward and backward."""
+        """Predictor: embedding, blocks and hypotheses, forward and backward."""
         encoded, predictor = self.encoded.requires_grad_(), self.objective.predictor
         with self.fabric.autocast():
             hypotheses = predictor(encoded, self.split)
         self._back(hypotheses, [encoded, *learning(predictor)])
 
     def heads(self) -> None:
-        """The student's, forward and backward, and the teacher's."""
+        """The student's head, forward and backward, and the teacher's, forward."""
         assert self.objective.head is not None
         assert self.objective.teacher.head is not None
         chosen = self.chosen.requires_grad_()
@@ -114,7 +114,7 @@ class Parts:
         self._back(logits, [chosen, *learning(self.objective.head)])
 
     def losses(self) -> None:
-        """Of both tasks, the choice of hypotheses and the teacher's probabilities, forward and backward."""
+        """Losses of both tasks, choice of hypotheses, teacher's probabilities, forward and backward."""
         temperatures, hypotheses = self.values.temperatures, self.hypotheses.requires_grad_()
         with self.fabric.autocast():
             found = hypothesis_losses(self.targets, hypotheses)
@@ -131,20 +131,20 @@ class Parts:
         self._back(loss, [hypotheses])
 
     def optimizer(self) -> None:
-        """Clipping and AdamW; weights move by random gradients."""
+        """Clipping and AdamW, with random gradients."""
         for parameter, gradient in zip(learning(self.objective), self.gradients, strict=True):
             parameter.grad = gradient
         self.job.training.optimize(self.job.recipe.optimizer.clip)
 
     def averages(self) -> None:
-        """Teacher and centre."""
+        """Updates of teacher and centre."""
         self.objective.update_teacher(self.values.encoder_decay, self.values.head_decay)
         if self.objective.center is not None:
             self.objective.center.update(self.objective.center.value)
 
 
 def seconds_of(call: Callable[[], object], device: torch.device, rounds: int) -> float:
-    """Median of a call; on a GPU of several in a row, as in a step nobody waits between the parts."""
+    """Median seconds of a call; on a GPU of several in a row, since a step does not wait between its parts."""
     repeats, found = 1 if device.type == "cpu" else 10, []
     call()
     for _ in range(rounds):
@@ -158,7 +158,7 @@ def seconds_of(call: Callable[[], object], device: torch.device, rounds: int) ->
 
 
 def print_parts(parts: Parts, whole: Callable[[], object], rounds: int) -> None:
-    """Seconds of each part and its share of the whole step, and what their sum leaves."""
+    """Print the time of each part, its share of the whole step, and the sum of the parts."""
     device = parts.fabric.device
     step = seconds_of(whole, device, rounds)
     found = {name: seconds_of(call, device, rounds) for name, call in parts.table().items()}

@@ -2,12 +2,12 @@
 
     python benchmarks/probe.py [--rounds 1] [--rows 289205] [--only esc50]
 
-ESC-50's protocol whole: 2,000 made-up vectors of 3,840 dimensions in 50 classes, 5 folds × 3 seeds × 7 rates,
-heads trained together; against two loops that train a head alone, on a few heads of every rate, scaled to all: one
-that does nothing it needn't (`torch.nn.Linear`, `torch.optim.Adam`, rows standardised once), and one with a
-`DataLoader` over a dataset of single clips, as evaluation kits have it. Both take the batches and the start of the
-same seed, so that results can be compared. NSynth's size, float16 read through a memory map, runs in a process of
-its own, whose peak resident size is read from the operating system; it has no sequential loop.
+ESC-50's whole protocol: 2,000 random vectors of 3,840 dimensions in 50 classes, 5 folds × 3 seeds × 7 rates, all
+heads trained together. It is compared with two loops that train one head at a time, on a few heads of every rate,
+scaled to all: a minimal one (`torch.nn.Linear`, `torch.optim.Adam`, rows standardised once), and one with a
+`DataLoader` over a dataset of single clips, as in evaluation kits. Both use the batches and the start of the same
+seed, so that results can be compared. NSynth's size, float16 read through a memory map, runs in its own process,
+whose peak resident size comes from the operating system; it has no sequential loop.
 """
 
 import argparse
@@ -38,13 +38,13 @@ from matpac.tasks import Fold, Task
 
 DIM = 3840
 PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Of ru_maxrss: bytes on macOS, KiB on Linux."""
+"""Unit of ru_maxrss: bytes on macOS, KiB on Linux."""
 
 
 def made_up(rows: int, classes: int, spread: float, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Float32 vectors around their class's centre, correlated and unevenly scaled as real ones are; labels.
+    """Float32 vectors around the centres of their classes, correlated and unevenly scaled as real ones; labels.
 
-    The seed draws the rows; classes are the same ones for all.
+    The seed is that of the rows; classes are the same for all seeds.
     """
     common, rng = np.random.default_rng(0), np.random.default_rng(seed)
     factors, scales = common.standard_normal((60, DIM), dtype=np.float32), common.lognormal(0, 1, DIM)
@@ -56,7 +56,7 @@ def made_up(rows: int, classes: int, spread: float, seed: int = 1) -> tuple[np.n
 
 
 def five_folds(rows: int) -> list[Fold]:
-    """A fifth is tested, a tenth of the rest is validation, class by class."""
+    """A fifth of each class for testing, a tenth of the rest for validation."""
     order = np.random.default_rng(1).permutation(rows // 50)
     clips = (order[:, None] * 50 + np.arange(50)).reshape(5, -1)
     splits = []
@@ -75,14 +75,19 @@ def task_of(labels: np.ndarray, splits: list[Fold]) -> Task:
 
 @dataclass(frozen=True)
 class Alone:
-    """What training one head alone gave."""
+    """Result of training one head alone.
+
+    Args:
+        value: best validation accuracy.
+        epochs: their number.
+        seconds: wall-clock time.
+        processor: processor seconds, less affected by other work on the machine.
+    """
 
     value: float
-    """Best validation accuracy."""
     epochs: int
     seconds: float
     processor: float
-    """Processor seconds, which a shared machine disturbs less."""
 
 
 class _Clips(Dataset[tuple[Tensor, Tensor]]):
@@ -111,7 +116,7 @@ def _batches(
 def train_alone(
     features: Tensor, labels: Tensor, split: Fold, seed: int, rate: float, config: ProbeConfig, loader: bool
 ) -> Alone:
-    """The protocol for one head, plainly."""
+    """The protocol for one head."""
     started, processor = time.perf_counter(), time.process_time()
     train, valid = torch.from_numpy(split.train), torch.from_numpy(split.valid)
     mean, scale = (part[0] for part in Inputs(features.numpy()[:, None, None]).fit(train))
@@ -150,7 +155,7 @@ def compare(
     rounds: int,
     together: float,
 ) -> None:
-    """Train some heads alone in both loops; print what all would take. `together`: processor seconds."""
+    """Train some heads alone in both loops; print the time for all (`together`: processor seconds at once)."""
     config = ProbeConfig()
     rates, every = len(config.learning_rates), result.valid_scores.size
     chosen = [(n % len(splits), n % len(config.seeds), n % rates) for n in range(rounds * rates)]
@@ -169,13 +174,13 @@ def compare(
             f"{name:22} {seconds:7.1f} s for {every} heads, scaled from {len(chosen)}: "
             f"{seconds / result.seconds:.1f} × the time together, "
             f"{processor / together:.1f} × the processor time; "
-            f"best validation accuracy apart by {max(apart):.4f} at most", flush=True,
+            f"best validation accuracies differ by at most {max(apart):.4f}", flush=True,
         )  # fmt: skip
 
 
 @contextmanager
 def counted_operations() -> Iterator[Callable[[], float]]:
-    """Counts the products of training steps, forward and backward, while it is open."""
+    """Count the operations of training steps, forward and backward, inside the block."""
     total, logits = 0.0, LinearHead.logits
 
     def counting(self: LinearHead, parameters: Parameters, batch: Batch) -> Tensor:
@@ -192,7 +197,7 @@ def counted_operations() -> Iterator[Callable[[], float]]:
 
 
 def esc50(rounds: int) -> None:
-    """Together and alone."""
+    """Train the heads of ESC-50 together and alone."""
     features, labels = made_up(2000, 50, spread=1.6)
     splits = five_folds(2000)
     before = matrix_rate()
@@ -212,7 +217,7 @@ def esc50(rounds: int) -> None:
 
 
 def nsynth(rows: int, path: Path) -> None:
-    """Write the features, probe them, each in a process of its own: a child's peak starts at its parent's size."""
+    """Write and probe the features in separate processes, since a child's peak starts at its parent's size."""
     writer = get_context("spawn").Process(target=write_features, args=(rows, path))
     writer.start()
     writer.join()
@@ -222,7 +227,7 @@ def nsynth(rows: int, path: Path) -> None:
 
 
 def write_features(rows: int, path: Path) -> None:
-    """A block at a time; the labels beside them."""
+    """Write features block by block, and the labels beside them."""
     features = np.lib.format.open_memmap(path, "w+", np.float16, (rows, DIM))
     labels = np.empty(rows, np.int64)
     for start in range(0, rows, 11_000):
@@ -234,7 +239,7 @@ def write_features(rows: int, path: Path) -> None:
 
 
 def probe_nsynth(path: Path) -> None:
-    """In this process; prints the peak."""
+    """Probe in this process; print its peak."""
     features = np.load(path, mmap_mode="r")
     labels = np.load(path.with_name("labels.npy"))
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * PEAK_UNIT
@@ -251,12 +256,12 @@ def probe_nsynth(path: Path) -> None:
 
 
 def main() -> None:
-    """Both sizes."""
+    """Measure both sizes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=1, help="heads of every rate trained alone, of 15")
-    parser.add_argument("--rows", type=int, default=289_205, help="of NSynth's training part: 289,205")
+    parser.add_argument("--rounds", type=int, default=1, help="heads per rate trained alone, at most 15")
+    parser.add_argument("--rows", type=int, default=289_205, help="rows of NSynth's training part")
     parser.add_argument("--only", choices=["esc50", "nsynth"])
-    parser.add_argument("--folder", type=Path, help="for NSynth's features, 2.2 GB; default: a temporary one")
+    parser.add_argument("--folder", type=Path, help="for NSynth's features, 2.2 GB (default: a temporary folder)")
     parser.add_argument("--nsynth-features", type=Path, help="used by the benchmark itself")
     options = parser.parse_args()
     if options.nsynth_features:

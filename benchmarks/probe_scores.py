@@ -1,4 +1,4 @@
-"""Linear probes of one encoder on one task, for benchmarks that make tables of their own."""
+"""Linear probes of one encoder on one task, for benchmarks with their own tables."""
 
 from pathlib import Path
 

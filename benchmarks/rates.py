@@ -1,7 +1,7 @@
-"""What the benchmarks share: the limit they are measured against, and how much work a network does.
+"""Shared by the benchmarks: the limit that they are measured against, and the operations of a network.
 
-A figure is a share of the rate of a large matrix product, measured in turn with the thing itself in the same
-process, since machines are shared and their speed drifts. Medians over rounds. The product is in float32 on a CPU,
+Results are shares of the rate of a large matrix product, measured in turn with the code itself in the same
+process, since machines are shared and their speed drifts; medians over rounds. The product is in float32 on a CPU,
 and on a GPU in the precision of the step.
 """
 
@@ -18,32 +18,37 @@ from matpac.pretrain.masking import visible_count
 from matpac.pretrain.objective import ObjectiveConfig
 
 SIDE = 2048
-"""Of the square matrices: larger ones are no faster on the CPUs tried."""
+"""Side of the square matrices: larger ones are no faster on the CPUs tried."""
 
 SIDE_GPU = 8192
-"""The same for a GPU, where a product of this size takes a millisecond or two; ours, not tried for the best."""
+"""The same for a GPU, where a product of this size takes a millisecond or two; default, not tuned."""
 
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Median seconds of a call, and its median share of the matrix product's rate."""
+    """Medians of a call.
+
+    Args:
+        seconds: of the call.
+        share: of the matrix product's rate.
+        limit: operations per second of the matrix product.
+    """
 
     seconds: float
     share: float
     limit: float
-    """Floating-point operations per second of the matrix product."""
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def matrix_rate(seconds: float = 0.5, device: torch.device = CPU, dtype: torch.dtype = torch.float32) -> float:
-    """Operations per second of a large matrix product: the best of as many as fit the time."""
+    """Operations per second of a large matrix product: the best of as many as fit into the time."""
     side, repeats = (SIDE, 1) if device.type == "cpu" else (SIDE_GPU, 10)
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     out = torch.empty(side, side, device=device, dtype=dtype)
@@ -61,7 +66,7 @@ def matrix_rate(seconds: float = 0.5, device: torch.device = CPU, dtype: torch.d
 def measure(
     call: Callable[[], object], operations: float, rounds: int, rate: Callable[[], float] = matrix_rate
 ) -> Measured:
-    """Time a call, which is done when it returns, against the limit, the limit before and after each one."""
+    """Time a call that is finished when it returns, and the limit before and after each call."""
     call()
     seconds, shares, limits = [], [], []
     before = rate()
@@ -79,19 +84,19 @@ def measure(
 
 
 def transformer_operations(width: int, depth: int, tokens: int) -> float:
-    """Of one sequence: four projections, the MLP, and the two products of attention; multiply and add are two."""
+    """Operations of one sequence: projections, MLP, both products of attention; multiply and add count as two."""
     return depth * (2 * tokens * 12 * width * width + 4 * tokens * tokens * width)
 
 
 def encoder_operations(config: EncoderConfig, steps: int) -> float:
-    """Of one chunk of `steps` patches along time."""
+    """Operations of one chunk of `steps` patches along time."""
     tokens = config.bands * steps
     embedding = 2 * tokens * PATCH * PATCH * config.width
     return embedding + transformer_operations(config.width, config.depth, tokens + 1)
 
 
 def training_operations(config: ObjectiveConfig) -> float:
-    """Of one clip of one pre-training step: backward counts twice its forward, the teacher has none."""
+    """Operations of one clip in a pre-training step: a backward is two forwards, the teacher has none."""
     encoder, predictor, head = config.encoder, config.predictor, config.head
     visible = visible_count(encoder.tokens, config.mask_ratio)
     masked = encoder.tokens - visible
@@ -103,12 +108,12 @@ def training_operations(config: ObjectiveConfig) -> float:
     prediction += 2 * masked * predictor.hypotheses * predictor.width * encoder.width
     layers = encoder.width * head.hidden + head.hidden**2 + head.hidden * head.bottleneck
     classes = 2 * masked * (layers + head.bottleneck * head.classes) if config.alpha < 1 else 0
-    # the patch embedding's backward needs its weights' gradient alone
+    # the backward of the patch embedding computes only the gradient of its weights
     return 2 * embedding + 3 * (student + prediction + classes) + teacher + classes
 
 
 def machine(device: torch.device = CPU) -> str:
-    """What it was measured on."""
+    """Description of the machine."""
     chip = f"{torch.cuda.get_device_name(device)}, " if device.type == "cuda" else ""
     return (
         f"{chip}{platform.machine()}, {torch.get_num_threads()} threads, "

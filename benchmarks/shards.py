@@ -1,11 +1,11 @@
-"""How fast are crops read from shards, as a share of the rate at which a folder of the same FLAC files gives them?
+"""How fast are crops read from shards, relative to a folder of the same FLAC files?
 
     python benchmarks/shards.py [--clips 400] [--seconds 10] [--rounds 5] [--folder DIR]
 
-One process reads, crops of the paper's 6.1 s from clips of 10 s. Shards of FLAC and of 16-bit PCM read at any
-place, and as a stream (`local://`); batch by batch in turn, so that other work on the machine meets all alike.
-After the first round the files are in the page cache: what is measured is opening, seeking and decoding, not the
-disk.
+One process reads crops of the paper's 6.1 s from clips of 10 s: from shards of FLAC and of 16-bit PCM at random
+positions, and as a stream (`local://`); batch by batch in turn, so that other work on the machine affects all
+alike. After the first round the files are in the page cache, so opening, seeking and decoding are measured, not
+the disk.
 """
 
 import argparse
@@ -30,7 +30,7 @@ BATCH = 32
 
 
 def make_clips(folder: Path, count: int, seconds: float) -> None:
-    """FLAC at 16 kHz, 16 bits: a chord over noise, which FLAC compresses about as recordings."""
+    """Write 16-bit FLAC at 16 kHz: a chord over noise, which FLAC compresses about as much as recordings."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     at = np.arange(round(seconds * audio.SAMPLE_RATE)) / audio.SAMPLE_RATE
@@ -41,7 +41,7 @@ def make_clips(folder: Path, count: int, seconds: float) -> None:
 
 
 def batches(data: str, run: Path, steps: int, seed: int) -> Iterator[CropBatch]:
-    """The batches of a run's one process, read when they are asked for."""
+    """Batches of a run with one process, read on demand."""
     run.mkdir(exist_ok=True)
     clips = list_corpus(data, run).clips
     keep_lanes(run, clips, 1, 1)
@@ -50,12 +50,12 @@ def batches(data: str, run: Path, steps: int, seed: int) -> Iterator[CropBatch]:
 
 
 def main() -> None:
-    """Make the corpus, measure all in turn, print a table."""
+    """Write the corpus, measure all cases in turn, print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=400)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of a clip")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of a clip")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", help="where the corpus is made; default: where temporary files go")
+    parser.add_argument("--folder", help="where the corpus is written (default: the system's temporary folder)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as place:
         root = Path(place)

@@ -1,4 +1,4 @@
-"""Makes the encoder that comes with the package, and its card: `make tiny-encoder`.
+"""Train the encoder that comes with the package, and write its card: `make tiny-encoder`.
 
     python benchmarks/tiny_encoder.py --output FOLDER [--scale 20]
 
@@ -6,7 +6,8 @@ Renders the corpora (benchmarks/corpus.py: scale 20 of its two unlabelled parts,
 labelled tables) and pre-trains the recipe tiny-fine: once from scratch, then twice from its student with a new
 teacher, predictor and heads, with two seeds. Writes the mean of the last two students in float16 to
 src/matpac/weights/tiny.safetensors, probes that file on the tables beside the same network untrained and log-mel
-statistics, and writes src/matpac/weights/tiny.md. Three and a half hours on one core; interrupted, it goes on.
+statistics, and writes src/matpac/weights/tiny.md. Takes three and a half hours on one core; resumes when
+interrupted.
 """
 
 import argparse
@@ -31,14 +32,14 @@ from matpac.probe.trainer import ProbeConfig
 from matpac.tasks import read_task
 
 MORE_EPOCHS = 4
-"""Of each run after the first: what a sitting on two cores allowed."""
+"""Epochs of each run after the first; limited by the time available on two cores."""
 
 MORE_SEEDS = (2, 3)
-"""Two runs on other crops in another order, whose mean knows more than either (Wortsman et al. 2022, arXiv
+"""Seeds of two runs on other crops in another order, whose mean is better than either (Wortsman et al. 2022, arXiv
 2203.05482)."""
 
 PROBES = ProbeConfig(seeds=tuple(range(42, 52)))
-"""Ten seeds instead of three: of the difference from log-mel statistics, three leave most tasks in the noise."""
+"""Ten seeds; with three, the difference from log-mel statistics is within the noise on most tasks."""
 
 NAMES = {
     "tiny": "tiny",
@@ -49,19 +50,19 @@ NAMES = {
 
 
 def render(folder: Path, scale: float, parts: Iterable[str]) -> None:
-    """What is not there yet."""
+    """Render what is missing."""
     only = [word for part in parts for word in ("--only", part)]
     script = Path(__file__).with_name("corpus.py")
     subprocess.run([sys.executable, script, "--output", folder, "--scale", str(scale), *only], check=True)
 
 
 def more() -> Recipe:
-    """The recipe, for a run after the first."""
+    """Recipe of a run after the first."""
     return replace(tiny_fine(), epochs=MORE_EPOCHS)
 
 
 def pretrain(unlabelled: Path, output: Path) -> list[Path]:
-    """The students whose mean is shipped; what is there of any pre-training is gone on with."""
+    """Pre-train the students whose mean is shipped; resumes what is not finished."""
     first = output / "first"
     pretrain_to_end(tiny_fine(), PretrainOptions(data=str(unlabelled), output=str(first)), "tiny-fine")
     runs = [output / f"more-{seed}" for seed in MORE_SEEDS]
@@ -72,9 +73,9 @@ def pretrain(unlabelled: Path, output: Path) -> list[Path]:
 
 
 def ship(sources: Sequence[Path], target: Path) -> None:
-    """The mean of the students' weights, in float16.
+    """Write the mean of the students' weights, in float16.
 
-    Students that began as one may be averaged; the mean of these two is better than either (docs/results.md).
+    Students with a common start can be averaged; the mean of these two is better than either (docs/results.md).
     """
     students = [matpac.load(source) for source in sources]
     states = [student.encoder.state_dict() for student in students]
@@ -88,7 +89,7 @@ def ship(sources: Sequence[Path], target: Path) -> None:
 
 
 def probe(corpus: Path, output: Path) -> Outcome:
-    """The shipped file, and what it has to beat."""
+    """Probe the shipped file and what it is compared with."""
     return run_probes(
         [open_encoder(name) for name in NAMES],
         [read_task("table", corpus / f"{task}.csv") for task in TASKS],
@@ -98,18 +99,18 @@ def probe(corpus: Path, output: Path) -> Outcome:
 
 
 def scores(outcome: Outcome) -> str:
-    """A table, and what is beyond the noise."""
+    """A table of scores, and the differences beyond the noise."""
     lines = [f"| task | metric | {' | '.join(NAMES.values())} |", "|---|---" + "|---" * len(NAMES) + "|"]
     for task in outcome.tasks:
         records = [outcome.linear[task, name].record for name in NAMES]
         cells = " | ".join(f"{record.result().score}" for record in records)
         lines.append(f"| {task} | {records[0].metric} | {cells} |")
-    told = ["", "Paired tests over these seeds (p < 0.05 is beyond the noise):", "", *verdicts(outcome)]
-    return "\n".join([*lines, *told])
+    tests = ["", "Paired tests over these seeds (p < 0.05 is beyond the noise):", "", *verdicts(outcome)]
+    return "\n".join([*lines, *tests])
 
 
 def verdicts(outcome: Outcome) -> list[str]:
-    """Where the encoder is above each of the others, where below, where neither."""
+    """Tasks on which the encoder is above each of the others, below it, or neither."""
     lines = []
     for other, name in list(NAMES.items())[1:]:
         tests = {task: test for task, one, two, test in outcome.comparisons() if (one, two) == ("tiny", other)}
@@ -118,13 +119,13 @@ def verdicts(outcome: Outcome) -> list[str]:
             "below on": [task for task, test in tests.items() if test.beyond_noise and test.difference < 0],
             "inside the noise on": [task for task, test in tests.items() if not test.beyond_noise],
         }
-        told = "; ".join(f"{what} {', '.join(tasks)}" for what, tasks in groups.items() if tasks)
-        lines.append(f"- against {name}: {told}.")
+        groups_text = "; ".join(f"{what} {', '.join(tasks)}" for what, tasks in groups.items() if tasks)
+        lines.append(f"- against {name}: {groups_text}.")
     return lines
 
 
 def card(clips: int, outcome: Outcome) -> str:
-    """The page beside the weights."""
+    """Text of the page beside the weights."""
     encoder = matpac.load("tiny")
     config, recipe = encoder.encoder.config, tiny_fine()
     first, second = (Plan(each, clips).steps for each in (recipe, more()))
@@ -165,10 +166,12 @@ Linear probes of frozen vectors on the labelled tables of the same corpus, test 
 
 
 def main() -> None:
-    """Everything, or a part again."""
+    """Run all steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--scale", type=float, default=20.0, help="of the two unlabelled parts: 1.5 hours each")
+    parser.add_argument(
+        "--scale", type=float, default=20.0, help="scale of the two unlabelled parts; 1 is 1.5 hours each"
+    )
     options = parser.parse_args()
     unlabelled, labelled = options.output / "unlabelled", options.output / "labelled"
     render(unlabelled, options.scale, UNLABELLED)

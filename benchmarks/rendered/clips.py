@@ -1,4 +1,4 @@
-"""What a rendered clip is: its place, its labels, and what sounds in it. Nothing here makes a sound."""
+"""Rendered clips as data: path, labels, and what sounds in them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,22 +26,20 @@ class Note:
 
 @dataclass(frozen=True)
 class Music:
-    """What fluidsynth is to play."""
+    """Notes for fluidsynth."""
 
     notes: tuple[Note, ...]
 
 
 @dataclass(frozen=True)
 class Speech:
-    """What espeak-ng is to say."""
+    """Text for espeak-ng; `speed` in words per minute, `pitch` 0 to 99 of the voice's own range."""
 
     language: str
     variant: str
     text: str
     speed: int
-    """Words a minute."""
     pitch: int
-    """0 to 99, of the voice's own range."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +64,29 @@ Content: TypeAlias = Music | Speech | Noises | Over
 
 @dataclass(frozen=True)
 class Clip:
-    """One file of the corpus."""
+    """One file of the corpus.
+
+    Args:
+        path: in the corpus.
+        labels: of the task.
+        part: split.
+        group: source of the clip; clips of one group are in one split.
+        seed: of the recording: room, noise, level.
+        seconds: length.
+        content: what sounds.
+    """
 
     path: str
     labels: tuple[str, ...]
     part: Part | Literal["unlabelled"]
     group: str
-    """What the clip comes from; clips of one group are on one side of a split."""
     seed: tuple[int, ...]
-    """Of the recording: room, noise, level."""
     seconds: float
     content: Content
 
 
 def share_out(clips: int, classes: int) -> dict[Part, int]:
-    """How many of a task's clips each part has: whole rounds of the classes, one at least."""
+    """Number of a task's clips in each part: a multiple of the number of classes."""
     return {part: max(1, round(clips * share / classes)) * classes for part, share in PARTS.items()}
 
 
@@ -89,7 +95,7 @@ Draw: TypeAlias = Callable[[np.random.Generator, Part, int], tuple[tuple[str, ..
 
 
 def draw_clips(task: str, key: tuple[int, ...], counts: dict[Part, int], seconds: float, draw: Draw) -> list[Clip]:
-    """A task's clips, in order; each has random numbers of its own, from the key, its part and its number."""
+    """A task's clips, in order; each has its own random numbers, from the key, its part and its number."""
     clips = []
     for place, (part, count) in enumerate(counts.items()):
         for number in range(count):

@@ -1,4 +1,4 @@
-"""A standard MIDI file from notes: format 0, one track, a tick a millisecond."""
+"""A standard MIDI file from notes: format 0, one track, one tick per millisecond."""
 
 import struct
 from collections.abc import Iterable, Sequence
@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from .clips import Note
 
 TICKS = 1000
-"""Ticks a quarter note; with a quarter note a second (below) a tick is a millisecond."""
+"""Ticks per quarter note; with one quarter note per second (below) a tick is a millisecond."""
 
 TEMPO = b"\xff\x51\x03" + (1_000_000).to_bytes(3, "big")
-"""Meta event: microseconds a quarter note."""
+"""Meta event: microseconds per quarter note."""
 
 ALL_SOUND_OFF, RESET_CONTROLLERS = 120, 121
-"""Controllers: silence at once, and back to the start."""
+"""Controllers: immediate silence, and reset."""
 
 NOTE_OFF, NOTE_ON, CONTROL, PROGRAM = 0x80, 0x90, 0xB0, 0xC0
 
@@ -28,7 +28,7 @@ def variable_length(number: int) -> bytes:
 def midi_bytes(scenes: Sequence[Iterable[Note]], apart: int) -> bytes:
     """Scenes one after the other, every `apart` milliseconds; each starts in silence.
 
-    Notes on one channel of a scene must have one program. A last silence makes the file as long as all scenes.
+    Notes on one channel of a scene must have one program. A final silence makes the file as long as all scenes.
     """
     events: list[tuple[int, int, bytes]] = []
     for number, notes in enumerate(scenes):
@@ -43,7 +43,7 @@ def midi_bytes(scenes: Sequence[Iterable[Note]], apart: int) -> bytes:
 
 
 def _scene(notes: list[Note], start: int, apart: int) -> list[tuple[int, int, bytes]]:
-    """Time, order at that time, message; a note is off before the next scene and before another is on."""
+    """Time, order at that time, message; notes end before the next scene, and before another note starts."""
     programs = {note.channel: note.program for note in notes}
     if any(programs[note.channel] != note.program for note in notes):
         raise ValueError("notes on one channel have different programs")

@@ -1,4 +1,4 @@
-"""Single notes and short pieces over General MIDI's programs; those of the test parts play nowhere else."""
+"""Single notes and short pieces over General MIDI's programs; those of the test parts are used nowhere else."""
 
 from dataclasses import replace
 
@@ -16,10 +16,10 @@ PROGRAMS_OF_PART: dict[Part, slice] = {"train": slice(0, 5), "valid": slice(5, 6
 """Of the eight programs of a family, in the seed's order."""
 
 MORE_PROGRAMS = (*range(104, 108), 108, 109, 110, 111, 112, 114)
-"""Ethnic instruments, a bell, steel drums: for pre-training alone."""
+"""Ethnic instruments, a bell, steel drums: only for pre-training."""
 
 PARALLEL_FIFTHS = 86
-"""This program sounds two pitches a note, so it has no pitch class."""
+"""This program sounds two pitches per note, so it has no pitch class."""
 
 HIGHEST = {43: 57, 58: 72, 67: 72}
 """Above these the contrabass, the tuba and the baritone saxophone of Debian's soundfont are silent."""
@@ -30,7 +30,7 @@ HIGHEST_OF_ALL = 84
 PITCH_CLASSES = ("C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "A", "A sharp", "B")
 
 TEMPI = {"slow": 66.0, "walking": 86.0, "moderate": 112.0, "quick": 145.0, "fast": 188.0}
-"""Beats a minute, a factor of 1.3 apart; each piece is within 6 % of its class."""
+"""Beats per minute, a factor of 1.3 apart; each piece is within 6 % of its class."""
 
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10))
 """Semitones of major and minor."""
@@ -135,7 +135,7 @@ def pretraining_notes(rng: np.random.Generator, seed: int, length: int) -> Music
 
 
 def compose(rng: np.random.Generator, band: list[int], beats: float, length: int, drums: bool) -> Music:
-    """A piece in four-four time: each program a role over random chords; `beats` a minute, `length` ms."""
+    """A piece in four-four time: each program a role over random chords; `beats` per minute, `length` in ms."""
     beat = 60_000 / beats
     scale, key = SCALES[int(rng.integers(2))], int(rng.integers(12))
     chords = [0, *rng.choice([3, 4, 5, 1], size=7).tolist()]
@@ -186,7 +186,7 @@ def _role(
 
 
 def _drums(rng: np.random.Generator, steps: int, phase: float, beat: float) -> list[Note]:
-    """Kick on one and three, snare on two and four, a hat on eighths; each left out now and then."""
+    """Kick on one and three, snare on two and four, a hat on eighths; each sometimes omitted."""
     notes = []
     for step in range(steps):
         hits = [42] + ([36] if step % 4 == 0 else []) + ([38] if step % 4 == 2 else [])

@@ -1,7 +1,7 @@
 """Noises of sox and numpy, alone and mixed: rain, wind, engines, water, bells, steps and more.
 
 `NOISES[kind](rng, samples)` sounds for the whole length at any level. Rain, engine, crackle, siren and birdsong
-are `matpac.quickstart.synthetic`'s. Ranges of the parameters are ours.
+are those of `matpac.quickstart.synthetic`. Ranges of the parameters are defaults, chosen by listening.
 """
 
 import shutil
@@ -44,7 +44,7 @@ def _struck(rng: np.random.Generator, samples: int, every: float, stroke: Callab
 
 
 def clock_ticks(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Short bright clicks, one to five a second."""
+    """Short bright clicks, one to five per second."""
     hz, decay = rng.uniform(1800, 5000), rng.uniform(150, 500)
     time = clock(1600)
     click = (np.sin(2 * np.pi * hz * time) * np.exp(-decay * time)).astype(np.float32)
@@ -52,7 +52,7 @@ def clock_ticks(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 def footsteps(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """A thud and a scrape, one and a half to three times a second."""
+    """A thud and a scrape, one and a half to three times per second."""
     low, grit = rng.uniform(60, 160), rng.uniform(0.1, 0.6)
     time = clock(3200)
 
@@ -146,7 +146,7 @@ def _mixture(rng: np.random.Generator, first: int) -> Noises:
 
 
 def pretraining_noises(rng: np.random.Generator) -> Noises:
-    """Any mixture; its sources are drawn anew."""
+    """A random mixture."""
     return _mixture(rng, int(rng.integers(len(NOISES))))
 
 

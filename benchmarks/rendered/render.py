@@ -21,16 +21,16 @@ PACKAGES = {"fluidsynth": "fluidsynth", "espeak-ng": "espeak-ng", "sox": "sox"}
 """Debian packages of the programs."""
 
 SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
-"""Where Debian's package fluid-soundfont-gm puts it."""
+"""Place of the soundfont in Debian's package fluid-soundfont-gm."""
 
 SYNTH_RATE = 32_000
-"""Hz. Rendered above the corpus's rate, so that notes sampled without a filter fold over less."""
+"""Hz. Above the corpus's rate, so that notes sampled without a filter alias less."""
 
 TAIL = 1000
-"""Milliseconds between the end of a clip and the next one: more than fluidsynth's player is ever late."""
+"""Milliseconds between clips: more than the largest delay of fluidsynth's player."""
 
 SILENT = 1e-4
-"""Root mean square below which a clip is taken as a failure to render."""
+"""Root mean square below which rendering has failed."""
 
 
 class RenderError(RuntimeError):
@@ -38,7 +38,7 @@ class RenderError(RuntimeError):
 
 
 def missing_programs(soundfont: Path = SOUNDFONT) -> list[str]:
-    """What has to be installed, a line each."""
+    """Missing programs and how to install them, one line each."""
     lines = [
         f"{program} is not installed: apt-get install {package}"
         for program, package in PACKAGES.items()
@@ -59,7 +59,7 @@ def _run(command: list[str], **options: object) -> bytes:
 
 
 def play(pieces: list[tuple[Music, float]], soundfont: Path) -> list[np.ndarray]:
-    """Each piece as its length in seconds of mono float32 at the corpus's rate; one fluidsynth for all."""
+    """Each piece as mono float32 of its length, at the corpus's rate; one fluidsynth for all."""
     apart = round(max(seconds for _, seconds in pieces) * 1000) + TAIL
     with tempfile.TemporaryDirectory() as folder:
         midi, sound = Path(folder) / "block.mid", Path(folder) / "block.wav"
@@ -78,7 +78,7 @@ def play(pieces: list[tuple[Music, float]], soundfont: Path) -> list[np.ndarray]
 
 
 def say(speech: Speech) -> np.ndarray:
-    """Mono float32 at the corpus's rate, however long it takes to say."""
+    """Speech as mono float32 at the corpus's rate, of any length."""
     voice = f"{speech.language}+{speech.variant}"
     options = ["-v", voice, "-s", str(speech.speed), "-p", str(speech.pitch), "--stdout"]
     content = _run(["espeak-ng", *options, speech.text])
@@ -87,7 +87,7 @@ def say(speech: Speech) -> np.ndarray:
 
 
 def _fit(sound: np.ndarray, samples: int, start: int = 0) -> np.ndarray:
-    """Exactly so many samples: silence before `start` and after the end."""
+    """Exactly that many samples: silence before `start` and after the end."""
     out = np.zeros(samples, dtype=np.float32)
     part = sound[: samples - start]
     out[start : start + part.size] = part
@@ -95,7 +95,7 @@ def _fit(sound: np.ndarray, samples: int, start: int = 0) -> np.ndarray:
 
 
 def _music(content: Content) -> Music | None:
-    """What fluidsynth has to play of it."""
+    """The part of the content that fluidsynth plays."""
     if isinstance(content, Over):
         return _music(content.behind)
     return content if isinstance(content, Music) else None
@@ -118,9 +118,10 @@ def _dry(rng: np.random.Generator, content: Content, samples: int, played: np.nd
 
 
 def render_block(folder: Path, clips: list[Clip], soundfont: Path) -> int:
-    """Write the clips' files that are not there, 16-bit FLAC at 16 kHz; returns how many.
+    """Write the missing files of clips, 16-bit FLAC at 16 kHz; returns their number.
 
-    Music is played whole whatever is missing: fluidsynth's sound depends a little on what it played before.
+    All music of the block is played even if little is missing, since fluidsynth's sound depends on what it played
+    before.
     """
     music = [(clip, piece) for clip in clips if (piece := _music(clip.content)) is not None]
     played = play([(piece, clip.seconds) for clip, piece in music], soundfont) if music else []
@@ -137,7 +138,7 @@ def render_block(folder: Path, clips: list[Clip], soundfont: Path) -> int:
 
 
 def _write(path: Path, sound: np.ndarray) -> None:
-    """Whole or not at all."""
+    """Write a file atomically."""
     content = io.BytesIO()
     soundfile.write(content, sound, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     unfinished = path.with_name(path.name + ".part")

@@ -1,11 +1,11 @@
-"""Speech of espeak-ng: voices, languages, words. Speakers of words and languages are on one side of a split."""
+"""Speech of espeak-ng: voices, languages, words. Each speaker of words and languages is in one split."""
 
 import numpy as np
 
 from .clips import Clip, Part, Speech, draw_clips, share_out
 
 VOICES = ("m1", "m3", "m7", "f2", "f4", "klatt2", "croak", "whisper", "Alex", "linda", "grandpa", "Annie")
-"""Variants of espeak-ng to be told apart: classes of `speech_voice`, unheard elsewhere."""
+"""Variants of espeak-ng: the classes of `speech_voice`, used nowhere else."""
 
 SPEAKERS: dict[Part, tuple[str, ...]] = {
     "train": ("m2", "m5", "m8", "f1", "f5", "Andy", "belinda", "david", "steph", "klatt", "Denis", "Jacky"),

@@ -1,4 +1,4 @@
-"""`matpac app` in a process of its own, and what a browser would ask it, with nothing but HTTP."""
+"""`matpac app` in its own process, and the requests of a browser as plain HTTP."""
 
 import json
 import os
@@ -18,27 +18,27 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 PATIENCE = 240
-"""Seconds until it serves, on a machine with other work."""
+"""Seconds until it must serve, on a busy machine."""
 
 
 class PageError(Exception):
-    """What the page told."""
+    """An error that the page reported."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A page that is served."""
+    """A running page."""
 
     address: str
     process: "subprocess.Popen[str]"
     log: Path
 
     def config(self) -> dict[str, Any]:
-        """What is on the page."""
+        """The page's components."""
         return json.loads(_fetch(Request(f"{self.address}/config")))
 
     def upload(self, path: Path) -> dict[str, Any]:
-        """A file as the page's functions take it."""
+        """Upload a file; the page's functions take the result."""
         boundary = uuid.uuid4().hex
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{path.name}"\r\n\r\n'
         body = head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
@@ -47,13 +47,13 @@ class Asked:
         return {"path": kept, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
 
     def call(self, function: str, *given: Any) -> list[Any]:
-        """What a function of the page returns. Raises PageError with what it tells."""
+        """Call a function of the page. Raises PageError with the page's message."""
         address = f"{self.address}/gradio_api/call/{function}"
         body = json.dumps({"data": given}).encode()
         event = json.loads(_fetch(Request(address, body, {"Content-Type": "application/json"})))["event_id"]
-        told = _fetch(Request(f"{address}/{event}"))
-        found = re.search(r"event: (complete|error)\ndata: (.*)\n", told)
-        assert found is not None, told
+        reply = _fetch(Request(f"{address}/{event}"))
+        found = re.search(r"event: (complete|error)\ndata: (.*)\n", reply)
+        assert found is not None, reply
         answer = json.loads(found[2])
         if found[1] == "error":
             raise PageError(answer["error"] if isinstance(answer, dict) else str(answer))
@@ -73,7 +73,7 @@ def free_port() -> int:
 
 @contextmanager
 def served(folder: Path, *options: str) -> Iterator[Asked]:
-    """`matpac app` with these options, ended by Ctrl-C."""
+    """Run `matpac app` with these options; ended by Ctrl-C."""
     port = free_port()
     environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "uploads"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "matpac", "app", "--port", str(port), "--device", "cpu", *options]
