@@ -121,7 +121,7 @@ def test_http_with_and_without_index(packed: Path) -> None:
         local, found = list_shards(str(packed)), list_shards(data)
         assert places(found.clips) == places(local.clips)
         assert [clip.identity for clip in found.clips] == [clip.identity for clip in local.clips]
-        assert {path for _, path, _ in server.log} == {"/index.json", "/clips.parquet"}
+        assert {path for _, path in server.log} == {"/index.json", "/clips.parquet"}
         del server.files["/index.json"]
         assert places(list_shards(data).clips) == places(local.clips)
 

@@ -197,7 +197,7 @@ def test_lanes_that_fit_the_readers_are_read_once(shards: Path) -> None:
         def opened(lanes: Lanes, workers: int) -> int:
             server.log.clear()
             load(clips, lanes, workers, last=4, reach=2)
-            return sum(method == "GET" for method, _, _ in server.log)
+            return sum(method == "GET" for method, _ in server.log)
 
         assert opened(Lanes(1, 1), 1) == 3
         assert opened(Lanes(1, 2), 2) <= 4  # one shard has the seam

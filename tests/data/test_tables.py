@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matpac.data.tables import Cell, TableError, TextLayout, is_label, read_table
+from matpac.data.tables import TableError, TextLayout, is_label, read_table
 
 NAN = float("nan")
 
@@ -57,14 +57,11 @@ def test_one_table_in_three_formats(tmp_path, suffix):
     [
         ([["rain"], ["a;b", " c ", None, ""], None, []], [["rain"], ["a;b", "c"], [], []]),
         ([[3, 2], [1]], [["3", "2"], ["1"]]),
-        ([3, None, 12], [["3"], [], ["12"]]),
-        ([3.0, 2.5, NAN], [["3"], ["2.5"], []]),
+        ([3.0, 2.5, NAN, None], [["3"], ["2.5"], [], []]),
         ([[3.0, NAN], [2.5]], [["3"], ["2.5"]]),
         ([True, False], [["True"], ["False"]]),
         (["nan", "3.0", "", None, " x "], [["nan"], ["3.0"], [], [], ["x"]]),
         (pa.array(["a", "b", "a", None]).dictionary_encode(), [["a"], ["b"], ["a"], []]),
-        (pa.array([7, 7]).dictionary_encode(), [["7"], ["7"]]),
-        (pa.array(["a", "b"], pa.large_string()), [["a"], ["b"]]),
         (pa.array([["a", "a"], None], pa.large_list(pa.large_string())), [["a"], []]),
         (pa.array([2, 250], pa.decimal128(5, 2)), [["2"], ["250"]]),
     ],
@@ -75,10 +72,8 @@ def test_typed_cells(tmp_path, cells, expected, column):
 
 
 def test_only_text_in_the_column_labels_is_split(tmp_path):
-    assert labels(parquet(tmp_path, label=["a;b"]), "label") == [["a;b"]]
     assert labels(parquet(tmp_path, labels=["a;b"]), "labels") == [["a", "b"]]
-    (tmp_path / "t.csv").write_text('label\n"a;b"\n')
-    assert labels(tmp_path / "t.csv", "label") == [["a;b"]]
+    assert labels(parquet(tmp_path, label=["a;b"]), "label") == [["a;b"]]
 
 
 @pytest.mark.parametrize("cells", [[1.0, 0.0, NAN], [True, False, None], [1, 0, None], ["true", "0.0", ""]])
@@ -90,11 +85,11 @@ def test_answers_about_one_class(tmp_path, cells):
 
 @pytest.mark.parametrize("cell", [b"a", {"a": 1}, [["a"]]])
 def test_labels_that_are_neither_text_nor_numbers(tmp_path, cell):
-    with pytest.raises(TableError, match=r"t\.parquet: row 1: label is .*write it as text"):
+    with pytest.raises(TableError, match=r"t\.parquet: row 1: label is "):
         labels(parquet(tmp_path, label=[cell]), "label")
 
 
-@pytest.mark.parametrize("path", [1, b"a.wav", None, NAN, 1.5, ""])
+@pytest.mark.parametrize("path", [1, b"a.wav", None, NAN, ""])
 def test_paths_are_text(tmp_path, path):
     with pytest.raises(TableError, match=r"t\.parquet: row 1 has "):
         read_table(parquet(tmp_path, path=[path])).paths()
@@ -122,20 +117,25 @@ def test_damaged_text(tmp_path, content, message):
         read_table(tmp_path / "t.csv")
 
 
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (pa.table({"a": [1]}), "no column 'path'; it has a"),
+        (pa.table({"path": pa.array([], pa.string())}), "the table has no rows"),
+        (pa.Table.from_arrays([pa.array(["a"])] * 2, ["path", "path"]), "two columns are called 'path'"),
+    ],
+)
+def test_other_parquet(tmp_path, table, message):
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(TableError, match=rf"t\.parquet: {message}"):
+        read_table(tmp_path / "t.parquet")
+
+
 def test_damaged_parquet_and_no_file(tmp_path):
     (tmp_path / "t.parquet").write_text("words")
-    with pytest.raises(TableError, match=r"t\.parquet: not a Parquet file"):
-        read_table(tmp_path / "t.parquet")
-    with pytest.raises(TableError, match=r"t\.parquet: no column 'path'; it has a"):
-        read_table(parquet(tmp_path, a=[1]))
-    with pytest.raises(TableError, match=r"t\.parquet: .*has no rows"):
-        read_table(parquet(tmp_path, path=pa.array([], pa.string())))
-    twice = pa.Table.from_arrays([pa.array(["a"])] * 2, ["path", "path"])
-    pq.write_table(twice, tmp_path / "t.parquet")
-    with pytest.raises(TableError, match="two columns are called 'path'"):
-        read_table(tmp_path / "t.parquet")
-    with pytest.raises(TableError, match=r"none\.csv: can't be read .*check the path"):
-        read_table(tmp_path / "none.csv")
+    for name, message in (("t.parquet", "not a Parquet file"), ("none.csv", "can't be read")):
+        with pytest.raises(TableError, match=f"{name}: {message}"):
+            read_table(tmp_path / name)
 
 
 def test_quotes_that_are_closed(tmp_path):
@@ -166,8 +166,5 @@ def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, rows: lis
     file: Path = tmp_path_factory.mktemp("tables") / "t.csv"
     with file.open("w", encoding="utf-8", newline="") as opened:
         csv.writer(opened).writerows([["path", "label"], *rows])
-    expected: dict[str, list[Cell]] = {
-        "path": [path for path, _ in rows],
-        "label": [label or None for _, label in rows],
-    }
-    assert read_table(file, ["path", "label"]).columns == expected
+    table = read_table(file, ["path", "label"])
+    assert list(zip(*table.columns.values(), strict=True)) == [(path, label or None) for path, label in rows]

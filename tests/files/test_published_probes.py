@@ -144,10 +144,9 @@ def test_downloaded_once_and_each_encoder_has_its_own(cache, monkeypatch):
 def test_names_in_the_zip_lead_nowhere(cache, tmp_path):
     write_zip(cache, {f"../../{GENERAL}/gtzan/evil.pt": GTZAN, f"/{GENERAL}/nsynth/evil.pt": GTZAN})
     before = set(tmp_path.rglob("*"))
-    for task in ("gtzan", "nsynth"):
-        assert probe_file("matpac++", task) == cache / f"probes/matpac++-{task}.pt"
-    made = {path.relative_to(cache).as_posix() for path in set(tmp_path.rglob("*")) - before}
-    assert made == {"probes", "probes/matpac++-gtzan.pt", "probes/matpac++-nsynth.pt"}
+    expected = {cache / "probes"} | {cache / f"probes/matpac++-{task}.pt" for task in ("gtzan", "nsynth")}
+    assert {probe_file("matpac++", task) for task in ("gtzan", "nsynth")} < expected
+    assert set(tmp_path.rglob("*")) - before == expected
 
 
 @pytest.mark.parametrize(

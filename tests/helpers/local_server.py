@@ -41,8 +41,7 @@ class Local:
         url: its address.
         files: by their path.
         replies: to the next requests for files.
-        etag: of every file.
-        log: command, path and range of every request.
+        log: command and path of every request.
         repositories: of the hub: files by repository.
         commit: of every repository.
         created: what every new repository was asked to be.
@@ -53,8 +52,7 @@ class Local:
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     replies: list[Reply] = field(default_factory=list)
-    etag: str = '"one"'
-    log: list[tuple[str, str, str | None]] = field(default_factory=list)
+    log: list[tuple[str, str]] = field(default_factory=list)
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     commit: str = COMMIT
     created: list[dict] = field(default_factory=list)
@@ -65,7 +63,7 @@ class Local:
 def _handler(local: Local) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            local.log.append((self.command, self.path, self.headers.get("Range")))
+            local.log.append((self.command, self.path))
             path = self.path.partition("?")[0]
             if path in local.files:
                 self._file(local.files[path], local.replies.pop(0) if local.replies else Reply())
@@ -75,7 +73,6 @@ def _handler(local: Local) -> type[BaseHTTPRequestHandler]:
         do_HEAD = do_GET
 
         def _file(self, content: bytes, reply: Reply) -> None:
-            wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
             if reply.location:
                 self.send_response(302)
                 self.send_header("Location", reply.location)
@@ -83,14 +80,8 @@ def _handler(local: Local) -> type[BaseHTTPRequestHandler]:
             elif reply.status != 200:
                 self.send_response(reply.status)
                 content = b"sorry"
-            elif wanted and self.headers.get("If-Range") == local.etag:
-                self.send_response(206)
-                start = int(wanted[1])
-                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-                content = content[start:]
             else:
                 self.send_response(200)
-            self.send_header("ETag", local.etag)
             if reply.length != -1:
                 self.send_header("Content-Length", str(len(content) if reply.length is None else reply.length))
             self.end_headers()

@@ -22,10 +22,9 @@ from matpac.files.onnx.files import is_onnx
 from matpac.files.onnx.runtime import load_onnx
 from matpac.files.probes import PROBES, load_probe, probe_file
 from matpac.files.published import read_published
-from matpac.files.tensor_files import CheckpointError, StoredTensors, check_shape, fill, open_tensors, some
-from matpac.model.embedder import Card, Embedder
+from matpac.files.tensor_files import CheckpointError, check_shape, fill, open_tensors, some
+from matpac.model.embedder import Embedder
 from matpac.model.heads import Head, SceneProbe, Tagger
-from matpac.model.logmel import LogMelConfig
 from matpac.model.vit import Encoder, EncoderConfig
 
 AUDIOSET_CLASSES = 527
@@ -149,18 +148,11 @@ def load_file(path: str | Path, device: str | torch.device = "cpu") -> Embedder:
         if is_onnx(file.read(64)):
             return load_onnx(path, device)
     with open_tensors(path) as (content, data):
-        if data is not None and isinstance(content, StoredTensors):
-            return _own(content, read_description(data, str(path)), str(path))
-        config, student, tagger = read_published(content, str(path))
-        size = None
-        if tagger:
-            matrix = tagger.get("linear.weight")
-            if matrix is None or not matrix.ndim:
-                raise CheckpointError(f"{path}: has parts of a head, and no matrix head.weight")
-            size = HeadSize(len(matrix))
-        encoder = _encoder(config, student, str(path))
-        head = _head(config, size, tagger, str(path))
-        return Embedder(encoder, LogMelConfig(), head, Card(name=path.stem, source="published"))
+        if data is None:
+            tensors, description = read_published(content, str(path))
+        else:
+            tensors, description = content, read_description(data, str(path))
+        return _embedder(tensors, description, str(path))
 
 
 def load_folder(path: str | Path) -> Embedder:
@@ -185,43 +177,41 @@ def load_folder(path: str | Path) -> Embedder:
     )
 
 
-def _own(tensors: StoredTensors, description: Description, file: str) -> Embedder:
+def _embedder(tensors: Mapping[str, Tensor], description: Description, file: str) -> Embedder:
     """A saved encoder, or the student of a pre-training."""
-    parts, config = PARTS[description.kind], description.encoder
-    if extra := [name for name in tensors if not name.startswith(parts)]:
+    config, prefixes = description.encoder, PARTS[description.kind]
+    if extra := [name for name in tensors if not name.startswith(prefixes)]:
         raise CheckpointError(f"{file}: {len(extra)} tensors belong to nothing: {some(extra)}")
-    encoder = _encoder(config, tensors.below(parts[0]), file, parts[0])
-    head = _head(config, description.head, tensors.below("head.") if description.kind == "encoder" else {}, file)
+    prefix = prefixes[0]
+    check_shape(tensors.get(f"{prefix}positions"), (1 + config.tokens, config.width), f"{file}: {prefix}positions")
+    if config.depth > len(tensors):
+        raise CheckpointError(f"{file}: {len(tensors)} tensors are too few for {config.depth} blocks")
+    with torch.device("meta"):
+        encoder = Encoder(config)
+    fill(encoder, tensors, file, prefix)
+    head = _head(config, description.head, tensors, file) if description.kind == "encoder" else None
     try:
         return Embedder(encoder, description.logmel, head, description.card)
     except ValueError as error:
         raise CheckpointError(f"{file}: {error}") from error
 
 
-def _encoder(config: EncoderConfig, tensors: Mapping[str, Tensor], file: str, prefix: str = "") -> Encoder:
-    check_shape(tensors.get("positions"), (1 + config.tokens, config.width), f"{file}: {prefix}positions")
-    if config.depth > len(tensors):
-        raise CheckpointError(f"{file}: {len(tensors)} tensors are too few for {config.depth} blocks")
-    with torch.device("meta"):
-        encoder = Encoder(config)
-    fill(encoder, tensors, file, prefix)
-    return encoder
-
-
 def _head(
     config: EncoderConfig, size: HeadSize | SceneProbeSize | None, tensors: Mapping[str, Tensor], file: str
 ) -> Head | None:
     if size is None:
-        if tensors:
-            raise CheckpointError(f"{file}: tensors of a head that is not described: {some(tensors)}")
+        if head := [name for name in tensors if name.startswith("head.")]:
+            raise CheckpointError(f"{file}: tensors of a head that is not described: {some(head)}")
         return None
-    inputs, scene = config.width, config.bands * config.width
+    kind, inputs = Tagger, config.width
     if isinstance(size, SceneProbeSize):
-        inputs = size.scene
-        if inputs != scene:
-            raise CheckpointError(f"{file}: a head on scenes of {inputs} numbers, and its encoder's have {scene}")
-    check_shape(tensors.get("linear.weight"), (size.classes, inputs), f"{file}: head.linear.weight")
+        kind, inputs = SceneProbe, config.bands * config.width
+        if size.scene != inputs:
+            raise CheckpointError(
+                f"{file}: a head on scenes of {size.scene} numbers, and its encoder's have {inputs}"
+            )
+    check_shape(tensors.get("head.linear.weight"), (size.classes, inputs), f"{file}: head.linear.weight")
     with torch.device("meta"):
-        head = (SceneProbe if isinstance(size, SceneProbeSize) else Tagger)(inputs, size.classes)
+        head = kind(inputs, size.classes)
     fill(head, tensors, file, "head.")
     return head

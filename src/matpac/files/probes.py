@@ -142,5 +142,5 @@ def load_probe(path: Path) -> SceneProbe:
             raise CheckpointError(f"{path}: {prefix}{WEIGHT} is no matrix [class, scene], or {BIAS} no tensor")
         with torch.device("meta"):
             probe = SceneProbe(matrix.shape[1], matrix.shape[0])
-        fill(probe, {"linear.weight": matrix, "linear.bias": bias}, str(path), prefix)
+        fill(probe, {"linear.weight": matrix, "linear.bias": bias}, str(path))
     return probe

@@ -6,13 +6,16 @@ an error that names it.
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from matpac.errors import MatpacError
+from matpac.files.description import Description, HeadSize
 from matpac.files.tensor_files import CheckpointError, some
+from matpac.model.embedder import Card
 from matpac.model.logmel import LogMelConfig, mel_matrix
 from matpac.model.vit import HEAD_WIDTH, PATCH, EncoderConfig
 
@@ -37,7 +40,7 @@ _ANCHOR = "student_encoder.norm.weight"
 
 def read_published(
     content: Mapping[Any, object], file: str = "checkpoint"
-) -> tuple[EncoderConfig, dict[str, Tensor], dict[str, Tensor]]:
+) -> tuple[dict[str, Tensor], Description]:
     """Translate a published state dict, flat or a full training checkpoint's, under any common prefix.
 
     Args:
@@ -45,8 +48,7 @@ def read_published(
         file: its name, for errors.
 
     Returns:
-        the encoder's size, from the tensors' shapes; weights of `matpac.model.vit.Encoder`; weights of
-        `matpac.model.heads.Tagger`, empty without one.
+        the tensors as in a saved encoder (`encoder.…`, `head.…`), and its description, from their shapes.
 
     Raises:
         CheckpointError: a tensor is missing, unknown or of a wrong shape.
@@ -58,7 +60,16 @@ def read_published(
         raise CheckpointError(f"{file}: names of tensors are text, and some here are not; this is no state dict")
     state = {name: value for name, value in model.items() if name not in _TEACHER}
     student, head = translate(_without_prefix(state, file), file)
-    return _encoder_config(student, file), student, head
+    config, size = _encoder_config(student, file), None
+    if head:
+        matrix = head.get("linear.weight")
+        if matrix is None or not matrix.ndim:
+            raise CheckpointError(f"{file}: has parts of a head, and no matrix head.weight")
+        size = HeadSize(len(matrix))
+    tensors = {f"encoder.{name}": tensor for name, tensor in student.items()}
+    tensors |= {f"head.{name}": tensor for name, tensor in head.items()}
+    card = Card(Path(file).stem, source="published")
+    return tensors, Description("encoder", config, LogMelConfig(), size, card)
 
 
 def _without_prefix(state: dict[str, object], file: str) -> dict[str, Tensor]:

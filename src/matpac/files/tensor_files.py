@@ -77,15 +77,17 @@ class StoredTensors(Mapping[str, Tensor]):
     would all stay resident beside their copies.
     """
 
-    def __init__(self, opened: str, path: Path, names: Mapping[str, str]):
-        self._opened, self._path, self._names = opened, path, names
+    def __init__(self, opened: str, path: Path, names: list[str]):
+        self._opened, self._path, self._names = opened, path, dict.fromkeys(names)
 
     def __getitem__(self, name: str) -> Tensor:
         from safetensors import SafetensorError, safe_open
 
+        if name not in self._names:
+            raise KeyError(name)
         try:
             with safe_open(self._opened, framework="pt") as file:
-                return file.get_tensor(self._names[name])
+                return file.get_tensor(name)
         except SafetensorError as error:
             raise _damaged(self._path, error) from error
 
@@ -95,10 +97,8 @@ class StoredTensors(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._names)
 
-    def below(self, prefix: str) -> "StoredTensors":
-        """Tensors whose names start with a prefix, by the rest of their names."""
-        names = {name.removeprefix(prefix): at for name, at in self._names.items() if name.startswith(prefix)}
-        return StoredTensors(self._opened, self._path, names)
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def _open_safetensors(file: BinaryIO, path: Path) -> tuple[StoredTensors, dict[s
             description = json.loads(metadata[KEY])
         if not isinstance(description, dict):
             raise CheckpointError(f"{path}: the description in its header is no JSON object")
-    return StoredTensors(opened, path, {name: name for name in names}), description
+    return StoredTensors(opened, path, names), description
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
@@ -229,21 +229,22 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], file: str, prefix: st
 
     Args:
         module: takes the weights.
-        tensors: by the module's names.
+        tensors: by the module's names, after a prefix.
         file: its name, for errors.
-        prefix: of the names in the file, for errors.
+        prefix: of the names; others are another module's.
 
     Raises:
         CheckpointError: a tensor is missing, superfluous, of another shape or not finite.
     """
     expected: dict[str, Tensor] = module.state_dict()
-    if missing := [prefix + name for name in expected if name not in tensors]:
+    if missing := [prefix + name for name in expected if prefix + name not in tensors]:
         raise CheckpointError(f"{file}: {len(missing)} tensors are missing: {some(missing)}")
-    if extra := [prefix + name for name in tensors if name not in expected]:
+    mine = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
+    if extra := [prefix + name for name in mine if name not in expected]:
         raise CheckpointError(f"{file}: {len(extra)} tensors belong to nothing: {some(extra)}")
     state = {}
     for name, like in expected.items():
-        tensor, where = tensors[name], f"{file}: {prefix}{name}"
+        tensor, where = tensors[prefix + name], f"{file}: {prefix}{name}"
         check_shape(tensor, tuple(like.shape), where)
         if tensor.is_floating_point() != like.is_floating_point() or tensor.is_complex():
             raise CheckpointError(f"{where} is of {tensor.dtype}, which no weights are")
