@@ -68,31 +68,31 @@ def test_every_file_is_there_once(tmp_path: Path, encoder: Path) -> None:
     database = tmp_path / "db"
     options = ("--database", database, "--encoder", encoder, "--device", "cpu")
     processes = [start(tmp_path / name, tmp_path / "both", *options) for name in ("first", "second")]
-    told = "".join(end(process) for process in processes)
+    said = "".join(end(process) for process in processes)
     rows = SoundDatabase.open(database).table.to_arrow()["path"].to_pylist()
     assert sorted(Path(path).stem for path in rows) == list("abcdefg")
-    assert "5 added, 0 changed, 0 vanished, 0 unchanged" in told
-    assert "2 added, 0 changed, 0 vanished, 3 unchanged" in told
+    assert "5 added, 0 changed, 0 vanished, 0 unchanged" in said
+    assert "2 added, 0 changed, 0 vanished, 3 unchanged" in said
 
 
-def test_who_waits_is_told_so(tmp_path: Path, encoder: Path) -> None:
+def test_a_waiting_process_says_so(tmp_path: Path, encoder: Path) -> None:
     make_sounds(tmp_path / "sounds", "a")
-    told: Queue[str] = Queue()
+    said: Queue[str] = Queue()
     with ThreadPoolExecutor(1) as pool:
         with writing(tmp_path / "db"):
-            done = pool.submit(index_sounds, [tmp_path / "sounds"], tmp_path / "db", str(encoder), say=told.put)
-            assert str(tmp_path / "db") in told.get(timeout=60)
+            done = pool.submit(index_sounds, [tmp_path / "sounds"], tmp_path / "db", str(encoder), say=said.put)
+            assert str(tmp_path / "db") in said.get(timeout=60)
             assert not done.done()
         assert done.result(timeout=60).added == 1
 
 
 def test_a_process_that_is_watched_and_killed(tmp_path: Path, encoder: Path) -> None:
-    """Who reads meanwhile sees whole files, and the next process has no lock to wait for and goes on."""
+    """A reader sees whole files meanwhile; the next process waits for no lock and continues."""
     sounds, database = tmp_path / "sounds", tmp_path / "db"
     make_sounds(sounds, "a")
     windows = IndexOptions(window=0.2, hop=0.2)
     assert index_sounds([sounds], database, str(encoder), windows).rows == 3
-    make_sounds(sounds, "abcdefgh")  # of which a is written anew
+    make_sounds(sounds, "abcdefgh")  # of which a is written again
     process = start(sounds, "--database", database, "--device", "cpu")
     reader, seen = SoundDatabase.open(database), {3}
     while max(seen) < 9:

@@ -1,6 +1,5 @@
 """`matpac index` and `matpac search`."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,23 +87,20 @@ def search(
         json: print matches as JSON
         device: cpu, cuda, mps, or auto
     """
+    from json import dumps
+
     from matpac.machine import choose_device
     from matpac.search.query import Searcher
 
     searcher = Searcher(database, encoder, choose_device(device))
     matches = searcher.similar(sound, top=top, where=where)
     if json:
-        print(as_json(matches))
+        print(dumps([asdict(match) for match in matches], indent=2, ensure_ascii=False))
     elif matches:
         show(matches, windows=searcher.database.settings.window is not None)
     else:
         print(f"no sound of {database} meets {where!r}")
     return 0
-
-
-def as_json(matches: "list[Match]") -> str:
-    """The matches as a JSON list of objects."""
-    return json.dumps([asdict(match) for match in matches], indent=2, ensure_ascii=False)
 
 
 def show(matches: "list[Match]", windows: bool) -> None:

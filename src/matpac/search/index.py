@@ -51,8 +51,6 @@ class IndexOptions:
                 raise SearchError(f"a {name} of {seconds:g} s: give a finite number of seconds")
         if self.hop is not None and self.window is None:
             raise SearchError(f"a hop of {self.hop:g} s without a window; give both")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise SearchError(f"a batch of {self.batch_size} chunks computes nothing; it takes at least 1")
 
     @property
     def windows(self) -> tuple[float, float] | None:
