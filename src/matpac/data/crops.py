@@ -20,11 +20,11 @@ from matpac.errors import Skipped, reason_of
 
 Key = tuple[int, int]  # epoch, index of the clip
 
-# What becomes of a clip shorter than a crop. repeat (the default): it is repeated from a random place on until
+# Policies for a clip shorter than a crop. repeat (the default): it is repeated from a random place on until
 # the crop is full. pad: zeros follow it; their patches are all alike and easily predicted, so in a corpus of short
 # clips they fill the loss with nothing to learn. drop: it isn't used, which loses data.
 SHORT_POLICIES = ("repeat", "pad", "drop")
-TRIES = 10  # clips tried for one crop before the run stops: so many in a row are no accident
+TRIES = 10  # clips tried for one crop before the run stops; default: so many bad ones point to the whole corpus
 PREFETCHED = 4  # micro-batches that each worker keeps ready
 
 

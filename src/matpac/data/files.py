@@ -59,7 +59,7 @@ def list_clips(
     min_seconds: float = SHORTEST_SECONDS,
     workers: int = 8,
 ) -> Corpus:
-    """The clips of a folder (searched deep), of a table with a `path` column, or of one sound file.
+    """The clips of a folder (searched recursively), of a table with a `path` column, or of one sound file.
 
     Tables are CSV, TSV or Parquet; their other columns are ignored, relative paths are relative to the table's
     folder, a path that occurs twice is one clip. Headers are read by `workers` threads and kept in the Parquet

@@ -1,4 +1,4 @@
-"""What the headers of sounds say: read once, kept in a Parquet file, and read again where a file has changed."""
+"""Headers of sounds: read once, kept in a Parquet file, and read again where a file has changed."""
 
 import os
 import time
@@ -110,7 +110,7 @@ def read_headers(
 
 
 def state_of(path: str) -> State:
-    """The state of a file; of none for what isn't on this machine."""
+    """Size and time of change of a file; −1 for what isn't on this machine."""
     try:
         state = os.stat(path)  # noqa: PTH116 (millions of files)
     except OSError:

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the log-mel of a corpus, by which its front-end normalises."""
+"""Mean and standard deviation of the log-mel of a corpus, for normalisation."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ TASKS = 64  # crops that wait decoded: 40 MB
 
 @dataclasses.dataclass(frozen=True)
 class Normalisation:
-    """What was measured of a corpus's log-mel.
+    """Statistics of a corpus's log-mel.
 
     Args:
         mean: over all bands and frames (natural logarithm).
-        std: standard deviation, likewise.
+        std: standard deviation over all bands and frames.
         clips: number of clips.
         frames: number of frames.
         skipped: clips that couldn't be decoded.

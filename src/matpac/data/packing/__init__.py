@@ -1,1 +1,1 @@
-"""`matpac pack`: a corpus of any files to shards of 16 kHz mono clips, and looking whether shards are whole."""
+"""`matpac pack`: a corpus of any files to shards of 16 kHz mono clips, and verifying shards."""

@@ -25,7 +25,7 @@ LEFT_OUT = "left_out.jsonl"
 
 @dataclass(frozen=True)
 class PackResult:
-    """What lies there now.
+    """The shards after a call.
 
     Args:
         index: of the shards.
@@ -65,7 +65,7 @@ def pack(options: PackOptions) -> PackResult:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Nobody else writes there. Raises PackError where somebody does, or the disk refuses."""
+    """Locks the folder for writing. Raises PackError where somebody does, or the disk refuses."""
     work = folder / UNFINISHED
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def _remove_drafts(folder: Path) -> None:
 
 
 def _write_missing(folder: Path, plan: Sequence[SourceFile], options: PackOptions) -> int:
-    """The shards that aren't there whole; returns how many were written."""
+    """Writes the shards that aren't there whole; returns how many."""
     missing = [number for number in range(_count(plan)) if _done(folder, number) is None]
     for done in _written(folder, missing, plan, options):
         write_text(_note(folder, done.shard.name), done.to_json())
@@ -98,7 +98,7 @@ def _write_missing(folder: Path, plan: Sequence[SourceFile], options: PackOption
 
 
 def _write_again(folder: Path, index: Index, plan: Sequence[SourceFile], options: PackOptions) -> int:
-    """The shards that aren't there as large as the index says, to the bytes that it knows; returns how many."""
+    """Writes again, to the same bytes, the shards that are gone or have another size; returns how many."""
     if hash_of(folder / TABLE) != index.table_sha256:
         raise PackError(f"{folder / TABLE}: not the one that {INDEX} describes; remove {folder} and pack again")
     sizes = {path.name: path.stat().st_size for path in folder.glob("*.tar") if path.is_file()}
@@ -125,7 +125,7 @@ def _count(plan: Sequence[SourceFile]) -> int:
 def _written(
     folder: Path, missing: Sequence[int], plan: Sequence[SourceFile], options: PackOptions
 ) -> Iterator[ShardDone]:
-    """The missing shards, each when it is whole."""
+    """Writes the missing shards; yields each when it is whole."""
     if not missing:
         return
     files: dict[int, list[SourceFile]] = defaultdict(list)
@@ -155,7 +155,7 @@ def _done(folder: Path, number: int) -> ShardDone | None:
 
 
 def _finish(folder: Path, plan: Sequence[SourceFile], options: PackOptions) -> tuple[Index, list[Skipped]]:
-    """The table, the skipped files and the index; then what was needed to resume is removed."""
+    """Writes the table, the skipped files and the index; then what was needed to resume is removed."""
     shards, packed = [], {}
     for number in range(_count(plan)):
         done = _done(folder, number)

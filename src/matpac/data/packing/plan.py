@@ -36,7 +36,7 @@ class PackOptions:
     """What to pack, and how.
 
     Args:
-        source: a folder (searched deep), a table with a path column, or one sound file.
+        source: a folder (searched recursively), a table with a path column, or one sound file.
         output: the folder of the shards.
         encoding: flac, or pcm16: larger, and quicker to decode.
         shard_size: planned bytes of a shard.

@@ -22,7 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 Tick = Callable[[], None]  # called when a clip is done
 
-LOOK_SECONDS = 0.2  # between two looks at how far the processes are; default
+LOOK_SECONDS = 0.2  # between two updates of the progress; default
 
 
 class PackError(MatpacError):
@@ -53,8 +53,8 @@ def work_on(
         return
     # not forked: threads of this process hold locks that nobody would free in a fork
     context = multiprocessing.get_context("spawn")
-    done, (theirs, ours) = context.Value("q", 0), context.Pipe(duplex=False)
-    with ProcessPoolExecutor(workers, context, _set_up, (done, theirs)) as pool:
+    done, (reader, writer) = context.Value("q", 0), context.Pipe(duplex=False)
+    with ProcessPoolExecutor(workers, context, _set_up, (done, reader)) as pool:
         pending = {pool.submit(_work, work, task) for task in tasks}
         try:
             while pending:
@@ -68,8 +68,8 @@ def work_on(
                 "a process died, perhaps for lack of memory; run the same command again, with fewer --workers"
             ) from error
         finally:
-            ours.close()  # which ends those that still work
-            theirs.close()
+            writer.close()  # which ends the processes that still work
+            reader.close()
 
 
 def _set_up(done: "Synchronized[int]", alive: Connection) -> None:
@@ -96,7 +96,7 @@ def _tick() -> None:
 
 
 class ClipProgress:
-    """How far the work is: a bar with rate and time left on a terminal, one line per shard elsewhere.
+    """Shows progress: a bar with rate and time left on a terminal, one line per shard elsewhere.
 
     Args:
         what: the work, in one word.

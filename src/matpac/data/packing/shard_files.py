@@ -34,7 +34,7 @@ SPOOLED_BYTES = 2**26
 
 @dataclass(frozen=True)
 class Packed:
-    """What became of one clip: the place of its sound in the tar and its samples, or why it was skipped."""
+    """The result for one clip: the place of its sound in the tar and its samples, or why it was skipped."""
 
     number: int
     name: str = ""
@@ -46,7 +46,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class ShardDone:
-    """A shard that lies there, whole, and all that was planned for it."""
+    """A whole shard, and the results for all files that were planned for it."""
 
     shard: Shard
     clips: list[Packed]
@@ -77,7 +77,7 @@ def hash_of(path: Path) -> str:
 
 
 def write_shard(folder: Path, encoding: str, files: Sequence[SourceFile], tick: Tick) -> ShardDone:
-    """Writes the tar of the files of one shard and gives what is in it. The same files give the same bytes.
+    """Writes the tar of the files of one shard and returns its content. The same files give the same bytes.
 
     A file that can't be decoded is skipped, with its reason. Raises OSError where the disk refuses.
     """
@@ -116,7 +116,7 @@ def _add(tar: tarfile.TarFile, source: SourceFile, folder: Path, encoding: str) 
 
 
 def _add_member(tar: tarfile.TarFile, name: str, size: int, content: object) -> None:
-    """With nothing in its header that depends on where and when it is written."""
+    """Adds a member, with nothing in its header that depends on where and when it is written."""
     member = tarfile.TarInfo(name)
     member.size = size
     tar.addfile(member, cast(IO[bytes], content))

@@ -50,7 +50,7 @@ def verify(folder: Path, workers: int | None) -> Verified:
 
 
 def verify_shard(folder: Path, sample_rate: int, task: tuple[Shard, Sequence[Row]], tick: Tick) -> list[str]:
-    """What is wrong with one shard, by its clips in the table; calls `tick` for each of them."""
+    """The problems of one shard, whose clips the table lists; calls `tick` for each of them."""
     shard, clips = task
     path = folder / shard.name
     if not path.is_file():

@@ -14,8 +14,8 @@ from matpac.data.shards.index import INDEX, UNFINISHED, read_index
 from matpac.data.shards.tar import CutShortError, ShardError
 from matpac.errors import one_line
 
-MOST_SHARDS = 1_000_000  # default; a pattern for more is a slip
-TRIES = 4  # times that a transfer breaks off, with nothing new in between, before it is an error; default
+MOST_SHARDS = 1_000_000  # default; a pattern for more is a mistake
+TRIES = 4  # of reading at one place of a transfer that breaks off; default
 PAUSE = 0.5  # seconds before the second try, doubled before each further one; default
 BUFFER_BYTES = 2**20  # read at a time from a remote file: a request per header would be slow
 READ_SECONDS = 60.0  # without a byte, after which an HTTP transfer has broken off; default
@@ -27,7 +27,7 @@ _BRACES = re.compile(r"\{(?:(\d{1,18})\.\.(\d{1,18})|([^{}]*,[^{}]*))\}")
 
 
 def is_url(address: str) -> bool:
-    """Whether it is opened by fsspec and read as a stream, and is not a file on this machine."""
+    """Whether fsspec opens it as a stream; otherwise it is a file on this machine."""
     return _SCHEME.match(address) is not None
 
 
@@ -93,7 +93,7 @@ def _address(name: str) -> str:
 
 
 def beside(address: str, name: str) -> str:
-    """The address of another file in a shard's folder."""
+    """The address of another file in the folder of a shard."""
     if not is_url(address):
         return str(Path(address).parent / name)
     parts = urlsplit(address)
@@ -172,7 +172,7 @@ class _Transfer(io.RawIOBase):
         return content
 
     def _pass_over(self, count: int) -> None:
-        """Moves on in a stream that was opened again, reading where it can't seek."""
+        """Skips bytes of a stream that was opened again, by reading where it can't seek."""
         try:
             self._stream.seek(count)
         except (ValueError, OSError):

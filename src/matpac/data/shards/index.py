@@ -2,7 +2,7 @@
 
 index.json has the counts, and each shard's size and SHA-256; clips.parquet has one row per file of the source,
 with the place of its member, or the reason why it was skipped. Both may come from a stranger: names with a path in
-them, places outside of a shard and numbers that can't be are refused.
+them, places outside of a shard and impossible numbers are refused.
 """
 
 import hashlib
@@ -93,7 +93,7 @@ def parse_index(content: bytes, where: str) -> Index:
     """The content of an index.json; `where` names it in messages.
 
     Raises:
-        ShardError: it isn't one, or has values that can't be.
+        ShardError: it isn't one, or has impossible values.
     """
     try:
         said = json.loads(content)
@@ -105,20 +105,20 @@ def parse_index(content: bytes, where: str) -> Index:
         index = _checked(Index, said, shards=shards)
         if index.sample_rate == 0:
             raise ValueError("sample_rate: 0")
-    except KeyError as error:
-        raise ShardError(f"{where}: no index of shards by matpac pack ({error} is missing); pack again") from error
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ShardError(f"{where}: no index of shards by matpac pack ({error}); pack again") from error
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        why = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ShardError(f"{where}: no index of shards by matpac pack ({why}); pack again") from error
     return index
 
 
 def _checked(kind: type[Any], said: Any, **given: Any) -> Any:
-    """An object of a JSON object, and of fields that are given. Raises KeyError, ValueError or TypeError."""
+    """A dataclass from a JSON object, checked, and from given fields. Raises KeyError, ValueError or TypeError."""
     found = {field.name: said[field.name] for field in fields(kind) if field.name not in given}
     for name, value in found.items():
-        pattern = PATTERNS.get(name)
-        number = type(value) is int and 0 <= value < MOST
-        if not number if pattern is None else not (isinstance(value, str) and re.fullmatch(pattern, value)):
+        right = type(value) is int and 0 <= value < MOST
+        if name in PATTERNS:
+            right = isinstance(value, str) and re.fullmatch(PATTERNS[name], value)
+        if not right:
             raise ValueError(f"{name}: {value!r:.50}")
     return kind(**found, **given)
 
@@ -141,7 +141,7 @@ def read_table(content: bytes, where: str, index: Index, columns: list[str]) -> 
     `shard`, `name`, `offset`, `size` and `samples` are always there, and checked against the index.
 
     Raises:
-        ShardError: it isn't the table of this index, or a row of it can't be.
+        ShardError: it isn't the table of this index, or has an impossible row.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

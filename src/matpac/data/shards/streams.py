@@ -29,7 +29,7 @@ REACH_BYTES = 2**28
 
 @dataclass(frozen=True)
 class Lanes:
-    """How many lanes there are: `rows` parts of a batch, each of which takes `turns` lanes by turns, step by step.
+    """The number of lanes: each of `rows` parts of a batch alternates between `turns` lanes from step to step.
 
     A process takes rows of a batch, its reading processes take batches by turns: with processes × micro-batches
     rows and as many turns as readers, each reader has lanes of its own. With other numbers of them the batches are
