@@ -8,11 +8,10 @@ from helpers.named_sounds import RATE, knowing, write
 from helpers.sound_files import make_mixed_folder
 from helpers.tiny_encoder import tiny
 from matpac import MatpacError, read
+from matpac.errors import Skipped
 from matpac.model.embedder import Embedder
-from matpac.tag.sounds import TaggedSound, TaggedSounds, TagOptions
+from matpac.tag.sounds import TaggedSound, TagOptions, tag_sounds
 from matpac.tag.timeline import TimelineConfig, timeline
-
-TIMELINE = TagOptions(timeline=TimelineConfig())
 
 
 @pytest.fixture(scope="module")
@@ -36,38 +35,34 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     ]
 
 
-def tagged(files: list[Path], encoder: Embedder, options: TagOptions) -> tuple[list[TaggedSound], TaggedSounds]:
-    sounds = TaggedSounds(files, encoder, options)
-    found = list(sounds)
-    assert len(found) == len(files)
-    for path, sound in zip(files, found, strict=True):
-        assert sound is None or sound.path == path
-    return [sound for sound in found if sound is not None], sounds
+def tagged(files: list[Path], encoder: Embedder, options: TagOptions) -> list[TaggedSound]:
+    found = list(tag_sounds(files, encoder, options))
+    assert [Path(item.path) for item in found] == files
+    skipped = [Path(item.path).name for item in found if isinstance(item, Skipped)]
+    assert skipped == ["text.wav", "click.wav", "cut.flac"]
+    return [sound for sound in found if isinstance(sound, TaggedSound)]
 
 
 @pytest.mark.parametrize("batch_size", [None, 1])
 def test_tags_are_those_of_one_at_a_time(files, encoder, batch_size):
-    found, sounds = tagged(files, encoder, TagOptions(top=1, batch_size=batch_size))
-    assert [sound.path.name for sound in found] == ["a.wav", "b.flac", "c.wav", "d.ogg"]
-    for sound in found:
+    for sound in tagged(files, encoder, TagOptions(top=1, batch_size=batch_size)):
         waveform = read(sound.path)
         [[expected]] = encoder.tags(waveform, RATE, top=1)
         assert sound.duration == len(waveform) / RATE
         assert sound.segments == []
         assert sound.tags[0].label == expected.label
         assert sound.tags[0].probability == pytest.approx(expected.probability, abs=1e-5)
-    assert [Path(item.path).name for item in sounds.skipped] == ["text.wav", "click.wav", "cut.flac"]
 
 
 def test_tags_over_a_threshold(files, encoder):
-    found, _ = tagged(files, encoder, TagOptions(threshold=0.5))
+    found = tagged(files, encoder, TagOptions(threshold=0.5))
     assert [[tag.label for tag in sound.tags] for sound in found[::3]] == [["tone"], []]
 
 
 @pytest.mark.parametrize("batch_size", [None, 1])
 def test_timelines_are_those_of_one_at_a_time(files, encoder, batch_size):
     options = TagOptions(timeline=TimelineConfig(threshold=0.4), batch_size=batch_size)
-    found, sounds = tagged(files, encoder, options)
+    found = tagged(files, encoder, options)
     for sound in found:
         expected = timeline(encoder, read(sound.path), RATE, options.timeline)
         assert sound.tags == []
@@ -79,13 +74,11 @@ def test_timelines_are_those_of_one_at_a_time(files, encoder, batch_size):
     assert [part.label for part in found[0].segments] == ["tone"]
     assert len(found[2].segments) > 1
     assert found[3].segments == []
-    assert len(sounds.skipped) == 3
 
 
-def test_what_cannot_be_asked(files):
-    with pytest.raises(MatpacError, match="bare has no head to name sounds with"):
-        TaggedSounds(files, tiny(name="bare"), TagOptions())
-    with pytest.raises(MatpacError, match="top 0"):
-        TagOptions(top=0)
-    with pytest.raises(MatpacError, match=r"threshold -0\.1"):
-        TagOptions(threshold=-0.1)
+def test_what_gives_no_tags(files):
+    with pytest.raises(MatpacError, match="bare"):
+        next(tag_sounds(files, tiny(name="bare"), TagOptions()))
+    for wrong in ({"top": 0}, {"threshold": -0.1}):
+        with pytest.raises(MatpacError, match=str(*wrong)):
+            TagOptions(**wrong)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from matpac.console import print_table, report_skipped, track
-from matpac.errors import MatpacError
+from matpac.errors import MatpacError, Skipped
 
 if TYPE_CHECKING:
     from matpac.model.embedder import Embedder
@@ -62,7 +62,7 @@ def tag(
     from matpac.machine import choose_device
     from matpac.model.heads import TOP
     from matpac.tag.outputs import is_audacity, open_output
-    from matpac.tag.sounds import TaggedSounds, TagOptions
+    from matpac.tag.sounds import TagOptions, tag_sounds
     from matpac.tag.timeline import TimelineConfig
 
     timeline = timeline or (output is not None and is_audacity(output))
@@ -76,15 +76,16 @@ def tag(
     paths = find_audio(sources)
     if not paths:
         raise MatpacError(f"{', '.join(sources)}: no sound files there")
-    sounds = TaggedSounds(paths, _load(encoder, choose_device(device), head, labels), options)
+    embedder = _load(encoder, choose_device(device), head, labels)
 
-    began, shown, rows, tagged, nameless, seconds = time.monotonic(), [], 0, 0, 0, 0.0
+    began, shown, skipped, rows, tagged, nameless, seconds = time.monotonic(), [], [], 0, 0, 0, 0.0
     with (
         open_output(output, paths, timeline) if output else nullcontext() as write,
-        closing(iter(sounds)) as found,
+        closing(tag_sounds(paths, embedder, options)) as found,
     ):
         for sound in track(found, "Tagging", len(paths)):
-            if sound is None:
+            if isinstance(sound, Skipped):
+                skipped.append(sound)
                 continue
             if write is not None:
                 write(sound)
@@ -93,7 +94,7 @@ def tag(
             nameless += not (sound.tags or sound.segments)
             shown += lines[: SHOWN - len(shown)] if output else lines
         if not tagged:
-            first = sounds.skipped[0]
+            first = skipped[0]
             raise MatpacError(
                 f"not one of {len(paths)} files could be tagged; the first: {first.path}: {first.reason}"
             )
@@ -106,9 +107,9 @@ def tag(
         f"{output}: " * bool(output) + f"{tagged} sounds, {seconds:.1f} s of audio in {took:.1f} s "
         f"({seconds / took:.1f} s per second)"
         + f"; {nameless} without a tag" * bool(nameless)
-        + f"; {len(sounds.skipped)} files skipped"
+        + f"; {len(skipped)} files skipped"
     )
-    return report_skipped(sounds.skipped)
+    return report_skipped(skipped)
 
 
 def _load(encoder: str, device: str, head: str | None, labels: str | None) -> "Embedder":

@@ -109,16 +109,13 @@ def _csv(file: TextIO, timeline: bool) -> Write:
 def _json_lines(file: TextIO, timeline: bool) -> Write:
     """One object per sound."""
 
+    def cell(value: str | float) -> str | float:
+        return plain(value) if isinstance(value, str) else round(value, PLACES)
+
     def write(sound: TaggedSound) -> None:
         parts = sound.segments if timeline else sound.tags
-        found = [
-            {
-                name: plain(value) if isinstance(value, str) else round(value, PLACES)
-                for name, value in asdict(part).items()
-            }
-            for part in parts
-        ]
-        line = {"path": plain(sound.path), "duration": round(sound.duration, PLACES)}
+        found = [{name: cell(value) for name, value in asdict(part).items()} for part in parts]
+        line = {"path": plain(sound.path), "duration": cell(sound.duration)}
         file.write(json.dumps({**line, "segments" if timeline else "tags": found}, ensure_ascii=False) + "\n")
 
     return write

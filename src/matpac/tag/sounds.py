@@ -13,8 +13,8 @@ from matpac.errors import MatpacError, Skipped
 from matpac.model.chunks import Chunk
 from matpac.model.embedder import Embedder
 from matpac.model.gather import Mean
-from matpac.model.heads import NO_HEAD, TOP, Tag, check_threshold, class_names, most_probable
-from matpac.tag.timeline import Segment, Timeline, TimelineConfig, timeline_for
+from matpac.model.heads import TOP, Tag, check_threshold, most_probable
+from matpac.tag.timeline import Segment, Timeline, TimelineConfig, head_names, timeline_for
 from matpac.vectors.road import Road
 
 
@@ -57,47 +57,31 @@ class TaggedSound:
     segments: list[Segment] = field(default_factory=list)
 
 
-class TaggedSounds:
-    """Files in order as `TaggedSound`; unusable ones give None and are listed in `skipped`.
-
-    Args:
-        paths: the files.
-        embedder: an encoder with a head.
-        options: what to compute.
+def tag_sounds(
+    paths: Sequence[Path], embedder: Embedder, options: TagOptions
+) -> Generator[TaggedSound | Skipped, None, None]:
+    """Files in order with their tags or segments; one that can't be used is given with the reason.
 
     Raises:
         MatpacError: the encoder has no head.
     """
+    names = head_names(embedder)
 
-    def __init__(self, paths: Sequence[Path], embedder: Embedder, options: TagOptions):
-        if embedder.head is None:
-            raise MatpacError(f"{embedder.card.name} has no head {NO_HEAD}")
-        self.paths, self.embedder, self.options = paths, embedder, options
-        self.names = class_names(embedder.card.labels, embedder.head.linear.out_features)
-        self.skipped: list[Skipped] = []
+    def frames_in_order() -> _FramesInOrder:
+        return _FramesInOrder(embedder, timeline_for(embedder, options.timeline))
 
-    def __iter__(self) -> Generator[TaggedSound | None, None, None]:
-        timelines = self.options.timeline is not None
-        road = Road(
-            self.embedder, self._frames_in_order if timelines else Mean, batch_size=self.options.batch_size
-        )
-        with closing(road.rows(self.paths)) as rows:
-            for row in rows:
-                found = row.vectors
-                if found is None:
-                    self.skipped.append(Skipped(row.path, row.error))
-                    yield None
-                elif isinstance(found, Timeline):
-                    yield TaggedSound(Path(row.path), row.duration, segments=found.finish(row.duration))
-                else:
-                    yield TaggedSound(Path(row.path), row.duration, tags=self._tags(found))
-
-    def _frames_in_order(self) -> "_FramesInOrder":
-        return _FramesInOrder(self.embedder, timeline_for(self.embedder, self.options.timeline))
-
-    def _tags(self, scene: Float[Tensor, "1 width"]) -> list[Tag]:
-        probabilities = self.embedder.scene_probabilities(scene)[0]
-        return most_probable(probabilities, self.names, self.options.top, self.options.threshold)
+    road = Road(embedder, frames_in_order if options.timeline else Mean, batch_size=options.batch_size)
+    with closing(road.rows(paths)) as rows:
+        for row in rows:
+            found, path = row.vectors, Path(row.path)
+            if found is None:
+                yield Skipped(row.path, row.error)
+            elif isinstance(found, Timeline):
+                yield TaggedSound(path, row.duration, segments=found.finish(row.duration))
+            else:
+                probabilities = embedder.scene_probabilities(found)[0]
+                tags = most_probable(probabilities, names, options.top, options.threshold)
+                yield TaggedSound(path, row.duration, tags)
 
 
 class _FramesInOrder:

@@ -170,16 +170,16 @@ def merged_runs(active: Bool[np.ndarray, " frame"], gap: int) -> list[tuple[int,
     return list(zip(first.tolist(), last.tolist(), strict=True))
 
 
-def timeline_for(embedder: Embedder, config: TimelineConfig | None = None) -> Timeline:
-    """An empty timeline for the frames and classes of an encoder with a head.
-
-    Raises:
-        MatpacError: it has no head.
-    """
+def head_names(embedder: Embedder) -> list[str]:
+    """The names of the classes of an encoder's head. Raises MatpacError if it has none."""
     if embedder.head is None:
         raise MatpacError(f"{embedder.card.name} has no head {NO_HEAD}")
-    names = class_names(embedder.card.labels, embedder.head.linear.out_features)
-    return Timeline(names, embedder.hop, float(embedder.times(1)[0]) - embedder.hop / 2, config)
+    return class_names(embedder.card.labels, embedder.head.linear.out_features)
+
+
+def timeline_for(embedder: Embedder, config: TimelineConfig | None = None) -> Timeline:
+    """An empty timeline for the frames and classes of an encoder. Raises as `head_names`."""
+    return Timeline(head_names(embedder), embedder.hop, float(embedder.times(1)[0]) - embedder.hop / 2, config)
 
 
 def timeline(
