@@ -25,10 +25,9 @@ from rates import machine, matrix_rate, measure, synchronize, training_operation
 
 from matpac.data.crops import PREFETCHED, CropBatch
 from matpac.data.files import Clip, Corpus
-from matpac.pretrain.job import Pretraining
+from matpac.pretrain.job import Pretraining, clip_loader, find_clips
 from matpac.pretrain.options import PretrainOptions
 from matpac.pretrain.recipes import PAPER_CLIPS, PAPER_STEPS, RECIPES, Plan, Recipe
-from matpac.pretrain.setup import clip_loader, find_clips
 from matpac.train.batches import by_steps, count_workers
 from matpac.train.training import Training
 

@@ -8,7 +8,7 @@ import torch
 from rates import synchronize
 from torch import Tensor, nn
 
-from matpac.pretrain.job import Pretraining
+from matpac.pretrain.job import Pretraining, step_splits
 from matpac.pretrain.losses import (
     choose,
     classification_loss,
@@ -17,7 +17,6 @@ from matpac.pretrain.losses import (
     teacher_probabilities,
 )
 from matpac.pretrain.masking import MaskSplit, gather_tokens
-from matpac.pretrain.setup import step_splits
 
 
 def learning(*modules: nn.Module) -> list[Tensor]:

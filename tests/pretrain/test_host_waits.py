@@ -15,10 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from helpers.tiny_run import make_sounds, run, tiny_recipe
 from matpac.model.logmel import LogMel
 from matpac.pretrain import Objective, Temperatures
-from matpac.pretrain.job import Pretraining, StepResult
+from matpac.pretrain.job import Pretraining, StepResult, adamw
 from matpac.pretrain.masking import mask_noise, split_by_noise
 from matpac.pretrain.recipes import OptimizerConfig, Plan
-from matpac.pretrain.setup import adamw
 from matpac.train.processes import clip_gradients, mean_over_processes
 
 aten: Any = torch.ops.aten
@@ -70,8 +69,11 @@ def test_what_reads_a_value_is_found(read: Any) -> None:
         read(torch.ones(()))
 
 
-@pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"activation_checkpointing": True}], ids=str)
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*((name, {}) for name in RECIPES), ("matpac++", {"accumulate": 2, "activation_checkpointing": True})],
+    ids=str,
+)
 def test_no_step_of_a_run_waits(
     name: str, options: dict, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

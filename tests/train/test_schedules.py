@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -64,7 +65,7 @@ def test_the_papers_values_at_their_steps():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipes_tell_their_command_source_and_cost(name):
+def test_recipes_document_their_command_source_and_cost(name):
     text = RECIPES[name].__doc__
     assert text is not None
     for word in (f"matpac pretrain --recipe {name.removesuffix('-music')} ", "Source:", "Cost:"):
@@ -80,27 +81,24 @@ def test_recipes_differ_where_the_papers_do():
 
 
 @pytest.mark.parametrize(
-    ("config", "change", "message"),
+    ("config", "change"),
     [
-        (OptimizerConfig, {"learning_rate": -1.0}, r"optimizer\.learning_rate must be at least 0, not -1\.0"),
-        (OptimizerConfig, {"learning_rate": math.nan}, r"optimizer\.learning_rate must be at least 0, not nan"),
-        (OptimizerConfig, {"warmup_epochs": -1}, r"optimizer\.warmup_epochs must be at least 0, not -1"),
-        (OptimizerConfig, {"weight_decay": -0.1}, r"optimizer\.weight_decay must be at least 0"),
-        (OptimizerConfig, {"beta1": 2.0}, r"optimizer\.beta1 must be at least 0 and below 1, not 2\.0"),
-        (OptimizerConfig, {"beta2": 1.0}, r"optimizer\.beta2 must be at least 0 and below 1, not 1\.0"),
-        (OptimizerConfig, {"eps": -1.0}, r"optimizer\.eps must be at least 0"),
-        (OptimizerConfig, {"clip": 0.0}, r"optimizer\.clip must be above 0 \(\.inf for no clipping\), not 0\.0"),
-        (ScheduleConfig, {"encoder_decay_end": 1.1}, r"schedule\.encoder_decay_end must be between 0 and 1"),
-        (ScheduleConfig, {"head_decay_start": -0.1}, r"schedule\.head_decay_start must be between 0 and 1"),
-        (ScheduleConfig, {"multiple_choice_start": 0.0}, r"schedule\.multiple_choice_start must be above 0"),
-        (ScheduleConfig, {"teacher_temperature_end": 0.0}, r"schedule\.teacher_temperature_end must be above 0"),
-        (ScheduleConfig, {"teacher_temperature_epochs": -1}, r"teacher_temperature_epochs must be at least 0"),
-        (Recipe, {"epochs": math.inf}, "epochs must be above 0, not inf"),
-        (Recipe, {"batch_size": 0}, "batch_size must be above 0, not 0"),
+        *[(OptimizerConfig, {name: -1.0}) for name in ("learning_rate", "warmup_epochs", "weight_decay", "eps")],
+        (OptimizerConfig, {"learning_rate": math.nan}),
+        (OptimizerConfig, {"beta1": 2.0}),
+        (OptimizerConfig, {"beta2": 1.0}),
+        (OptimizerConfig, {"clip": 0.0}),
+        (ScheduleConfig, {"encoder_decay_end": 1.1}),
+        (ScheduleConfig, {"head_decay_start": -0.1}),
+        (ScheduleConfig, {"multiple_choice_start": 0.0}),
+        (ScheduleConfig, {"teacher_temperature_end": 0.0}),
+        (ScheduleConfig, {"teacher_temperature_epochs": -1}),
+        (Recipe, {"epochs": math.inf}),
+        (Recipe, {"batch_size": 0}),
     ],
 )
-def test_recipes_that_make_no_sense_are_refused(config, change, message):
-    with pytest.raises(MatpacError, match=message):
+def test_recipes_that_make_no_sense_are_refused(config: Any, change: dict[str, float]) -> None:
+    with pytest.raises(MatpacError, match=f"{next(iter(change))} must be"):
         config(**change)
 
 

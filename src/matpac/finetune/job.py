@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from matpac.data.crops import CropBatch, RandomCrops, Steps, crop_loader
+from matpac.data.crops import CropBatch, RandomCrops, crop_loader
 from matpac.data.files import DataError
 from matpac.files.description import describe
 from matpac.files.load import load_file
@@ -28,7 +28,7 @@ from matpac.model.embedder import Card
 from matpac.model.logmel import LogMel
 from matpac.tasks import read_task
 from matpac.tasks.task import LabelKind
-from matpac.train.batches import count_workers, fingerprint
+from matpac.train.batches import count_workers, fingerprint, own_steps
 from matpac.train.loop import Finished, Job, StepResult, train
 from matpac.train.processes import first_then_others
 from matpac.train.training import Training
@@ -118,23 +118,10 @@ class Finetuning(Job[StepResult]):
         recipe, options, clips, training = self.recipe, self.options, self.clips, self.training
         if self.plan.batch_size < 2:
             raise DataError(f"{clips.task.name}: {len(clips.fold.train)} training clips are too few for a batch")
-        crops = RandomCrops(
-            clips.training_clips(),
-            self.logmel.samples(self.start.frames),
-            options.seed,
-            short=recipe.short,
-            sample_rate=self.logmel.sample_rate,
-        )
-        fabric = training.fabric
-        steps = Steps(
-            self.batch_size,
-            options.seed,
-            training.step,
-            self.steps,
-            fabric.global_rank,
-            fabric.world_size,
-            options.accumulate,
-        )
+        clip_list, samples = clips.training_clips(), self.logmel.samples(self.start.frames)
+        rate, fabric = self.logmel.sample_rate, training.fabric
+        crops = RandomCrops(clip_list, samples, options.seed, short=recipe.short, sample_rate=rate)
+        steps = own_steps(options, fabric, self.batch_size, training.step, self.steps)
         order = labelled_batches(self.plan, sampling_weights(recipe, clips), steps)
         return crop_loader(crops, order, count_workers(options, fabric.device))
 

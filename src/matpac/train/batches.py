@@ -3,15 +3,19 @@
 import hashlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 
-from matpac.data.crops import CropBatch
+from matpac.data.crops import CropBatch, Steps
 from matpac.data.files import Clip, DataError
 from matpac.errors import one_line
 from matpac.train.guard import TrainingError
 from matpac.train.options import RunOptions
 from matpac.train.processes import count_own_cores
+
+if TYPE_CHECKING:  # Fabric takes a second to import
+    from lightning_fabric import Fabric
 
 AUTO_WORKERS_CPU = 1
 """Reading processes of a run on a CPU: one keeps up with two cores of training and takes little from them."""
@@ -26,6 +30,12 @@ def count_workers(options: RunOptions, device: torch.device) -> int:
     if options.workers != "auto":
         return options.workers
     return AUTO_WORKERS_CPU if device.type == "cpu" else min(AUTO_WORKERS_LIMIT, count_own_cores(options.nodes))
+
+
+def own_steps(options: RunOptions, fabric: "Fabric", batch_size: int, first: int, last: int) -> Steps:
+    """Steps `first` to `last` (not included), and the part of their batches that this process takes."""
+    rank, size = fabric.global_rank, fabric.world_size
+    return Steps(batch_size, options.seed, first, last, rank, size, options.accumulate)
 
 
 def by_steps(loader: Iterable[CropBatch], steps: int, accumulate: int) -> Generator[list[CropBatch], None, None]:

@@ -41,17 +41,14 @@ class Run:
         first: whether this is the first process.
 
     Raises:
-        RunError: a run to resume is not there, or one is there that is not to be resumed.
+        RunError: there is a run that is not to be resumed.
     """
 
     def __init__(self, folder: Path, resume: bool, keep: int, first: bool = True):
         self.folder, self.resume, self.keep, self.first = folder, resume, keep, first
         self._board = None
-        started = (folder / CONFIG_FILE).exists()
-        if started and not resume:
+        if not resume and (folder / CONFIG_FILE).exists():
             raise RunError(f"{folder}: already contains a run; add --resume, or choose another --output")
-        if resume and not started:
-            raise RunError(f"{folder}: no run to resume ({CONFIG_FILE} is missing); start it without --resume")
 
     @property
     def checkpoints(self) -> list[Path]:
@@ -62,8 +59,7 @@ class Run:
     @property
     def newest(self) -> Path | None:
         """The newest complete checkpoint."""
-        complete = self.checkpoints
-        return complete[-1] if complete else None
+        return next(reversed(self.checkpoints), None)
 
     def write_config(self, config: Mapping[str, object]) -> None:
         """Keep the full configuration."""

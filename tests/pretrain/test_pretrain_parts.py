@@ -11,11 +11,11 @@ from torch import nn
 from helpers.tiny_run import make_sounds, tiny_recipe
 from matpac.data.files import Clip
 from matpac.errors import MatpacError
+from matpac.pretrain.job import adamw, clip_loader, step_splits
 from matpac.pretrain.masking import mask_noise, split_by_noise
 from matpac.pretrain.objective import Objective
 from matpac.pretrain.options import PretrainOptions
 from matpac.pretrain.recipes import OptimizerConfig, Plan
-from matpac.pretrain.setup import adamw, clip_loader, step_splits
 
 
 def fabric(rank: int = 0, size: int = 1) -> Any:
