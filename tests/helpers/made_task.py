@@ -11,6 +11,7 @@ from torch import Tensor
 from helpers import corpora
 from helpers.tiny_encoder import tiny
 from matpac import read
+from matpac.model.embedder import Embedder
 from matpac.probe.encoders import (
     NamedEncoder,
     named_embedder,
@@ -75,7 +76,11 @@ def one_at_a_time(task: Task, encoder: NamedEncoder, layers: bool = False) -> np
         if task.unit_seconds is not None:
             samples = round(task.unit_seconds * encoder.encoder.sample_rate)
             clip = np.concatenate([clip[:samples], np.zeros(max(0, samples - len(clip)), np.float32)])
-        rows.append((encoder.embed_layers if layers else encoder.embed)([clip])[0].numpy())
+        if layers:
+            assert isinstance(encoder.encoder, Embedder)
+            rows.append(encoder.encoder.scene(clip, encoder.sample_rate, layers="all")[0].numpy())
+        else:
+            rows.append(encoder.embed([clip])[0].numpy())
     return np.stack(rows)
 
 

@@ -17,7 +17,7 @@ from matpac.model.logmel import LogMel, LogMelConfig
 from matpac.model.network import weights_digest
 from matpac.model.vit import SIZES
 from matpac.pretrain.recipes import RECIPES
-from matpac.probe.encoders import LogMelStatistics, named_embedder, open_encoder, untrained
+from matpac.probe.encoders import open_encoder, untrained
 
 
 def noise(*lengths: int) -> list[np.ndarray]:
@@ -33,20 +33,6 @@ def test_a_saved_encoder_is_what_load_opens(tmp_path: Path) -> None:
     clips = noise(16_000, 9_000)
     torch.testing.assert_close(named.embed(clips), matpac.load(spec).embed(clips))
     assert named.key == embedder.key
-
-
-def test_layers_are_those_of_scene() -> None:
-    named = named_embedder("tiny", tiny())
-    clips = noise(16_000, 9_000)
-    layers = named.embed_layers(clips)
-    assert layers.shape == (2, named.layers, 16)
-    torch.testing.assert_close(layers[:, -1], named.embed(clips))
-    torch.testing.assert_close(layers[1], tiny_scene_of(named, clips[1])[0])
-
-
-def tiny_scene_of(named: NamedEncoder, clip: np.ndarray) -> torch.Tensor:
-    assert isinstance(named.encoder, matpac.Embedder)
-    return named.encoder.scene(clip, 16_000, layers="all")
 
 
 def test_random_encoders_are_drawn_by_size_and_seed() -> None:
@@ -80,8 +66,6 @@ def test_logmel_statistics_are_mean_and_deviation() -> None:
     assert finer.embed([clip]).shape == (1, 2 * 160)
     assert finer.key != named.key
     assert open_encoder("logmel:matpac++").key == named.key
-    with pytest.raises(EncoderError, match="logmel: gives no vectors of its layers"):
-        named.embed_layers([clip])
     with pytest.raises(AudioError, match=r"clip 1: 6\.2 ms of sound is shorter than one window"):
         named.embed(noise(800, 100))
     assert named.embed([]).shape == (0, 160)
@@ -168,16 +152,3 @@ def test_what_is_no_tensor_is_named() -> None:
 
     with pytest.raises(EncoderError, match="wrong: gave a list for 1 clips"):
         NamedEncoder("wrong", Wrong(), "0").embed(noise(100))  # pyright: ignore[reportArgumentType]
-
-
-def test_an_encoder_with_layers_of_its_own() -> None:
-    class Layered(LogMelStatistics):
-        depth = 2
-
-        def embed_layers(self, clips: list[np.ndarray]) -> torch.Tensor:
-            return torch.stack([0 * self.embed(clips), self.embed(clips)], dim=1)
-
-    named = NamedEncoder("layered", Layered(), "0", 2)
-    assert named.embed_layers(noise(800, 900)).shape == (2, 2, 160)
-    with pytest.raises(EncoderError, match=r"shape \[2, 2, 160\] for 2 clips instead of \[2, 3, width\]"):
-        NamedEncoder("layered", Layered(), "0", 3).embed_layers(noise(800, 900))

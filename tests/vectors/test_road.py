@@ -44,10 +44,6 @@ class Loudness:
                 raise AudioError(f"clip {number}: {len(clip)} samples are too short")
         return torch.stack([torch.tensor([float(clip.mean()), float(clip.max())]) for clip in clips])
 
-    def embed_layers(self, clips: Sequence[np.ndarray | Tensor]) -> Tensor:
-        found = self.embed(clips)
-        return torch.stack([2 * found, found], dim=1)
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -137,13 +133,13 @@ def test_any_lengths_and_units(
             torch.testing.assert_close(row.vectors, expected, atol=1e-5, rtol=0)
 
 
-def test_lists_of_layers_and_of_bounded_sound(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_of_bounded_sound(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LIST_SECONDS", 3.0)
     encoder = Loudness()
     good = [folder / name for name in GOOD]
-    rows = list(Road(encoder, Mean, layers="all").rows([folder / "text.wav", *good]))
+    rows = list(Road(encoder, Mean).rows([folder / "text.wav", *good]))
     assert rows[0].vectors is None
-    assert [row.vectors.shape for row in rows[1:] if row.vectors is not None] == [(2, 2)] * len(good)
+    assert [row.vectors.shape for row in rows[1:] if row.vectors is not None] == [(1, 2)] * len(good)
     assert max(encoder.asked) < len(good)  # no list of all
 
 
@@ -209,19 +205,13 @@ def test_vectors_that_are_not_finite_are_errors(reduction: Callable | str, tmp_p
     assert (row.vectors, row.error) == (None, module.NOT_FINITE)
 
 
-class NoLayers:
-    sample_rate = 8_000
-    embed = Loudness.embed
-
-
 @pytest.mark.parametrize(
     ("encoder", "reduction", "options", "kind"),
     [
         (ENCODER, Mean, {"batch_size": 0}, MatpacError),
         (ENCODER, Mean, {"readers": 0}, MatpacError),
         (Loudness(), Frames, {}, EncoderError),
-        (Loudness(), Mean, {"layers": [0]}, EncoderError),
-        (NoLayers(), Mean, {"layers": "all"}, EncoderError),
+        (Loudness(), Mean, {"layers": "all"}, EncoderError),
     ],
 )
 def test_what_no_road_does(encoder: Embedder, reduction: Callable, options: dict, kind: type[MatpacError]) -> None:

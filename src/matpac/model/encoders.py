@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from matpac.errors import MatpacError
 from matpac.model.embedder import Embedder
+from matpac.model.waveforms import Waveform
 
 
 class EncoderError(MatpacError):
@@ -32,17 +32,8 @@ class FrozenEncoder(Protocol):
         """Rate in Hz of the waveforms that `embed` takes."""
         ...
 
-    def embed(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip width"]:
+    def embed(self, clips: Sequence[Waveform]) -> Float[Tensor, "clip width"]:
         """One vector per clip, float32. Raises AudioError if a clip can't be used."""
-        ...
-
-
-@runtime_checkable
-class LayeredEncoder(FrozenEncoder, Protocol):
-    """An encoder that also gives vectors of all its layers, which have one width."""
-
-    def embed_layers(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip layer width"]:
-        """One vector per clip and layer, float32; the last layer's is what `embed` gives."""
         ...
 
 
@@ -79,32 +70,19 @@ class NamedEncoder:
         kinds = {"scenes": True, "layers": layers, "tokens": tokens, "layer_tokens": layers and tokens}
         return {kind for kind, there in kinds.items() if there}
 
-    def embed(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip width"]:
+    def embed(self, clips: Sequence[Waveform]) -> Float[Tensor, "clip width"]:
         """One vector per clip, float32.
 
         Raises:
             EncoderError: the encoder gave another shape.
             AudioError: a clip that it can't use.
         """
-        return self._checked(self.encoder.embed(clips), [len(clips)])
-
-    def embed_layers(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip layer width"]:
-        """One vector per clip and layer; otherwise as `embed`. Raises EncoderError if it has no layers."""
-        encoder = self.encoder
-        if isinstance(encoder, Embedder):
-            vectors = encoder.scene(list(clips), encoder.sample_rate, layers="all")
-        elif self.layers and isinstance(encoder, LayeredEncoder):
-            vectors = encoder.embed_layers(clips)
-        else:
-            raise EncoderError(f"{self.name}: gives no vectors of its layers; ask for the last one's alone")
-        return self._checked(vectors, [len(clips), self.layers])
-
-    def _checked(self, vectors: object, wanted: list[int]) -> Tensor:
+        vectors = self.encoder.embed(clips)
         shape = list(vectors.shape) if isinstance(vectors, Tensor) else None
-        if not isinstance(vectors, Tensor) or shape is None or shape[:-1] != wanted or not shape[-1]:
-            found = f"a tensor of shape {shape}" if shape is not None else f"a {type(vectors).__name__}"
+        if shape is None or len(shape) != 2 or shape[0] != len(clips) or not shape[1]:
+            found = f"a {type(vectors).__name__}" if shape is None else f"a tensor of shape {shape}"
             raise EncoderError(
-                f"{self.name}: gave {found} for {wanted[0]} clips instead of "
-                f"[{', '.join(map(str, wanted))}, width]; correct the encoder"
+                f"{self.name}: gave {found} for {len(clips)} clips instead of [{len(clips)}, width]; correct the "
+                "encoder"
             )
         return vectors.float()

@@ -84,7 +84,7 @@ def most_probable(
     if top is not None and top < 1:
         raise MatpacError(f"top {top}: at least 1 tag can be asked for, or None for all")
     values, order = torch.sort(probabilities, descending=True, stable=True)
-    ranked = zip(order[:top].tolist(), values[:top].tolist(), strict=True)
+    ranked: list[tuple[int, float]] = list(zip(order[:top].tolist(), values[:top].tolist(), strict=True))
     return [Tag(names[number], value) for number, value in ranked if threshold is None or value >= threshold]
 
 

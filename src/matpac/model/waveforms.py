@@ -34,7 +34,7 @@ def as_clips(waveform: Waveforms, sample_rate: int, target_rate: int) -> tuple[l
     return clips, is_list
 
 
-def _array(waveform: Waveform) -> np.ndarray:
+def _array(waveform: object) -> np.ndarray:
     if isinstance(waveform, Tensor):
         return waveform.detach().cpu().float().numpy() if waveform.is_floating_point() else waveform.cpu().numpy()
     return np.asarray(waveform)

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from jaxtyping import Float
 from torch import Tensor
 
 from matpac.audio import AudioError
 from matpac.audio.read_ahead import LONG_SECONDS, READERS, Clip, Clips
 from matpac.errors import MatpacError, reason_of
 from matpac.model.embedder import Embedder, Layers
-from matpac.model.encoders import EncoderError, FrozenEncoder, LayeredEncoder
+from matpac.model.encoders import EncoderError, FrozenEncoder
 from matpac.model.gather import Gathered, Gatherer, Mean
 from matpac.vectors.frame_spool import FrameSpool
 
@@ -90,7 +89,7 @@ class Road(Generic[T]):
         if not isinstance(encoder, Embedder):
             if reduction is not Mean:
                 raise EncoderError("this encoder gives one vector per clip, no frames; use one of matpac's own")
-            if layers is not None and not (layers == "all" and isinstance(encoder, LayeredEncoder)):
+            if layers is not None:
                 raise EncoderError("this encoder gives no vectors of its layers; ask for the last layer alone")
         self.encoder, self.reduction, self.batch_size = encoder, reduction, batch_size
         self.layers: Layers = layers
@@ -155,7 +154,7 @@ class Road(Generic[T]):
     def _embed_list(self, waiting: Sequence[np.ndarray | AudioError]) -> Iterator[Gathered[Any]]:
         waveforms = [waveform for waveform in waiting if isinstance(waveform, np.ndarray)]
         try:
-            vectors = self._embed(waveforms) if waveforms else iter(())
+            vectors = iter(self.encoder.embed(waveforms)[:, None] if waveforms else ())
         except AudioError as error:
             if len(waiting) == 1:
                 yield Gathered(0, None, error)
@@ -165,9 +164,3 @@ class Road(Generic[T]):
             return
         for one in waiting:
             yield Gathered(0, None, one) if isinstance(one, AudioError) else Gathered(len(one), next(vectors))
-
-    def _embed(self, waveforms: list[np.ndarray]) -> Iterator[Float[Tensor, "layer width"]]:
-        if self.layers is None:
-            return iter(self.encoder.embed(waveforms)[:, None])
-        assert isinstance(self.encoder, LayeredEncoder)
-        return iter(self.encoder.embed_layers(waveforms))
