@@ -150,7 +150,7 @@ def test_a_shard_that_comes_out_as_another_is_not_left_there(
 
 
 def test_unfinished_shards_are_no_corpus(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pack_module, "_finish", _dying(None, iter([0]), 0))
+    monkeypatch.setattr(pack_module, "_finish", _dying(pack_module._finish, iter([0]), 0))
     with pytest.raises(Killed):
         packed(source, tmp_path / "shards")
     with pytest.raises(MatpacError, match="its packing is not complete"):

@@ -93,7 +93,7 @@ def write_shard(folder: Path, encoding: str, files: Sequence[SourceFile], tick: 
 
 
 def _add(tar: tarfile.TarFile, source: SourceFile, folder: Path, encoding: str) -> Packed:
-    with SpooledTemporaryFile(SPOOLED_BYTES, dir=folder) as sound:
+    with SpooledTemporaryFile(SPOOLED_BYTES, dir=str(folder)) as sound:
         try:
             samples = encode(source.path, sound, encoding)
             sound.seek(0, io.SEEK_END)

@@ -143,15 +143,17 @@ class _Transfer(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        for left in range(TRIES - 1, -1, -1):
+        tries = 1
+        while True:
             try:
                 content = self._read(len(buffer))
                 break
             except CutShortError as error:
                 self._end()
-                if not left:
+                if tries == TRIES:
                     raise CutShortError(f"{error}; tried {TRIES} times") from error
-                time.sleep(PAUSE * 2 ** (TRIES - 1 - left))
+                time.sleep(PAUSE * 2 ** (tries - 1))
+                tries += 1
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)

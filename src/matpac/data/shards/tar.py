@@ -82,7 +82,7 @@ class TarReader:
         self._bytes.allowed = at + MOST_HEADER_BYTES
         try:
             return tarfile.TarInfo.fromtarfile(self._tar)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # pyright: ignore[reportAttributeAccessIssue] (of all Pythons)
             return None
         except ShardError:
             raise
