@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from helpers.tagging_corpora import encoder_file, tone_table
-from helpers.tiny_run import call
+from helpers.tiny_run import TORCHRUN, call
 from matpac.files.tensor_files import read_tensors
-
-LAUNCHER = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +25,7 @@ def finetune(folder: Path, output: str, *more: object, launcher: tuple[str, ...]
 def test_two_processes_share_batches_and_evaluation(tmp_path: Path) -> None:
     tone_table(tmp_path / "sounds", clips=42)
     (tmp_path / "sounds" / "003.flac").write_bytes(b"nothing")  # of the test part, by its header
-    code, errors = finetune(tmp_path, "run", "--epochs", 20, launcher=LAUNCHER)
+    code, errors = finetune(tmp_path, "run", "--epochs", 20, launcher=TORCHRUN)
     assert code == 1, errors  # one clip was skipped
     assert (tmp_path / "run" / "results.json").exists(), errors
     record = json.loads((tmp_path / "run" / "results.json").read_text())

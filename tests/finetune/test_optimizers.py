@@ -2,6 +2,7 @@
 
 import math
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from matpac.errors import MatpacError
+from matpac.finetune.augmentations import AugmentationConfig
 from matpac.finetune.optimizers import OptimizerConfig, build_optimizer, layerwise_groups, set_learning_rate
 from matpac.model.heads import Tagger
 from matpac.model.vit import Encoder, EncoderConfig
@@ -133,20 +135,25 @@ def test_lars_is_imported_late_and_its_library_may_be_missing(monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("config", "change"),
     [
-        {"learning_rate": 0.0},
-        {"learning_rate": np.nan},
-        {"final_learning_rate": -1.0},
-        {"warmup_epochs": -1},
-        {"weight_decay": -0.1},
-        {"momentum": -0.1},
-        {"beta1": 1.0},
-        {"beta2": 1.5},
-        {"clip": -1.0},
-        {"layer_decay": 0.0},
+        *[(OptimizerConfig, {name: -1.0}) for name in ("final_learning_rate", "warmup_epochs", "weight_decay")],
+        (OptimizerConfig, {"clip": -1.0}),
+        (OptimizerConfig, {"learning_rate": 0.0}),
+        (OptimizerConfig, {"learning_rate": np.nan}),
+        (OptimizerConfig, {"momentum": -0.1}),
+        (OptimizerConfig, {"beta1": 1.0}),
+        (OptimizerConfig, {"beta2": 1.5}),
+        (OptimizerConfig, {"layer_decay": 0.0}),
+        (AugmentationConfig, {"gain_decibels": np.nan}),
+        (AugmentationConfig, {"mixup_alpha": np.nan}),
+        (AugmentationConfig, {"mixup_probability": 1.1}),
+        (AugmentationConfig, {"patchout": 1.0}),
+        (FinetuneRecipe, {"epochs": np.inf}),
+        (FinetuneRecipe, {"batch_size": 1}),
+        (FinetuneRecipe, {"epoch_clips": 1}),
     ],
 )
-def test_numbers_that_make_no_sense_are_refused(change: dict[str, float]) -> None:
-    with pytest.raises(MatpacError, match=rf"optimizer\.{next(iter(change))} must be"):
-        OptimizerConfig(**change)  # type: ignore[arg-type]
+def test_numbers_that_make_no_sense_are_refused(config: Any, change: dict[str, float]) -> None:
+    with pytest.raises(MatpacError, match=f"{next(iter(change))} must be"):
+        config(**change)

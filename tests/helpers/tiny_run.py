@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +25,12 @@ from matpac.pretrain.objective import ObjectiveConfig
 from matpac.pretrain.options import PretrainOptions
 from matpac.pretrain.predictor import PredictorConfig
 from matpac.pretrain.recipes import OptimizerConfig, Recipe, ScheduleConfig
-from matpac.train.loop import Finished
+from matpac.train.loop import Finished, Job
 
 BATCH = 4
 
-TORCHRUN = (
-    "-m",
-    "torch.distributed.run",
-    "--nproc-per-node",
-    "2",
-    "--rdzv-backend",
-    "c10d",
-    "--rdzv-endpoint",
-    "localhost:0",
-)
+RENDEZVOUS = ("--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0")
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", *RENDEZVOUS)
 """Starts two processes of `matpac`, at a port of its own choice."""
 
 
@@ -62,23 +54,13 @@ def tiny_recipe(hypotheses: int = 3, alpha: float = 0.5, **changes: Any) -> Reci
 
 def as_arguments(recipe: Recipe) -> list[str]:
     """The recipe as options of the command line, on top of `--recipe tiny`."""
-    o = recipe.objective
+    objective = recipe.objective
+    parts = {"encoder": objective.encoder, "predictor": objective.predictor, "head": objective.head}
     values = {
-        "--objective.encoder.width": o.encoder.width,
-        "--objective.encoder.depth": o.encoder.depth,
-        "--objective.encoder.heads": o.encoder.heads,
-        "--objective.encoder.frames": o.encoder.frames,
-        "--objective.predictor.width": o.predictor.width,
-        "--objective.predictor.depth": o.predictor.depth,
-        "--objective.predictor.heads": o.predictor.heads,
-        "--objective.predictor.hypotheses": o.predictor.hypotheses,
-        "--objective.head.hidden": o.head.hidden,
-        "--objective.head.bottleneck": o.head.bottleneck,
-        "--objective.head.classes": o.head.classes,
-        "--epochs": recipe.epochs,
-        "--batch_size": recipe.batch_size,
+        f"objective.{part}.{name}": v for part, config in parts.items() for name, v in asdict(config).items()
     }
-    return ["--recipe", "tiny", *(str(part) for pair in values.items() for part in pair)]
+    values |= {"epochs": recipe.epochs, "batch_size": recipe.batch_size}
+    return ["--recipe", "tiny", *(f"--{name}={value}" for name, value in values.items())]
 
 
 def make_sounds(folder: Path, count: int = 8) -> Path:
@@ -101,18 +83,18 @@ class Killed(Exception):
 
 
 @contextmanager
-def killed_at(step: int) -> Iterator[None]:
-    """The pre-training runs inside end after this step, before anything of it is logged or saved."""
-    plain = Pretraining.step
+def killed_at(step: int, job: type[Job] = Pretraining) -> Iterator[None]:
+    """The runs inside end after this step, before anything of it is logged or saved."""
+    plain = job.step
 
-    def until(self: Pretraining, batches: list[CropBatch]) -> object:
+    def until(self: Job, batches: list[CropBatch]) -> object:
         result = plain(self, batches)
         if self.training.step + 1 == step:
             raise Killed
         return result
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Pretraining, "step", until)
+        patch.setattr(job, "step", until)
         with pytest.raises(Killed):
             yield
 

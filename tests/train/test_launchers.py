@@ -28,18 +28,7 @@ pytestmark = pytest.mark.slow
 
 def arguments(data: Path, output: Path, *more: str, epochs: float = 10) -> list[str]:
     given = ["pretrain", *as_arguments(replace(tiny_recipe(), epochs=epochs)), "--data", str(data)]
-    return [
-        *given,
-        "--output",
-        str(output),
-        "--log_every",
-        "5",
-        "--checkpoint_every",
-        "5",
-        "--device",
-        "cpu",
-        *more,
-    ]
+    return [*given, f"--output={output}", "--log_every=5", "--checkpoint_every=5", "--device=cpu", *more]
 
 
 def step_of(folder: Path) -> int:
