@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from matpac.errors import MatpacError
 from matpac.finetune.augmentations import AugmentationConfig
 from matpac.finetune.optimizers import OptimizerConfig, build_optimizer, layerwise_groups, set_learning_rate
+from matpac.finetune.recipes import FinetuneRecipe
 from matpac.model.heads import Tagger
 from matpac.model.vit import Encoder, EncoderConfig
 

@@ -30,7 +30,7 @@ TEMPERATURES = [
 
 
 def steps(objective: Objective, module: nn.Module, recipe: Recipe, bf16: bool, eager: bool) -> list[PretextOutput]:
-    """Of gradient descent, with a teacher that moves."""
+    """Steps of gradient descent, with a teacher that moves."""
     optimizer = torch.optim.SGD([p for p in objective.parameters() if p.requires_grad], lr=0.05)
     generator = torch.Generator().manual_seed(1)
     encoder, outputs = recipe.objective.encoder, []
@@ -79,7 +79,7 @@ def _seeded(recipe: Recipe) -> Objective:
 
 
 def whole_runs(counter: CompileCounterWithBackend) -> dict[str, Any]:
-    """Of `pretrain` with micro-batches: without, with, and begun without and gone on with."""
+    """Runs of `pretrain` with micro-batches: plain, compiled, and started plain and resumed compiled."""
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         (root / "sounds").mkdir()

@@ -116,11 +116,12 @@ def assert_same(one: Path, other: Path, tolerance: float | None = None) -> None:
         assert left.keys() == right.keys()
         assert left
         for name in left:
+            pair = left[name], right[name]
             if tolerance is None:
-                assert torch.equal(left[name], right[name]), name
+                assert torch.equal(*pair), name
             else:
-                ours, theirs = _comparable(name, left[name]), _comparable(name, right[name])
-                torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+                pair = (_comparable(name, tensor) for tensor in pair)
+                torch.testing.assert_close(*pair, atol=tolerance, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def _comparable(name: str, tensor: Tensor) -> Tensor:

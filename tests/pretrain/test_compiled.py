@@ -40,7 +40,7 @@ def test_one_whole_graph_for_all_steps(name: str, found: dict[str, Any]) -> None
     assert case["watched_are_detached"]
 
 
-def test_a_compiled_run_and_one_that_goes_on_compiled(found: dict[str, Any]) -> None:
+def test_a_compiled_run_and_one_that_is_resumed_compiled(found: dict[str, Any]) -> None:
     runs = found["runs"]
     assert runs["graphs"] == 1  # for two micro-batches a step, temperatures and rates that change
     assert len(runs["plain"]) == 6

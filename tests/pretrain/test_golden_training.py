@@ -18,7 +18,7 @@ TOLERANCE = 1e-4
 ENCODER = EncoderConfig(width=32, depth=2, heads=2, frames=96)
 
 
-def ours(golden: Mapping[str, np.ndarray], part: str) -> dict[str, torch.Tensor]:
+def renamed(golden: Mapping[str, np.ndarray], part: str) -> dict[str, torch.Tensor]:
     """All tensors of `init` or `final` under this project's names."""
 
     def branch(name: str) -> dict[str, torch.Tensor]:
@@ -40,7 +40,7 @@ def build(golden: Mapping[str, np.ndarray], hypotheses: int) -> Objective:
             head=HeadConfig(hidden=48, bottleneck=256, classes=32),
         )
     )
-    state = ours(golden, "init")
+    state = renamed(golden, "init")
     state.pop("predictor.positions")
     objective.load_state_dict(state, strict=True)
     return objective
@@ -107,7 +107,7 @@ def test_training_follows_the_published_code(golden, file, hypotheses, temperatu
         optimizer.step()
         center_batch = output.center_batch
 
-    expected = ours(data, "final")
+    expected = renamed(data, "final")
     expected.pop("predictor.positions")
     final = objective.state_dict()
     assert final.keys() == expected.keys()

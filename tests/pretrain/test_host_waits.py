@@ -1,4 +1,4 @@
-"""Nothing in a step waits for the device. A CPU never waits, so what would make a GPU wait is looked for instead:
+"""Nothing in a step waits for the device. A CPU never waits, so what would make a GPU wait is caught instead:
 reading a number out of a tensor, shapes that depend on values, and what a device without memory refuses.
 """
 
@@ -184,7 +184,7 @@ def test_scaled_gradients_are_clipped_and_stepped_as_others_without_a_wait() -> 
         torch.testing.assert_close(one, two, atol=1e-5, rtol=0)
 
 
-def test_a_step_that_overflowed_is_left_out_without_a_wait() -> None:
+def test_a_step_that_overflowed_is_skipped_without_a_wait() -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     norms, weights = descend(scaler, spoilt=1)
     assert [norm == float("inf") for norm in norms] == [False, True, False]
