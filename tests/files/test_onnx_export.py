@@ -13,10 +13,10 @@ from helpers.tiny_encoder import tiny
 from matpac.files.onnx import export
 from matpac.files.onnx.export import (
     ExportError,
-    check_cosines,
     check_lengths,
     export_onnx,
     relative_difference,
+    scene_cosines,
     synthetic_sounds,
 )
 from matpac.files.onnx.graph import network_graph
@@ -145,7 +145,7 @@ def test_the_measured_cosines_are_the_cosines() -> None:
     one, other, clips = tiny(), tiny(), sounds(3)
     pairs = zip(one.scene(clips, 16_000).numpy(), other.scene(clips, 16_000).numpy(), strict=True)
     expected = [float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) for a, b in pairs]
-    found = check_cosines(one, other, clips, least=-1)
+    found = scene_cosines(one, other, clips)
     assert (found.mean, found.least) == pytest.approx((np.mean(expected), min(expected)), abs=1e-6)
     assert found.sounds == 3
 

@@ -27,7 +27,7 @@ LEAST_COSINE = 0.99
 """Mean cosine of 8-bit scenes to float32's below which a file is refused; default: neighbours would change."""
 
 SOUNDS_FOR_INT8 = 16
-"""Synthetic sounds where none are given; default: smoothed by them, `tiny` is as exact as by other sounds."""
+"""Synthetic sounds where none are given; default: smoothing by them is as exact as by others (a small encoder)."""
 
 
 class ExportError(MatpacError):
@@ -91,7 +91,10 @@ def export_onnx(
     _check_call(encoder, path, int8, sounds)
     source, layers, cosines = encoder, (), None
     if int8:
-        sounds = sounds or _sounds_for_int8(encoder)
+        if not sounds:  # shorter and longer than a chunk, loud and quiet ones among those compared too
+            span = encoder.logmel.config.samples(encoder.config.frames)
+            sounds = synthetic_sounds([span * (2 + n) // 4 for n in range(SOUNDS_FOR_INT8)], encoder.sample_rate)
+            sounds = [sounds[n] for n in np.random.default_rng(0).permutation(SOUNDS_FOR_INT8)]
         source = smoothed(encoder, [sound for number, sound in enumerate(sounds) if number % 4] or sounds)
     model, description, lengths = network_graph(source), describe(encoder), check_lengths(encoder)
     if model.ByteSize() > LARGEST:
@@ -104,7 +107,13 @@ def export_onnx(
         if int8:
             layers = linear_layers(model)
             write_model(draft, quantised(model), description, "int8 dynamic")
-            cosines = check_cosines(encoder, load_onnx(draft), sounds[::4])
+            cosines = scene_cosines(encoder, load_onnx(draft), sounds[::4])
+            if not cosines.mean >= LEAST_COSINE:
+                raise ExportError(
+                    f"{encoder.card.name}: 8 bits change its scenes too much (mean cosine {cosines.mean:.4f}, at "
+                    f"least {LEAST_COSINE:g} is required); nothing was written. Give sounds like yours, or export "
+                    "float32"
+                )
         draft.replace(path)
     precision: Precision = "int8 dynamic" if int8 else "float32"
     return Exported(path, path.stat().st_size, precision, difference, tuple(lengths), cosines, layers)
@@ -149,13 +158,6 @@ def synthetic_sounds(lengths: Sequence[int], sample_rate: int) -> list[Float32[n
     return sounds
 
 
-def _sounds_for_int8(encoder: Embedder) -> list[np.ndarray]:
-    """Synthetic sounds shorter and longer than a chunk, loud and quiet ones among those compared on too."""
-    span = encoder.logmel.config.samples(encoder.config.frames)
-    sounds = synthetic_sounds([span * (2 + n) // 4 for n in range(SOUNDS_FOR_INT8)], encoder.sample_rate)
-    return [sounds[n] for n in np.random.default_rng(0).permutation(SOUNDS_FOR_INT8)]
-
-
 def check_agreement(reference: Embedder, exported: Embedder, lengths: Sequence[int]) -> float:
     """Compare a float32 file with its encoder over lengths, clip by clip and all together.
 
@@ -187,20 +189,8 @@ def relative_difference(reference: Float[Tensor, "..."], other: Float[Tensor, ".
     return float(difference.nan_to_num(torch.inf, torch.inf))
 
 
-def check_cosines(
-    reference: Embedder, exported: Embedder, sounds: Sequence[np.ndarray], least: float = LEAST_COSINE
-) -> Cosines:
-    """Compare scenes of an 8-bit file with the encoder's.
-
-    Raises:
-        ExportError: their mean cosine is below `least`.
-    """
+def scene_cosines(reference: Embedder, exported: Embedder, sounds: Sequence[np.ndarray]) -> Cosines:
+    """Cosines of an 8-bit file's scenes to the encoder's."""
     one, other = (embedder.scene(list(sounds), reference.sample_rate) for embedder in (reference, exported))
     cosines = torch.cosine_similarity(one.double(), other.double())
-    found = Cosines(float(cosines.mean()), float(cosines.min()), len(sounds))
-    if not found.mean >= least:
-        raise ExportError(
-            f"{reference.card.name}: 8 bits change its scenes too much (mean cosine {found.mean:.4f}, at least "
-            f"{least:g} is required); nothing was written. Give sounds like yours, or export float32"
-        )
-    return found
+    return Cosines(float(cosines.mean()), float(cosines.min()), len(sounds))
