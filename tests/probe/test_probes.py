@@ -11,7 +11,6 @@ from helpers.array_task import array_task, one_fold, two_folds
 from matpac.probe import inputs
 from matpac.probe.probes import attention_probe, layer_probes, linear_probe, prototype_probe, weighting_probe
 from matpac.probe.trainer import ProbeConfig
-from matpac.tasks import Fold
 
 CONFIG = ProbeConfig(learning_rates=(1e-2, 1e-1), seeds=(42, 43), batch_size=50, max_epochs=30, patience=8)
 SHORT = ProbeConfig(learning_rates=(1e-2, 1e-1), seeds=(42,), batch_size=16, max_epochs=3)
@@ -157,20 +156,10 @@ def test_float16_maps_are_read_and_seeds_decide(probe, tmp_path):
 def test_bad_input_is_named():
     features, labels = layered(150)
     task = array_task(labels, two_folds(150))
-    for probe, values in (
-        (linear_probe, features),
-        (weighting_probe, features[:, 0]),
-        (prototype_probe, features),
-    ):
-        with pytest.raises(ValueError, match="not of shape"):
-            probe(values, task)
     with pytest.raises(ValueError, match="per_class"):
         prototype_probe(features[:, None], task, per_class=0)
     with pytest.raises(ValueError, match="149"):
         linear_probe(features[:-1, 0], task)
-    shared = Fold(task.folds[0].train, task.folds[0].valid, task.folds[0].train[:5])
-    with pytest.raises(ValueError, match="5 clips are in train and test"):
-        linear_probe(features[:, 0], replace(task, folds=[shared]))
     features[7, 3, 2] = np.nan
     with pytest.raises(ValueError, match=r"layer 3: .*clip 7"):
         layer_probes(features, task, CONFIG)

@@ -4,11 +4,9 @@ Features are float32 or float16 arrays, which may be memory maps, with one row p
 All raise ValueError on features that are not finite or do not fit the task.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
-from jaxtyping import Float, Integer, Shaped
+from jaxtyping import Integer, Shaped
 
 from matpac.probe.heads import AttentionPooling, GatedPrototypes, LayerMixture, LinearHead
 from matpac.probe.inputs import Inputs
@@ -24,7 +22,6 @@ def linear_probe(
     device: str | torch.device = "cpu",
 ) -> ProbeResult:
     """One linear layer on frozen vectors."""
-    _require("features", features, ("clip", "dim"))
     inputs = Inputs(features[:, None, None], device=device)
     return train_heads(lambda classes: LinearHead(classes, inputs.dim), inputs, task, config)
 
@@ -40,7 +37,6 @@ def layer_probes(
     A layer that is best on these test clips was chosen by looking at them: the curve is for the eye, and
     ``weighting_probe`` is what may be compared with the linear probe.
     """
-    _require("features", features, ("clip", "layer", "dim"))
     results = []
     for layer in range(features.shape[1]):
         try:
@@ -57,7 +53,6 @@ def weighting_probe(
     device: str | torch.device = "cpu",
 ) -> ProbeResult:
     """Linear probe on a learned mixture of standardised layers; `learned["layers"]` has the shares."""
-    _require("features", features, ("clip", "layer", "dim"))
     inputs = Inputs(features[:, :, None], device=device)
     return train_heads(lambda classes: LayerMixture(classes, inputs.layers, inputs.dim), inputs, task, config)
 
@@ -70,7 +65,6 @@ def attention_probe(
     device: str | torch.device = "cpu",
 ) -> ProbeResult:
     """Linear probe on tokens pooled by one learned query; ``lengths`` has each clip's tokens (None: all)."""
-    _require("tokens", tokens, ("clip", "token", "dim"))
     inputs = Inputs(tokens[:, None], lengths, device)
     return train_heads(lambda classes: AttentionPooling(classes, inputs.dim), inputs, task, config)
 
@@ -90,13 +84,7 @@ def prototype_probe(
     """
     if per_class < 1:
         raise ValueError(f"per_class must be 1 or more, not {per_class}")
-    _require("tokens", tokens, ("clip", "layer", "token", "dim"))
     inputs = Inputs(tokens, lengths, device)
     return train_heads(
         lambda classes: GatedPrototypes(classes, inputs.layers, inputs.dim, per_class), inputs, task, config
     )
-
-
-def _require(what: str, values: Float[np.ndarray, "..."], axes: Sequence[str]) -> None:
-    if values.ndim != len(axes):
-        raise ValueError(f"{what} must be [{', '.join(axes)}], not of shape {list(values.shape)}")

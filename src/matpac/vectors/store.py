@@ -8,6 +8,7 @@ changed are removed when the new ones come. `_errors.jsonl` lists the files that
 """
 
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -275,7 +276,7 @@ class VectorStore:
 def _mapped(part: Path):
     import pyarrow as pa
 
-    return pa.ipc.open_file(pa.memory_map(str(part)))
+    return pa.ipc.open_file(pa.memory_map(os.fsencode(part)))  # bytes: names of folders need not be UTF-8
 
 
 def _describe(about: Mapping[str, object]) -> str:

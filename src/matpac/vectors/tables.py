@@ -132,7 +132,7 @@ def arrow_writer(path: Path, metadata: Mapping[str, str]) -> Iterator[Write]:
     waiting: list[pa.Table] = []
     yield waiting.append
     table = pa.concat_tables(waiting).combine_chunks().replace_schema_metadata(dict(metadata))
-    with pa.OSFile(os.fspath(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+    with pa.OSFile(os.fsencode(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
 
 
