@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matpac.search.query import Searcher
     from matpac.tag.timeline import TimelineConfig, timeline
     from matpac.tasks.task import Task
-    from matpac.vectors.embed import embed_files
+    from matpac.vectors.embed import EmbedOptions, embed_files
 
 __version__ = "0.1.0"
 
@@ -43,6 +43,7 @@ _MODULES = {  # of each public name
     "Embedder": "model.embedder",
     "stream": "model.stream",
     "embed_files": "vectors.embed",
+    "EmbedOptions": "vectors.embed",
     "timeline": "tag.timeline",
     "TimelineConfig": "tag.timeline",
     "index_sounds": "search.index",
@@ -68,6 +69,7 @@ __all__ = [
     "Embedder",
     "stream",
     "embed_files",
+    "EmbedOptions",
     "timeline",
     "TimelineConfig",
     "index_sounds",
