@@ -65,14 +65,11 @@ def test_clips_of_all_processes_are_the_global_batchs(size: int, accumulate: int
     recipe = tiny_recipe()
 
     def steps(rank: int, size: int, accumulate: int, first: int = 1) -> list[tuple[list[str], torch.Tensor]]:
-        loader = clip_loader(recipe, options(accumulate=accumulate), clips, fabric(rank, size), first)
-        batches = list(loader)
+        batches = list(clip_loader(recipe, options(accumulate=accumulate), clips, fabric(rank, size), first))
+        groups = zip(*[iter(batches)] * accumulate, strict=True)
         return [
-            (
-                [path for batch in step for path in batch.paths],
-                torch.cat([batch.waveforms for batch in step]),
-            )
-            for step in zip(*[iter(batches)] * accumulate, strict=True)
+            ([path for batch in step for path in batch.paths], torch.cat([batch.waveforms for batch in step]))
+            for step in groups
         ]
 
     whole = steps(0, 1, 1)

@@ -152,8 +152,5 @@ def labelled_batches(plan: FinetunePlan, weights: np.ndarray | None, steps: Step
         weights: of the training clips, for balanced drawing; None for equal ones.
         steps: this process's part of them.
     """
-
-    def order(epoch: int) -> Int64[np.ndarray, " clip"]:
-        return epoch_order(plan.clips, steps.seed, epoch, plan.epoch_clips, weights)
-
-    return StepBatches(plan.epoch_clips, steps, order)
+    count = plan.epoch_clips
+    return StepBatches(count, steps, lambda epoch: epoch_order(plan.clips, steps.seed, epoch, count, weights))

@@ -150,31 +150,26 @@ class Pretraining(Job[PretextStep]):
 def find_clips(recipe: Recipe, options: PretrainOptions, run: Run, fabric: "Fabric") -> Corpus:
     """The corpus. The first process reads the headers; the others read what it kept."""
 
-    def listing() -> Corpus:
+    def listing(first: bool) -> Corpus:
         found = list_corpus(options.data, run.folder)
         if recipe.short == "drop":
-            return drop_short(found, recipe.crop_samples, recipe.logmel.sample_rate)
-        return found
-
-    def first_listing() -> Corpus:
-        found = listing()
-        if not run.resume:
-            parts, readers = fabric.world_size * options.accumulate, count_workers(options, fabric.device)
-            keep_lanes(run.folder, found.clips, parts, readers)
+            found = drop_short(found, recipe.crop_samples, recipe.logmel.sample_rate)
+        if first and not run.resume:
+            parts = fabric.world_size * options.accumulate
+            keep_lanes(run.folder, found.clips, parts, count_workers(options, fabric.device))
         return found
 
     run.folder.mkdir(parents=True, exist_ok=True)
-    return first_then_others(fabric, first_listing, listing)
+    return first_then_others(fabric, lambda: listing(first=True), lambda: listing(first=False))
 
 
 def adamw(objective: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
     """AdamW over what learns, in one kernel; the learning rate is set at every step."""
     learning = [p for p in objective.parameters() if p.requires_grad]
-    exempt = [p for p in learning if p.ndim < 2 and not config.decay_biases_and_norms]
-    exempt_ids = {id(p) for p in exempt}
+    least = 0 if config.decay_biases_and_norms else 2  # dimensions of what decays
     groups = [
-        {"params": [p for p in learning if id(p) not in exempt_ids], "weight_decay": config.weight_decay},
-        {"params": exempt, "weight_decay": 0.0},
+        {"params": [p for p in learning if p.ndim >= least], "weight_decay": config.weight_decay},
+        {"params": [p for p in learning if p.ndim < least], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
