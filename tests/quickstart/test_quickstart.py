@@ -17,7 +17,7 @@ from matpac.tasks import read_task
 
 pytestmark = pytest.mark.slow
 
-SMALL = ["--clips", "40", "--labelled", "32", "--epochs", "2"]
+SMALL = ["--clips", "32", "--labelled", "16", "--epochs", "2"]
 TASKS = ("source", "mixture", "melody", "rhythm")
 
 
@@ -48,7 +48,7 @@ def test_results_have_every_task_and_encoder(folder):
 
 def test_vectors_are_the_trained_encoders(folder):
     table = parquet.read_table(folder / "vectors.parquet")
-    assert table.num_rows == 4 * 21
+    assert table.num_rows == 4 * 16
     expected = load(folder / "run").scene(read(table["path"][0].as_py()), 16_000)[0].numpy()
     np.testing.assert_allclose(table["vector"][0].as_py(), expected, atol=1e-5)
 
