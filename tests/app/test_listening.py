@@ -1,6 +1,5 @@
 """A sound through an encoder, for the page: what is shown is what the library gives."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -46,13 +45,6 @@ def test_what_is_shown_is_what_the_library_gives(knower, path):
         np.testing.assert_allclose(heard.probabilities[label], probabilities[:, number], atol=1e-5)
 
 
-def test_what_sounds_when_is_where_it_is(knower, path):
-    heard = hear(knower, path)
-    first, second = heard.steps < 1.4, heard.steps > 1.9
-    assert heard.probabilities["tone"][first].mean() > 0.8 > 0.2 > heard.probabilities["tone"][second].mean()
-    assert heard.probabilities["noise"][second].mean() > 0.8 > 0.2 > heard.probabilities["noise"][first].mean()
-
-
 def test_times_and_bands_are_those_of_the_spectrogram(path):
     heard = hear(tiny(), path)
     assert heard.times[0] == pytest.approx(0.0125)
@@ -94,19 +86,14 @@ def test_longer_sounds_are_refused_and_never_read_whole(tmp_path, monkeypatch):
 
 
 def test_errors_name_the_file_and_not_where_the_page_keeps_it(tmp_path):
-    folder = tmp_path / "kept" / "0123"
-    folder.mkdir(parents=True)
-    broken, short = folder / "broken.wav", folder / "short.wav"
-    broken.write_bytes(b"no sound at all" * 30)
-    soundfile.write(short, np.zeros(200), 16_000)
-    for path, reason in (
-        (broken, "not a sound file"),
-        (short, "12.5 ms of sound is shorter"),
-        (folder / "no.wav", ""),
-    ):
-        with pytest.raises(AudioError, match=rf"^{re.escape(path.name)}: .*{reason}") as told:
-            hear(tiny(), path)
-        assert "kept" not in str(told.value)
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    (folder / "broken.wav").write_bytes(b"no sound at all" * 30)
+    soundfile.write(folder / "short.wav", np.zeros(200), 16_000)
+    for name in ("broken.wav", "short.wav", "no.wav"):
+        with pytest.raises(AudioError, match=f"^{name}: ") as caught:
+            hear(tiny(), folder / name)
+        assert "kept" not in str(caught.value)
 
 
 def test_moments_are_means_of_neighbours(monkeypatch):

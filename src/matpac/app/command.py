@@ -56,7 +56,8 @@ def app(
     if not 0 < port < 65_536:
         raise MatpacError(f"--port {port}: give a number from 1 to 65535")
     require_own(host)
-    require_gradio()
+    if find_spec("gradio") is None:
+        raise MatpacError("the app needs Gradio: pip install 'matpac[app]'")
     from matpac.files.load import load
     from matpac.machine import choose_device
     from matpac.search.query import Searcher
@@ -115,9 +116,3 @@ def require_own(host: str) -> None:
             f"--host {host}: not an address of this machine ({error}); {HOST} is this machine only, "
             "0.0.0.0 all of its addresses"
         ) from error
-
-
-def require_gradio() -> None:
-    """Raise a MatpacError if Gradio is not installed."""
-    if find_spec("gradio") is None:
-        raise MatpacError("the app needs Gradio: pip install 'matpac[app]'")
