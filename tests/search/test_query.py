@@ -1,5 +1,7 @@
 """What is found: the nearest by cosine, inside long recordings too, and under conditions."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import soundfile
@@ -103,14 +105,15 @@ def test_what_is_no_query_is_refused(collection, tmp_path):
     searcher = Searcher(root / "db", ENCODER)
     sound = np.zeros(16_000, np.float32)
     short = write_sound(tmp_path / "short.wav", 16_000, 0.01)
-    for given, reason in (
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"sound": sound, "sample_rate": 16_000, "top": 0}, "top 0"),
         ({"sound": sound}, "sample_rate"),
         ({"sound": np.stack([sound, sound]), "sample_rate": 16_000}, r"shape \[2, 16000\]"),
         ({"sound": sound[:100], "sample_rate": 16_000}, "shorter than one window"),
         ({"sound": short}, rf"^{short}: .*shorter than one window"),
         ({"sound": tmp_path / "missing.wav"}, rf"^{tmp_path}/missing\.wav: (?!.*missing)"),
-    ):
+    ]
+    for given, reason in wrong:
         with pytest.raises(MatpacError, match=reason):
             searcher.similar(**given)
     for vector in (torch.zeros(8), torch.full((16,), torch.nan)):

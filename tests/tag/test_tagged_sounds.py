@@ -79,6 +79,9 @@ def test_timelines_are_those_of_one_at_a_time(files, encoder, batch_size):
 def test_what_gives_no_tags(files):
     with pytest.raises(MatpacError, match="bare"):
         next(tag_sounds(files, tiny(name="bare"), TagOptions()))
-    for wrong in ({"top": 0}, {"threshold": -0.1}):
-        with pytest.raises(MatpacError, match=str(*wrong)):
-            TagOptions(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"top": 0}, {"threshold": -0.1}])
+def test_numbers_out_of_range_of_tags(wrong):
+    with pytest.raises(MatpacError, match=str(*wrong)):
+        TagOptions(**wrong)
