@@ -137,7 +137,7 @@ def _add(parser: Any, parameter: inspect.Parameter, hint: Any, text: str) -> Non
     if get_origin(hint) in (Union, UnionType):  # X | None
         hint = next(part for part in get_args(hint) if part is not NoneType)
     about: dict[str, Any] = {"help": text.replace("%", "%%")}
-    if not required and parameter.default not in (None, False, [], ()) and "(default" not in text:
+    if not required and parameter.default is not None and hint is not bool and "(default" not in text:
         about["help"] += f" (default: {parameter.default})"
     if hint is bool:
         about |= {"action": "store_true"}

@@ -14,7 +14,7 @@ def quickstart(
     Args:
         output: the folder for everything it writes
         seed: random seed of sounds, weights, masks and crops
-        epochs: of pre-training; the default fits ten minutes on two cores with everything else
+        epochs: epochs of pre-training; the default fits ten minutes on two cores with everything else
         clips: unlabelled clips to pre-train on
         labelled: labelled training clips of each task; validation has a third of it, test two thirds
     """
