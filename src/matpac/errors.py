@@ -9,7 +9,7 @@ REASONS_SHOWN = 3
 
 
 class MatpacError(ValueError):
-    """Something given is not usable; the message names it, says why, and tells the way out."""
+    """Something given is not usable; the message names it, the reason and the way out."""
 
 
 @dataclass(frozen=True)

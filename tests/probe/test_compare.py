@@ -54,7 +54,7 @@ def test_paired_test_is_scipys(seeds, folds, shift, seed):
         better, worse = ("ours", "theirs") if first.mean() > second.mean() else ("theirs", "ours")
         assert mine.verdict.startswith(f"{better} is above {worse}")
     else:
-        assert mine.verdict.endswith("inside the noise")
+        assert mine.verdict.endswith("within the noise")
 
 
 def test_the_same_scores_are_no_difference():

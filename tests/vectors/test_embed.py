@@ -211,7 +211,7 @@ def test_the_command(
     assert main(["embed", str(folder), *given]) == 1
     shown = capsys.readouterr()
     assert "3 files, " in shown.out
-    assert shown.out.endswith("3 already there; 4 skipped\n")
+    assert shown.out.endswith("3 already there; 4 files skipped\n")
     assert sum(line.startswith("skipped: ") for line in shown.err.splitlines()) == 4
     as_process(monkeypatch, 1, 2)
     assert main(["embed", str(folder), *given]) == 0  # 1 would stop the other processes

@@ -1,1 +1,1 @@
-"""Corpora to pre-train on: which clips there are, random crops of them, their statistics, made-up ones."""
+"""Corpora to pre-train on: clips, tables, random crops, statistics, shards and packing."""

@@ -1,4 +1,4 @@
-"""Are two encoders different? Student's t: an interval over seeds, a paired test over seeds × folds."""
+"""Whether two encoders differ, by Student's t: an interval over seeds, a paired test over seeds × folds."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,7 @@ LEVEL = 0.95
 def confidence_interval(values: Float[np.ndarray, "run"]) -> tuple[float, float]:
     """(mean, half width) of the 95 % interval for the mean of independent runs, by Student's t.
 
-    With one run there is no spread to speak of and the half width is nan. Raises ValueError on no value or
-    NaN.
+    With one run the half width is nan. Raises ValueError without values, or for NaN.
     """
     from scipy.stats import t
 
@@ -22,20 +21,24 @@ def confidence_interval(values: Float[np.ndarray, "run"]) -> tuple[float, float]
     mean = float(values.mean())
     if values.size == 1:
         return mean, float("nan")
-    deviation = 0.0 if np.ptp(values) == 0 else float(values.std(ddof=1))
-    return mean, float(t.ppf((1 + LEVEL) / 2, values.size - 1)) * deviation / float(np.sqrt(values.size))
+    spread = 0.0 if np.ptp(values) == 0 else float(values.std(ddof=1))
+    return mean, float(t.ppf((1 + LEVEL) / 2, values.size - 1)) * spread / float(np.sqrt(values.size))
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """What two encoders' scores on the same seeds and folds say; ``verdict`` is a sentence for people."""
+    """Comparison of two encoders' scores on the same seeds and folds.
+
+    Args:
+        difference: mean of first minus second, in the scores' unit.
+        ci95: half width of the 95 % interval of that mean; nan with one pair, 0 if all differences are equal.
+        p_value: two-sided; 1 if all scores are equal, nan if there is no spread to test against.
+        verdict: the result as a sentence.
+    """
 
     difference: float
-    """Mean of first minus second, in the scores' unit."""
     ci95: float
-    """Half width of the 95 % interval of that mean; nan with one pair, 0 where all differences are equal."""
     p_value: float
-    """Two-sided; 1 where the scores are the same everywhere, nan where there is no spread to test against."""
     verdict: str
 
     @property
@@ -51,13 +54,12 @@ def paired_test(
 ) -> PairedTest:
     """Paired two-sided t-test of two encoders' scores on the same seeds and folds.
 
-    It takes the seeds × folds differences as independent draws of one normal distribution, and they are not
-    quite that: seeds of a fold share their test clips, folds share most of their training clips. So p comes
-    out smaller than it should, the more so with one fold, where only the probe's own noise (start, order of
-    clips) is tested and not which clips happen to be in the test part. Read p near 0.05 as undecided.
-    (docs/evaluation.md asks for this test; on the trouble with it: Dietterich 1998, Nadeau and Bengio 2003.)
+    It treats the seeds × folds differences as independent samples of one normal distribution, which they are not
+    quite: seeds of a fold share their test clips, folds share most of their training clips. So p is too small,
+    especially with one fold, where only the probe's own noise (start, order of clips) is tested and not the choice
+    of test clips. Read p near 0.05 as undecided (Dietterich 1998, Nadeau and Bengio 2003).
 
-    Raises ValueError where the shapes differ or a score is not finite.
+    Raises ValueError if the shapes differ or a score is not finite.
     """
     from scipy.stats import t
 
@@ -68,17 +70,17 @@ def paired_test(
     pairs = f"{differences.size} pairs of seed and fold"
     if differences.size == 1:
         return PairedTest(mean, half_width, float("nan"), f"{mean:+.4f} on one seed and fold: no test is possible")
-    # rounding of a - b must not pass for spread
+    # rounding errors of a - b are not spread
     if np.ptp(differences) <= 4 * np.finfo(float).eps * max(np.abs(first).max(), np.abs(second).max()):
         if np.array_equal(first, second):
             return PairedTest(0.0, 0.0, 1.0, f"{names[0]} and {names[1]} score the same on all {pairs}")
-        told = f"{names[0]} - {names[1]} is {mean:+.4f} on each of {pairs}: no spread to test against"
-        return PairedTest(mean, 0.0, float("nan"), told)
+        verdict = f"{names[0]} - {names[1]} is {mean:+.4f} on each of {pairs}: no spread to test against"
+        return PairedTest(mean, 0.0, float("nan"), verdict)
     statistic = mean / (float(differences.std(ddof=1)) / np.sqrt(differences.size))
     p_value = float(2 * t.sf(abs(statistic), differences.size - 1))
     numbers = f"{abs(mean):.4f} ± {half_width:.4f}, p = {p_value:.2g}, {pairs}"
     if p_value < 1 - LEVEL:
         better, worse = names if mean > 0 else names[::-1]
         return PairedTest(mean, half_width, p_value, f"{better} is above {worse} by {numbers}")
-    told = f"{names[0]} and {names[1]} differ by {numbers}: inside the noise"
-    return PairedTest(mean, half_width, p_value, told)
+    verdict = f"{names[0]} and {names[1]} differ by {numbers}: within the noise"
+    return PairedTest(mean, half_width, p_value, verdict)

@@ -27,7 +27,7 @@ MOST_SEED_DIGITS = 20
 
 
 class LogMelStatistics:
-    """Mean and deviation over time of every log-mel band: the features that need no learning."""
+    """Mean and standard deviation over time of every log-mel band: features without learning."""
 
     def __init__(self, config: LogMelConfig | None = None):
         self.logmel = LogMel(config)
@@ -38,7 +38,7 @@ class LogMelStatistics:
         return self.logmel.config.sample_rate
 
     def embed(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip width"]:
-        """[clip, 2 · mels]: means, then deviations. Raises AudioError for a clip shorter than a window."""
+        """[clip, 2 · mels]: means, then standard deviations. Raises AudioError for a clip below a window."""
         waveforms, _ = as_clips(list(clips), self.sample_rate, self.sample_rate)
         rows = []
         for number, waveform in enumerate(waveforms):

@@ -1,4 +1,4 @@
-"""Encoders of other people: any module that follows the HEAR interface (neuralaudio.ai/hear2021-api).
+"""Encoders from elsewhere: any module that follows the HEAR interface (neuralaudio.ai/hear2021-api).
 
 A module has `load_model(model_file_path)` and `get_scene_embeddings(audio [n, samples], model) → [n, D]`; a model
 has `sample_rate` and `scene_embedding_size`.
@@ -23,7 +23,7 @@ from matpac.model.waveforms import as_clips
 from matpac.probe.encoders import HEAR, EncoderError
 
 BATCH_SIZE = 16
-"""Clips of one length at once: such models keep all their layers' values, so not more; ours."""
+"""Clips of one length at once; default; such models keep the values of all their layers in memory."""
 
 FUNCTIONS = ("load_model", "get_scene_embeddings")
 ATTRIBUTES = ("sample_rate", "scene_embedding_size")
@@ -39,15 +39,15 @@ class HearEncoder:
 
     @property
     def sample_rate(self) -> int:
-        """In Hz."""
+        """Rate in Hz of the waveforms that `embed` takes."""
         return self._rate
 
     def embed(self, clips: Sequence[np.ndarray | Tensor]) -> Float[Tensor, "clip width"]:
-        """One vector a clip. Neighbours of one length go through the model together, others alone.
+        """One vector per clip. Neighbouring clips of one length go through the model together, others alone.
 
         Raises:
             EncoderError: the module gave another shape or no numbers.
-            AudioError: a clip is no waveform, or has no sample.
+            AudioError: a clip is not a waveform, or has no samples.
         """
         waveforms, _ = as_clips(list(clips), self.sample_rate, self.sample_rate)
         vectors = torch.empty(len(waveforms), self.width)
@@ -55,7 +55,7 @@ class HearEncoder:
         while start < len(waveforms):
             length, end = len(waveforms[start]), start + 1
             if not length:
-                raise AudioError(f"clip {start}: no samples; leave it out")
+                raise AudioError(f"clip {start}: no samples; remove it")
             while end < len(waveforms) and end - start < BATCH_SIZE and len(waveforms[end]) == length:
                 end += 1
             vectors[start:end] = self._scenes(np.stack(waveforms[start:end]))
@@ -76,7 +76,7 @@ class HearEncoder:
         if isinstance(found, Tensor):
             return found.detach().cpu().float()
         if not np.issubdtype(found.dtype, np.number):
-            raise EncoderError(f"{self.name}: get_scene_embeddings gave {found.dtype}, not numbers")
+            raise EncoderError(f"{self.name}: get_scene_embeddings gave {found.dtype}, not numbers; correct it")
         return torch.from_numpy(found.astype(np.float32))
 
 
@@ -84,19 +84,19 @@ def open_hear(module_name: str, weights: str = "", device: str | torch.device = 
     """Import a HEAR module and load its model.
 
     Args:
-        module_name: dotted, importable from here.
-        weights: passed on to `load_model`, without it called without an argument.
-        device: PyTorch models and the audio are moved there.
+        module_name: dotted name of an importable module.
+        weights: argument of `load_model`, which is called without one if empty.
+        device: where PyTorch models compute.
 
     Raises:
-        EncoderError: no such module, it can't be imported or its `load_model` fails, or it does not follow HEAR.
+        EncoderError: the module does not exist, can't be imported, fails, or does not follow HEAR.
     """
     name = f"{HEAR}{module_name}" + (f":{weights}" if weights else "")
     if not module_name:
         raise EncoderError(f"{name}: no module named; write {HEAR}<module>[:weights]")
     if module_name.startswith(".") or Path(module_name).suffix == ".py" or len(Path(module_name).parts) > 1:
         raise EncoderError(
-            f"{name}: {module_name} is no name of a module; write {HEAR}{Path(module_name).stem}, and put the "
+            f"{name}: {module_name} is not a module name; write {HEAR}{Path(module_name).stem}, and put the "
             "folder of its file on PYTHONPATH"
         )
     try:
@@ -107,13 +107,15 @@ def open_hear(module_name: str, weights: str = "", device: str | torch.device = 
             "folder on PYTHONPATH"
         ) from error
     except Exception as error:
-        raise EncoderError(f"{name}: module {module_name} fails on import ({_told(error)}); correct it") from error
+        raise EncoderError(
+            f"{name}: module {module_name} fails on import ({_in_words(error)}); correct it"
+        ) from error
     _require(name, f"module {module_name}", module, FUNCTIONS)
     try:
         model = module.load_model(weights) if weights else module.load_model()
     except Exception as error:
         raise EncoderError(
-            f"{name}: load_model of module {module_name} fails ({_told(error)}); check its weights, or correct it"
+            f"{name}: load_model of module {module_name} fails ({_in_words(error)}); check its weights, or correct it"
         ) from error
     _require(name, "its model", model, ATTRIBUTES)
     for attribute in ATTRIBUTES:
@@ -127,7 +129,7 @@ def open_hear(module_name: str, weights: str = "", device: str | torch.device = 
     return HearEncoder(name, module, model, _key(module, model, weights), place)
 
 
-def _told(error: Exception) -> str:
+def _in_words(error: Exception) -> str:
     """Kind and message, on one line."""
     return f"{type(error).__name__}: {one_line(error)}"
 

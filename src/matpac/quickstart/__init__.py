@@ -1,1 +1,1 @@
-"""The whole way on made-up sounds: corpus, pre-training, evaluation, report, vectors."""
+"""Everything once, on synthetic sounds: corpus, pre-training, evaluation, report, vectors."""

@@ -51,7 +51,7 @@ def embed(
         f"{output}{process}: {result.files} files, {result.seconds_of_audio:.1f} s of audio in "
         f"{result.seconds:.1f} s ({result.seconds_of_audio / result.seconds:.1f} s per second); "
         + "".join(f"{count} {what}; " for what, count in counts.items() if count)
-        + f"{len(result.skipped)} skipped"
+        + f"{len(result.skipped)} files skipped"
     )
     for path in result.gone:
         print(f"vanished: {path}", file=sys.stderr)
