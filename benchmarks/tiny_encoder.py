@@ -105,7 +105,7 @@ def scores(outcome: Outcome) -> str:
         records = [outcome.linear[task, name].record for name in NAMES]
         cells = " | ".join(f"{record.result().score}" for record in records)
         lines.append(f"| {task} | {records[0].metric} | {cells} |")
-    tests = ["", "Paired tests over these seeds (p < 0.05 is beyond the noise):", "", *verdicts(outcome)]
+    tests = ["", "Paired tests over these seeds (p < 0.05 counts as beyond the noise):", "", *verdicts(outcome)]
     return "\n".join([*lines, *tests])
 
 
@@ -117,7 +117,7 @@ def verdicts(outcome: Outcome) -> list[str]:
         groups = {
             "above on": [task for task, test in tests.items() if test.beyond_noise and test.difference > 0],
             "below on": [task for task, test in tests.items() if test.beyond_noise and test.difference < 0],
-            "inside the noise on": [task for task, test in tests.items() if not test.beyond_noise],
+            "within the noise on": [task for task, test in tests.items() if not test.beyond_noise],
         }
         groups_text = "; ".join(f"{what} {', '.join(tasks)}" for what, tasks in groups.items() if tasks)
         lines.append(f"- against {name}: {groups_text}.")
@@ -137,26 +137,26 @@ def card(clips: int, outcome: Outcome) -> str:
 
 `matpac.load("tiny")`: {weights / 1e6:.1f} M parameters (ViT, width {config.width}, {config.depth} blocks of
 {config.heads} heads; log-mel of {config.mels} bands every {1000 * logmel.hop / logmel.sample_rate:.0f} ms), scenes
-and frames of {encoder.width} numbers, a frame every {1000 * encoder.hop:.0f} ms, chunks of {seconds:.1f} s.
-Float16, {PACKAGED["tiny"].stat().st_size / 1e6:.1f} MB. Made by `make tiny-encoder`; matpac's licence.
+and frames of {encoder.width} numbers, one frame every {1000 * encoder.hop:.0f} ms, chunks of {seconds:.1f} s.
+Float16, {PACKAGED["tiny"].stat().st_size / 1e6:.1f} MB. Made by `make tiny-encoder`; under matpac's licence.
 
 ## What it is for
 
 Trying everything at once and offline: the examples, search, fine-tuning, tests. It was pre-trained without labels
-on **rendered sound alone**, so it knows General MIDI's instruments, synthetic voices and noises, and no recording
-of the world. For real work load the papers' encoders (`matpac.load("matpac++")`), or pre-train on sounds like
+on **rendered sound alone**, so it knows General MIDI's instruments, synthetic voices and noises, but no real
+recordings. For real work load the papers' encoders (`matpac.load("matpac++")`), or pre-train on sounds like
 yours.
 
 ## How it was trained
 
 MATPAC++, recipe `tiny-fine`, in batches of {recipe.batch_size} crops of {seconds:.1f} s, on {hours:.0f} hours of
 pieces of music, speech, noises, notes and words one by one, and speech over music or noises: {first:,} steps from
-scratch, then from its student twice {second:,} steps (seeds {" and ".join(map(str, MORE_SEEDS))}), every time with
+scratch, then twice {second:,} steps starting from its student (seeds {" and ".join(map(str, MORE_SEEDS))}), each time with
 a new teacher, predictor and heads. The weights are the mean of the last two students. {crops:,} crops in all.
 `benchmarks/corpus.py` renders the sounds (fluidsynth's General MIDI soundfont, espeak-ng, sox and NumPy, in random
 rooms). Their programs, voices and words are none of those in the test parts below.
 
-## What it is worth
+## Scores
 
 Linear probes of frozen vectors on the labelled tables of the same corpus, test %, mean ± 95 % interval over
 {len(PROBES.seeds)} seeds of the probe (one pre-training):

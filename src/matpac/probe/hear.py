@@ -115,7 +115,7 @@ def open_hear(module_name: str, weights: str = "", device: str | torch.device = 
         model = module.load_model(weights) if weights else module.load_model()
     except Exception as error:
         raise EncoderError(
-            f"{name}: load_model of module {module_name} fails ({_in_words(error)}); check its weights, or correct it"
+            f"{name}: load_model of module {module_name} fails ({_in_words(error)}); check weights and module"
         ) from error
     _require(name, "its model", model, ATTRIBUTES)
     for attribute in ATTRIBUTES:
