@@ -152,7 +152,8 @@ yours.
 MATPAC++, recipe `tiny-fine`, in batches of {recipe.batch_size} crops of {seconds:.1f} s, on {hours:.0f} hours of
 pieces of music, speech, noises, notes and words one by one, and speech over music or noises: {first:,} steps from
 scratch, then twice {second:,} steps starting from its student (seeds {" and ".join(map(str, MORE_SEEDS))}), each
-time with a new teacher, predictor and heads. The weights are the mean of the last two students. {crops:,} crops in all.
+time with a new teacher, predictor and heads. The weights are the mean of the last two
+students. {crops:,} crops in all.
 `benchmarks/corpus.py` renders the sounds (fluidsynth's General MIDI soundfont, espeak-ng, sox and NumPy, in random
 rooms). Their programs, voices and words are none of those in the test parts below.
 
