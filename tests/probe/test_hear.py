@@ -142,7 +142,7 @@ def test_wrong_shapes_are_told(end: str, told: str, tmp_path: Path) -> None:
         (("import torch", "import torch +"), "module hear_wrong fails on import (SyntaxError: "),
         (
             ("    return Model", "    raise RuntimeError('corrupt\\nfile')\n    return Model"),
-            "load_model of module hear_wrong fails (RuntimeError: corrupt file); check its weights",
+            "load_model of module hear_wrong fails (RuntimeError: corrupt file)",
         ),
     ],
 )
@@ -159,7 +159,7 @@ def test_what_is_no_hear_module_is_told(change: tuple[str, str], told: str, tmp_
 
 @pytest.mark.parametrize("module", ["./my_encoder.py", "my_encoder.py", "folder/my_encoder", ".my_encoder"])
 def test_a_file_is_no_module(module: str) -> None:
-    with pytest.raises(EncoderError, match=r"is no name of a module; write hear:.*my_encoder, and put the folder"):
+    with pytest.raises(EncoderError, match=r"write hear:.*my_encoder"):
         open_hear(module)
 
 
