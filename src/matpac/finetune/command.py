@@ -42,5 +42,5 @@ def finetune(arguments: list[str]) -> int:
     print(f"{done.folder}: test {done.test}; epoch {done.epoch}, validation {100 * done.valid:.1f} %")
     if done.skipped:
         print(f"{done.skipped} clips skipped, see {done.folder / 'left_out.jsonl'}")
-    print(f"{page} shows it; use it: matpac tag FILES --encoder {shlex.quote(str(done.folder))}")
+    print(f"report: {page}; use it: matpac tag FILES --encoder {shlex.quote(str(done.folder))}")
     return 1 if done.skipped else 0
