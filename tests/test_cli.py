@@ -8,25 +8,9 @@ from typing import Literal
 import pytest
 
 import matpac
-from helpers.sound_files import make_mixed_folder
-from helpers.tiny_encoder import tiny
 from matpac import cli
 from matpac.cli import COMMANDS, main, parse
 from matpac.errors import MatpacError
-from matpac.files.save import save
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("mixed")
-    make_mixed_folder(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save(tiny(), tmp_path_factory.mktemp("encoder") / "tiny.safetensors"))
-
 
 # --- help --------------------------------------------------------------------------------------------------
 
@@ -174,14 +158,14 @@ def test_dashes_in_names_of_options(word: str, expected: str) -> None:
 def test_an_error_is_one_line_and_exit_code_2(
     given: list[str],
     named: str,
-    folder: Path,
-    encoder: str,
+    mixed_folder: Path,
+    tiny_file: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = {"FOLDER": str(folder), "ENCODER": encoder}
+    words = {"FOLDER": str(mixed_folder), "ENCODER": tiny_file}
     assert main([words.get(word, word) for word in given]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""

@@ -15,9 +15,9 @@ from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.packed_corpus import BAD, files_of, packed
+from helpers.packed_corpus import files_of, packed
 from helpers.shard_files import decoded, members_of
-from helpers.sound_files import write_sound
+from helpers.sound_files import BAD, write_sound
 from matpac import audio
 from matpac.data.packing import shard_files
 from matpac.data.packing.plan import planned_bytes

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.packed_corpus import BAD, SIZE, files_of, packed
-from helpers.sound_files import write_sound
+from helpers.packed_corpus import SIZE, files_of, packed
+from helpers.sound_files import BAD, write_sound
 from matpac.data.packing import pack as pack_module
 from matpac.data.packing import shard_files
 from matpac.data.packing.pool import PackError

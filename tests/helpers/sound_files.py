@@ -14,6 +14,7 @@ GOOD = {
     "album/deep/stereo_48k.OPUS": (48_000, 2, 1.5, "OGG", "OPUS"),
     "short_8k.aiff": (8_000, 1, 0.4, "AIFF", "PCM_16"),
 }
+BAD = {"empty.wav", "text.wav", "cut.flac", "click.wav"}
 
 
 def make_sound(rate: int, seconds: float, channels: int = 1, seed: int = 0, floor: float = 0.02) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 from pyarrow import dataset
 
 import matpac
-from helpers.sound_files import GOOD, make_mixed_folder, write_sound
+from helpers.sound_files import BAD, GOOD, write_sound
 from helpers.tiny_encoder import tiny
 from matpac import MatpacError, read
 from matpac.cli import main
@@ -22,14 +22,6 @@ from matpac.vectors.embed import Embedded, EmbedOptions, embed_files
 from matpac.vectors.states import path_text
 
 ENCODER = tiny()
-BAD = {"empty.wav", "text.wav", "cut.flac", "click.wav"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("mixed")
-    make_mixed_folder(root)
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +53,10 @@ def assert_same(found: Path, expected: Path) -> None:
 @pytest.mark.parametrize("layers", [False, True])
 @pytest.mark.parametrize("frames", [False, True])
 @pytest.mark.parametrize("output", ["v.parquet", "v.npz", "v"])
-def test_rows_are_the_encoders(frames: bool, layers: bool, output: str, folder: Path, tmp_path: Path) -> None:
-    result = embed([folder], tmp_path / output, frames=frames, layers=layers)
+def test_rows_are_the_encoders(
+    frames: bool, layers: bool, output: str, mixed_folder: Path, tmp_path: Path
+) -> None:
+    result = embed([mixed_folder], tmp_path / output, frames=frames, layers=layers)
     assert {Path(item.path).name for item in result.skipped} == BAD
     assert not any(item.reason.startswith(item.path) for item in result.skipped)
     if output == "v.npz":
@@ -74,7 +68,7 @@ def test_rows_are_the_encoders(frames: bool, layers: bool, output: str, folder: 
         paths, vectors = table["path"].to_pylist(), np.array(table["vector"].to_pylist())
         times = table["time"].to_pylist() if frames else None
         about = (table.schema.metadata or {})[b"matpac"].decode()
-    assert list(dict.fromkeys(paths)) == sorted(str(folder / name) for name in GOOD)
+    assert list(dict.fromkeys(paths)) == sorted(str(mixed_folder / name) for name in GOOD)
     seconds, start = 0.0, 0
     for path in dict.fromkeys(paths):
         waveform = read(path)
@@ -99,17 +93,17 @@ def test_rows_are_the_encoders(frames: bool, layers: bool, output: str, folder: 
     assert not left
 
 
-def test_nothing_to_embed(folder: Path, tmp_path: Path) -> None:
+def test_nothing_to_embed(mixed_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     for sources, named in (
-        ([folder / "empty.wav", folder / "text.wav"], "empty.wav"),
+        ([mixed_folder / "empty.wav", mixed_folder / "text.wav"], "empty.wav"),
         ([tmp_path / "none"], "none"),
         ([tmp_path / "missing.wav"], "missing.wav"),
     ):
         with pytest.raises(MatpacError, match=named):
             embed(sources, tmp_path / "v.parquet")
     with pytest.raises(MatpacError, match="empty"):
-        embed([folder / "empty.wav"], tmp_path / "parts")
+        embed([mixed_folder / "empty.wav"], tmp_path / "parts")
     assert not (tmp_path / "v.parquet").exists()
 
 
@@ -123,13 +117,13 @@ def test_an_output_without_suffix_is_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{}, {"frames": True, "layers": True}])
 @pytest.mark.parametrize("count", [1, 3, 20])
 def test_parts_of_all_processes_are_the_one_table(
-    count: int, options: dict, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    count: int, options: dict, mixed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embed([folder], tmp_path / "one.parquet", **options)
+    embed([mixed_folder], tmp_path / "one.parquet", **options)
     files, skipped = 0, set()
     for rank in range(count):
         as_process(monkeypatch, rank, count)
-        result = embed([folder], tmp_path / "parts", **options)
+        result = embed([mixed_folder], tmp_path / "parts", **options)
         files += result.files
         skipped |= {Path(item.path).name for item in result.skipped}
         assert result.share == Share(rank, count)
@@ -137,7 +131,7 @@ def test_parts_of_all_processes_are_the_one_table(
     assert_same(tmp_path / "parts", tmp_path / "one.parquet")
     if count > 1:
         with pytest.raises(MatpacError, match="v/"):
-            embed([folder], tmp_path / "v.parquet")
+            embed([mixed_folder], tmp_path / "v.parquet")
 
 
 def test_a_folder_is_brought_up_to_date(tmp_path: Path) -> None:
@@ -193,28 +187,28 @@ def test_relative_names_from_another_folder_are_other_sounds(
 
 
 @pytest.mark.parametrize("output", ["v.parquet", "v"])
-def test_names_that_are_not_utf8_are_kept_apart(output: str, folder: Path, tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_kept_apart(output: str, mixed_folder: Path, tmp_path: Path) -> None:
     odd = [tmp_path / "sounds" / os.fsdecode(name) for name in (b"s\xff.wav", b"s\xfe.wav", b"s\\udcff.wav")]
     odd[0].parent.mkdir()
     for path in odd:
-        path.write_bytes((folder / "short_8k.aiff").read_bytes())
+        path.write_bytes((mixed_folder / "short_8k.aiff").read_bytes())
     assert embed([tmp_path / "sounds"], tmp_path / output).files == 3
     assert {row["path"] for row in rows_of(tmp_path / output)} == set(map(path_text, odd))
 
 
 def test_the_command(
-    folder: Path, encoder_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    mixed_folder: Path, encoder_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     given = ["--encoder", encoder_file, "--output", f"{tmp_path}/vectors/", "--device", "cpu"]
-    assert main(["embed", str(folder / "album"), *given]) == 0
-    assert main(["embed", str(folder), *given]) == 1
+    assert main(["embed", str(mixed_folder / "album"), *given]) == 0
+    assert main(["embed", str(mixed_folder), *given]) == 1
     shown = capsys.readouterr()
     assert "3 files, " in shown.out
     assert shown.out.endswith("3 already there; 4 files skipped\n")
     assert sum(line.startswith("skipped: ") for line in shown.err.splitlines()) == 4
     as_process(monkeypatch, 1, 2)
-    assert main(["embed", str(folder), *given]) == 0  # 1 would stop the other processes
+    assert main(["embed", str(mixed_folder), *given]) == 0  # 1 would stop the other processes
     assert "(process 1 of 2): 0 files" in capsys.readouterr().out
 
 
@@ -243,23 +237,23 @@ def start(folder: Path, encoder_file: str, output: Path, die_after: int) -> subp
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes(folder: Path, encoder_file: str, tmp_path: Path) -> None:
-    process = start(folder, encoder_file, tmp_path / "parts", 3)
+def test_a_killed_run_resumes(mixed_folder: Path, encoder_file: str, tmp_path: Path) -> None:
+    process = start(mixed_folder, encoder_file, tmp_path / "parts", 3)
     process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL
     (tmp_path / "parts" / ".draft.parquet").write_text("what a process killed in a commit leaves")
-    result = embed([folder], tmp_path / "parts")
+    result = embed([mixed_folder], tmp_path / "parts")
     assert (result.found, result.files) == (3, len(GOOD) - 3)
-    embed([folder], tmp_path / "one.parquet")
+    embed([mixed_folder], tmp_path / "one.parquet")
     assert_same(tmp_path / "parts", tmp_path / "one.parquet")
     assert not list((tmp_path / "parts").glob(".draft*"))
 
 
 @pytest.mark.slow
-def test_the_same_command_twice_at_once(folder: Path, encoder_file: str, tmp_path: Path) -> None:
-    processes = [start(folder, encoder_file, tmp_path / "parts", 0) for _ in range(2)]
+def test_the_same_command_twice_at_once(mixed_folder: Path, encoder_file: str, tmp_path: Path) -> None:
+    processes = [start(mixed_folder, encoder_file, tmp_path / "parts", 0) for _ in range(2)]
     for process in processes:
         found, _ = process.communicate(timeout=120)
         assert (process.returncode, int(found)) == (0, len(GOOD))
-    embed([folder], tmp_path / "one.parquet")
+    embed([mixed_folder], tmp_path / "one.parquet")
     assert_same(tmp_path / "parts", tmp_path / "one.parquet")
